@@ -1,0 +1,94 @@
+"""From names in a config to objects: schemes, and extensions bound to a scheme and a length."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from posx.errors import PosxError
+from posx.extensions.base import Applied, Extension, Target, refuse_two_of_a_kind
+from posx.schemes.base import ModelShape, Scheme, names
+
+T = TypeVar("T")
+
+
+def load_class(target: Any, base: type[T], trust: bool = False) -> type[T]:
+    """The class that ``_target_`` names; it must be a ``base``. Code from outside posx needs ``trust``."""
+    kind = base.__name__.lower()
+    if not isinstance(target, str) or "." not in target:
+        raise PosxError(f"'{target}' names no {kind} class.", "Set _target_ to package.module.Class.")
+    module, _, name = target.rpartition(".")
+    if not trust and module.split(".")[0] != "posx":
+        raise PosxError(
+            f"{target} is not part of posx, and loading it runs its code.", "Add --trust if you trust its author."
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PosxError(f"{target} cannot be loaded: {error}.", "Check _target_, and that it is installed.") from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise PosxError(f"{target} is not a posx {kind}.", f"It must be a subclass of {base.__module__}.{base.__name__}.")
+    return found
+
+
+def make_scheme(config: dict[str, Any], shape: ModelShape, trust: bool = False) -> Scheme:
+    """The scheme of a resolved config: ``_target_``, ``name`` and the fields of the class's Config."""
+    cls = load_class(config.get("_target_"), Scheme, trust)
+    settings = cls.Config(**{f.name: config[f.name] for f in fields(cls.Config) if f.name in config})
+    cls.check(settings, shape)
+    return cls(settings, shape)
+
+
+@dataclass(frozen=True)
+class ExtensionSpec:
+    """One extension as asked: its name, its class, its parameters that differ from the defaults."""
+
+    name: str
+    cls: type[Extension]
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Extension:
+        """The extension itself."""
+        return self.cls(self.cls.Config(**self.params))
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def spec_name(specs: Sequence[ExtensionSpec]) -> str:
+    """How tables and records call a composition; the order in which it was typed does not matter."""
+    return "+".join(sorted(map(str, specs))) or "none"
+
+
+def fits(extension: type[Extension], scheme: type[Scheme]) -> bool:
+    """Whether the scheme listens to what the extension changes. Masks belong to attention and always do."""
+    return extension.changes == "mask" or extension.changes in scheme.accepts
+
+
+def check_fit(
+    specs: Sequence[ExtensionSpec], scheme_name: str, scheme: type[Scheme], known: dict[str, type[Extension]]
+) -> None:
+    """Refuse, before any work, what this scheme would ignore, and compositions without a meaning."""
+    for spec in specs:
+        if not fits(spec.cls, scheme):
+            fitting = sorted(name for name, cls in known.items() if fits(cls, scheme))
+            raise PosxError(
+                f"{spec.name} changes the {spec.cls.changes} and does not fit {scheme_name}, which has none to change.",
+                f"For {scheme_name} there is {names(['none', *fitting])}.",
+            )
+    refuse_two_of_a_kind([(spec.name, spec.make()) for spec in specs])
+
+
+def bind(specs: Sequence[ExtensionSpec], scheme: Scheme, length: int) -> Applied:
+    """The extensions for one scheme at one length ℓ in tokens."""
+    target = Target(
+        context=scheme.shape.context,
+        length=length,
+        last_position=scheme.last_position,
+        rotated=getattr(scheme, "rotated", 0),
+    )
+    # By name, so that the order on the command line changes no bit of a result.
+    return Applied(tuple(spec.make() for spec in sorted(specs, key=str)), target)

@@ -1,0 +1,322 @@
+"""Configs: found, composed by Hydra, checked against the dataclasses. The only file that imports hydra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+
+from posx.config import EvalConfig, EvalRoot, RunConfig, check_eval, check_train
+from posx.errors import PosxError, unknown
+
+T = TypeVar("T")
+GROUPS = ("data", "model", "optim", "scheme")
+# Their values are taken literally: a file's name may hold signs that mean something to Hydra.
+PATHS = ("data.path", "data.cache_dir")
+
+
+def configs_dir() -> Path:
+    """Where the configs lie: inside an installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for path in (here / "configs", here.parent / "configs"):
+        if (path / "train.yaml").is_file():
+            return path
+    raise PosxError("The configs of posx are missing.", "Install posx again, or run it from a whole checkout.")
+
+
+def search_dirs(config_dir: Path | None) -> list[Path]:
+    """The packaged configs, then the user's own. A name in both would hide one of them: refused."""
+    packaged = configs_dir()
+    if config_dir is None:
+        return [packaged]
+    if not config_dir.is_dir():
+        raise PosxError(f"--config-dir {config_dir} is not a directory.", "Give the folder that holds scheme/NAME.yaml.")
+    for own in sorted(config_dir.glob("*/*.yaml")):
+        relative = own.relative_to(config_dir)
+        if (packaged / relative).exists():
+            raise PosxError(f"{own} has the name of a config of posx.", "Call it something else; both would be meant.")
+    return [packaged, config_dir.resolve()]
+
+
+def options(group: str, config_dir: Path | None = None) -> dict[str, Path]:
+    """What exists in a group: name → file."""
+    return {p.stem: p for folder in search_dirs(config_dir) for p in sorted((folder / group).glob("*.yaml"))}
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Parse a YAML file; a broken one is a sentence with its line."""
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PosxError(f"There is no {what} {path}.", "Check the path.") from None
+    except IsADirectoryError:
+        raise PosxError(f"{path} is a directory, not a {what}.", "Name the file itself.") from None
+    except UnicodeDecodeError as error:
+        raise PosxError(f"{path} is not UTF-8 text (byte {error.start}).", f"Is it really a {what}?") from None
+    except yaml.YAMLError as error:
+        raise PosxError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Mend that line.") from None
+
+
+# ---------------------------------------------------------------- flags and overrides
+
+
+def as_overrides(flags: Iterable[tuple[str, str, Any]], overrides: Iterable[str]) -> list[str]:
+    """Flags (name, key, value) as overrides; None was not given. A flag beside its own override is an error."""
+    overrides = list(overrides)
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise PosxError(f"'{override}' is not an override.", "Overrides look like train.steps=100.")
+    given = {o.lstrip("+~").split("=", 1)[0]: o for o in overrides}
+    added = []
+    for flag, key, value in flags:
+        if value is None:
+            continue
+        text = f"{key}={_quote(value)}"
+        if key in given and given[key].lstrip("+") != f"{key}={value}":
+            raise PosxError(f"{flag} {_plain(value)} and {given[key]} contradict each other.", f"Give one of them.")
+        if key not in given:
+            added.append(text)
+    return added + overrides
+
+
+def _quote(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ",".join(_quote(v) for v in value) + "]"
+    text = str(value)
+    return text if re.fullmatch(r"[\w.\-/]+", text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _compose(root: str, overrides: list[str], config_dir: Path | None) -> dict[str, Any]:
+    """Hydra's composition as a plain dict, with the chosen option of each group as its ``name``."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    folders = search_dirs(config_dir)
+    prepared = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in GROUPS:
+            if value not in options(key, config_dir):
+                raise unknown(key, value, options(key, config_dir))
+            prepared.append(override)
+        elif key[:1] in "+~":
+            prepared.append(override)
+        elif key in PATHS and value[:1] not in ("'", '"'):
+            prepared.append(f"++{key}={_quote(value)}")
+        else:
+            # A YAML holds only what differs from the defaults, so most keys are new to Hydra.
+            prepared.append(f"++{override}")
+    if config_dir is not None:
+        prepared.append(f"hydra.searchpath=[{_quote('file://' + str(folders[1]))}]")
+    try:
+        with initialize_config_dir(str(folders[0]), version_base="1.3"):
+            composed = compose(root, overrides=prepared, return_hydra_config=True)
+            choices = dict(composed.hydra.runtime.choices)
+            sections = [key for key in composed if key != "hydra"]
+            plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, sections), resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        reason = " ".join(f"{error} {error.__cause__ or ''}".split()).replace("++", "")
+        raise PosxError(
+            f"The overrides do not compose: {reason}", "Overrides look like train.steps=100; quote text with signs in it."
+        ) from None
+    assert isinstance(plain, dict)
+    result: dict[str, Any] = {str(key): value for key, value in plain.items()}
+    for group in GROUPS:
+        if isinstance(result.get(group), dict):
+            result[group]["name"] = choices.get(group) or result[group].get("name", "")
+    return result
+
+
+# ---------------------------------------------------------------- types
+
+
+def typed(schema: type[T], values: Any, where: str = "") -> T:
+    """``values`` as the dataclass ``schema``: unknown keys and wrong types are sentences. ``where`` ends in a dot."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+    _known_keys(schema, values, where)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), values or {})
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except ValidationError as error:
+        key = where + (error.full_key or "")
+        wanted = _wanted(schema, (error.full_key or "").split("."))
+        given = _lookup(values, (error.full_key or "").split("."))
+        raise PosxError(f"{key} takes {wanted}, but '{given}' was given.", "See posx config for an example.") from None
+    except OmegaConfBaseException as error:
+        raise PosxError(f"{where or 'The config'} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _known_keys(schema: Any, values: Any, where: str) -> None:
+    if not isinstance(values, dict):
+        if values is None:
+            return
+        raise PosxError(f"{where.rstrip('.') or 'The config'} takes keys and values, but '{values}' was given.")
+    hints = get_type_hints(schema)
+    for key, value in values.items():
+        if key not in hints:
+            raise unknown("setting", f"{where}{key}", [f"{where}{h}" for h in hints if not h.startswith("_")])
+        if is_dataclass(hints[key]):
+            _known_keys(hints[key], value, f"{where}{key}.")
+
+
+_TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _wanted(schema: Any, path: list[str]) -> str:
+    hint: Any = schema
+    for part in path:
+        if is_dataclass(hint):
+            hint = get_type_hints(hint).get(re.sub(r"\[.*", "", part), str)
+    inner = [a for a in get_args(hint) if a is not type(None)] if type(None) in get_args(hint) else [hint]
+    words = _TYPE_WORDS.get(inner[0], "a list" if "list" in str(inner[0]) else "another type")
+    return f"{words} or null" if type(None) in get_args(hint) else words
+
+
+def _lookup(values: Any, path: list[str]) -> Any:
+    for part in path:
+        values = values.get(part) if isinstance(values, dict) else values
+    return values
+
+
+# ---------------------------------------------------------------- what commands ask for
+
+
+def compose_run(overrides: list[str], config_dir: Path | None = None, trust: bool = False) -> RunConfig:
+    """The config of a training run, complete and checked. Raises PosxError."""
+    for override in overrides:
+        if override.lstrip("+").startswith("eval."):
+            raise PosxError(
+                f"{override} is a setting of an evaluation, not of a training run.", "Give it to posx eval."
+            )
+    values = _compose("train", overrides, config_dir)
+    config = typed(RunConfig, values)
+    check_train(config)
+    return resolve_scheme(config, trust)
+
+
+def resolve_scheme(config: RunConfig, trust: bool = False) -> RunConfig:
+    """Fill in the scheme's own defaults, and let it check itself against the model."""
+    from posx.components import load_class
+    from posx.model import model_shape
+    from posx.schemes.base import Scheme
+
+    given = dict(config.scheme)
+    name, target = given.pop("name", ""), given.pop("_target_", None)
+    cls = load_class(target, Scheme, trust)
+    settings = typed(cls.Config, given, "scheme.")
+    cls.check(settings, model_shape(config.model, config.train.context))
+    config.scheme = {"name": name, "_target_": target, **asdict(settings)}
+    return config
+
+
+def run_from_yaml(path: Path, trust: bool = False) -> RunConfig:
+    """A run's stored config.yaml, through the same checks as a new one."""
+    config = typed(RunConfig, read_yaml(path, "run config"))
+    check_train(config)
+    return resolve_scheme(config, trust)
+
+
+def compose_eval(overrides: list[str], config_dir: Path | None = None) -> EvalConfig:
+    """The config of an evaluation, complete and checked. Raises PosxError."""
+    for override in overrides:
+        if not override.lstrip("+~").startswith("eval."):
+            raise PosxError(
+                f"{override} belongs to training; a run keeps the config that it was trained with.",
+                "posx eval takes eval.* overrides, such as eval.max_targets=1024.",
+            )
+    config = typed(EvalRoot, _compose("eval", overrides, config_dir)).eval
+    check_eval(config)
+    return config
+
+
+def to_yaml(config: Any) -> str:
+    """A config dataclass as YAML, in the order of its fields."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def known_extensions(config_dir: Path | None = None, trust: bool = False) -> dict[str, Any]:
+    """Name → class of every extension that there is."""
+    from posx.components import load_class
+    from posx.extensions.base import Extension
+
+    files = options("extension", config_dir)
+    return {n: load_class((read_yaml(p, "extension") or {}).get("_target_"), Extension, trust) for n, p in files.items()}
+
+
+def known_schemes(config_dir: Path | None = None, trust: bool = False) -> dict[str, tuple[type, dict[str, Any]]]:
+    """Name → (class, the settings of its YAML) of every scheme that there is."""
+    from posx.components import load_class
+    from posx.schemes.base import Scheme
+
+    found = {}
+    for name, path in options("scheme", config_dir).items():
+        settings = dict(read_yaml(path, "scheme") or {})
+        cls = load_class(settings.pop("_target_", None), Scheme, trust)
+        found[name] = (cls, settings)
+    return found
+
+
+_SPEC = re.compile(r"([\w.\-]+)\s*(?:\((.*)\))?")
+
+
+def parse_extension(text: str, config_dir: Path | None = None, trust: bool = False) -> list[Any]:
+    """``pi``, ``pi(s=4)``, ``ntk+window(w=64)`` or ``none`` as a list of ExtensionSpec (empty for none)."""
+    from posx.components import ExtensionSpec, load_class
+    from posx.extensions.base import Extension
+
+    specs: list[ExtensionSpec] = []
+    for part in _split_plus(text):
+        match = _SPEC.fullmatch(part.strip())
+        if match is None:
+            raise PosxError(f"'{text}' is not an extension.", "They look like pi, pi(s=4) or ntk+window(w=64).")
+        name, inside = match.groups()
+        if name == "none":
+            if inside or len(_split_plus(text)) > 1:
+                raise PosxError(f"'{text}': none stands alone.", "Drop it, or use --extension none.")
+            return []
+        known = options("extension", config_dir)
+        if name not in known:
+            raise unknown("extension", name, [*known, "none"])
+        settings = dict(read_yaml(known[name], "extension") or {})
+        cls = load_class(settings.pop("_target_", None), Extension, trust)
+        for pair in filter(None, (inside or "").split(",")):
+            key, equals, value = pair.partition("=")
+            if not equals:
+                raise PosxError(f"'{text}': '{pair}' is not a parameter.", "They look like pi(s=4).")
+            settings[key.strip()] = _number(value.strip())
+        config = typed(cls.Config, settings, f"{name}.")
+        cls.check(config)
+        defaults = cls.Config()
+        params = {f.name: getattr(config, f.name) for f in fields(cls.Config)}
+        if any(spec.name == name for spec in specs):
+            raise PosxError(f"'{text}' names {name} twice.", "Once is enough.")
+        specs.append(
+            ExtensionSpec(name, cls, {k: v for k, v in params.items() if v != getattr(defaults, k)})
+        )
+    return specs
+
+
+def _split_plus(text: str) -> list[str]:
+    """Split at the + signs outside parentheses."""
+    return re.split(r"\+(?![^(]*\))", text)
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,29 @@
+"""NTK-aware scaling: a larger base, so that the lowest frequency is divided by s and the highest is kept.
+
+    b → b · s^(R / (R − 2)),   which is   θ_k → θ_k · s^(−2k / (R − 2)),   k = 0 .. R/2 − 1
+
+Source: "NTK-aware scaled RoPE" (bloc97, 2023); written out in Peng et al. 2023, arXiv 2309.00071, section 3.1.
+Trap: some dimensions end outside the angles seen in training; a nominal s above ℓ / L often does better.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from posx.extensions.base import Target
+from posx.extensions.pi import Scaled
+
+
+class NTK(Scaled):
+    """NTK-aware scaling of the rotary base."""
+
+    changes = "spectrum"
+    formula = "b·s^(R/(R−2))"
+
+    def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
+        pairs = frequencies.shape[0]
+        if pairs == 1:  # R = 2: the only frequency is the highest, which is kept
+            return frequencies
+        k = torch.arange(pairs, device=frequencies.device, dtype=torch.float32)
+        return frequencies * self.scale(target) ** (-k / (pairs - 1))

@@ -1,0 +1,55 @@
+"""Position interpolation (PI): all frequencies divided by s, so that ℓ positions fit where L were trained.
+
+    θ_k → θ_k / s        s = max(1, ℓ / L), unless fixed
+
+Source: Chen et al. 2023, arXiv 2306.15595, section 3.2. Dividing θ by s is dividing positions by s.
+Trap: without a fine-tune it blurs neighbours: with s fixed, short inputs suffer too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from posx.errors import PosxError
+from posx.extensions.base import Extension, Target
+
+
+@dataclass
+class ScaledConfig:
+    """``s`` None: max(1, ℓ / L) at each length ℓ."""
+
+    s: float | None = None
+
+
+class Scaled(Extension):
+    """An extension with a scale s."""
+
+    Config = ScaledConfig
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        if config.s is not None and config.s < 1:
+            raise PosxError(
+                f"the scale s={config.s:g} would shrink the context.",
+                "Give s of at least 1, or none for ℓ / L.",
+            )
+
+    def scale(self, target: Target) -> float:
+        """s as it acts at this length."""
+        return target.scale if self.config.s is None else float(self.config.s)
+
+    def resolved(self, target: Target) -> dict[str, Any]:
+        return {"s": self.scale(target)}
+
+
+class PI(Scaled):
+    """Position interpolation."""
+
+    changes = "spectrum"
+    formula = "θ_k / s"
+
+    def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
+        return frequencies / self.scale(target)

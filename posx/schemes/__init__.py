@@ -1,0 +1,1 @@
+"""Positional schemes: what a model was trained with. One file each; ``configs/scheme`` names them."""

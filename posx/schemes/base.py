@@ -1,0 +1,132 @@
+"""What a scheme is: the one place through which order enters a model.
+
+A scheme overrides one or two hooks. The model calls them all and knows none by name::
+
+    embed(tokens, positions)      once a forward; add to or concatenate with the token vectors
+    prepare(positions, extension) once a forward; what all layers share: angles, tables
+    rotate(q, k, shared)          per layer
+    bias(site) -> f(b, h, i, j)   an addend to the attention logits, as a closure over index tensors
+
+Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from posx.extensions.base import Applied
+
+Closure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a scheme may know about the model it serves; ``context`` is the training context L in tokens."""
+
+    d_model: int
+    n_heads: int
+    head_dim: int
+    n_layers: int
+    context: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a bias is asked for: some queries against some keys.
+
+    ``q_pos`` [Tq] and ``k_pos`` [Tk] are positions (float32 or int64), or [B, Tq] and [B, Tk] where each
+    sequence has its own. Query ``i`` stands at key index ``q_start + i``, which is what causality goes by.
+    ``shared`` is what :meth:`Scheme.prepare` returned. ``q`` and ``k`` ([B, H, T, D]) are there only for a
+    scheme with ``bias_per_layer``.
+    """
+
+    q_pos: Tensor
+    k_pos: Tensor
+    q_start: int = 0
+    shared: Any = None
+    q: Tensor | None = None
+    k: Tensor | None = None
+
+    def distance(self, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Position of query i minus position of key j: 0 for the token itself, positive for the past."""
+        if self.q_pos.ndim == 1:
+            return self.q_pos[i] - self.k_pos[j]
+        return self.q_pos[b, i] - self.k_pos[b, j]
+
+
+class Scheme(nn.Module):
+    """Base class; without overrides it is no positional signal at all."""
+
+    Config: ClassVar[type]
+    formula: ClassVar[str] = ""  # one line, for `posx schemes`
+    accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
+    bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k or the layer
+
+    def __init__(self, config: Any, shape: ModelShape):
+        super().__init__()
+        self.config = config
+        self.shape = shape
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        """Raise PosxError where this configuration cannot work. Called before any work is done."""
+
+    @property
+    def token_width(self) -> int:
+        """Width of the token table: C, or less where positions are concatenated."""
+        return self.shape.d_model
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether :meth:`bias` is overridden."""
+        return type(self).bias is not Scheme.bias
+
+    @property
+    def last_position(self) -> int | None:
+        """The last position that exists, or None where positions never end."""
+        return None
+
+    def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+        """Draw the first value of an own parameter, in place."""
+        nn.init.normal_(parameter, std=0.02, generator=generator)
+
+    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Token vectors [B, T, token_width] to the first layer's input [B, T, C]."""
+        return tokens
+
+    def prepare(self, positions: Tensor, extension: Applied) -> Any:
+        """What all layers share at these positions ([T] or [B, T])."""
+        return None
+
+    def rotate(self, q: Tensor, k: Tensor, shared: Any) -> tuple[Tensor, Tensor]:
+        """Change q [B, H, T, D] and k [B, H_kv, T, D] before their product."""
+        return q, k
+
+    def bias(self, site: Site) -> Closure:
+        """A closure f(b, h, i, j) that is added to the scaled logits of query i and key j.
+
+        It must only index and do elementwise arithmetic: the dense backend calls it with index ranges that
+        broadcast (b [B,1,1,1], h [H,1,1], i [Tq,1], j [Tk]), FlexAttention with one element at a time.
+        """
+        raise NotImplementedError
+
+    def report(self, tokens: Tensor) -> dict[str, float]:
+        """Figures about the scheme beside a token table [V, token_width], for the run's meta.json."""
+        return {}
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square over all elements."""
+    return float(x.detach().double().square().mean().sqrt())
+
+
+def names(parts: Iterable[str]) -> str:
+    """A list for a sentence: ``a, b and c``."""
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

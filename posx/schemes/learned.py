@@ -1,0 +1,58 @@
+"""Learned positions: row E[p] of a table of L rows, added to (or concatenated with) the token vector.
+
+Source: GPT-2 (Radford et al. 2019); BERT (arXiv 1810.04805).
+Parameters: L · width. Cost: one gather a forward.
+Trap: there is no row past L − 1. A longer input is refused, never clamped; ``--extension interpolate`` reads
+between the rows (fractional positions are a weighted mean of the two rows beside them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.errors import Unsupported
+from posx.schemes.base import ModelShape
+from posx.schemes.embedding import EmbeddingConfig, PositionEmbedding
+
+
+@dataclass
+class LearnedConfig(EmbeddingConfig):
+    """One row for each position of the training context."""
+
+
+class Learned(PositionEmbedding):
+    """A trained vector for each position; positions end at the training context."""
+
+    Config = LearnedConfig
+    formula = "x + E[p],  a trained table of L rows"
+
+    def __init__(self, config: Any, shape: ModelShape):
+        super().__init__(config, shape)
+        self.table = nn.Parameter(torch.empty(shape.context, self.width))
+
+    @property
+    def last_position(self) -> int | None:
+        return self.shape.context - 1
+
+    def vectors(self, positions: Tensor) -> Tensor:
+        rows = self.table.shape[0]
+        if positions.dtype.is_floating_point:
+            below = positions.floor().long()
+            self._refuse_past_the_end(below, rows)
+            above = (below + 1).clamp(max=rows - 1)
+            share = (positions - below)[..., None]
+            return torch.lerp(self.table[below], self.table[above], share.to(self.table.dtype))
+        self._refuse_past_the_end(positions, rows)
+        return self.table[positions]
+
+    @staticmethod
+    def _refuse_past_the_end(positions: Tensor, rows: int) -> None:
+        if positions.numel() and int(positions.max()) >= rows:
+            raise Unsupported(
+                f"learned positions end at {rows}, but a context of {int(positions.max()) + 1} was asked.",
+                f"Try --extension interpolate, or a length up to {rows}.",
+            )

@@ -1,0 +1,27 @@
+"""NoPE: no positional signal at all.
+
+Order is learned from the causal mask alone: the first token sees one key, the second two, and so on.
+
+Source: Haviv et al. 2022, arXiv 2203.16634; Kazemnejad et al. 2023, arXiv 2305.19466.
+Parameters: none. Cost: none.
+Trap: any other positional signal left on. Without the mask the model is permutation-equivariant; a test
+holds it to that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posx.schemes.base import Scheme
+
+
+@dataclass
+class NopeConfig:
+    """Nothing to set."""
+
+
+class Nope(Scheme):
+    """No positions; a bag of past tokens for every query."""
+
+    Config = NopeConfig
+    formula = "nothing; order comes from the causal mask"

@@ -1,0 +1,93 @@
+"""RoPE: queries and keys are rotated by an angle proportional to their position.
+
+    (q_a, q_b) → (q_a cos(pθ_k) − q_b sin(pθ_k),  q_a sin(pθ_k) + q_b cos(pθ_k))      θ_k = base^(−2k / R)
+
+for the pairs k = 0 .. R/2 − 1 of the first R = ``fraction`` · D dimensions of a head; the pair k is the
+dimensions (k, k + R/2), the "half-split" layout of Llama and GPT-NeoX. Values are not rotated. The logit of a
+query and a key depends on their distance alone.
+
+Source: Su et al. 2021, arXiv 2104.09864, section 3.2.2; partial rotation: GPT-NeoX-20B, arXiv 2204.06745.
+Parameters: none. Cost: one multiply-add for each element of q and k.
+Trap: the paper's layout interleaves, (2k, 2k + 1): weights carry over only after a permutation. With a part of
+the head rotated, the exponent counts R, not D. Angles stay in float32: bf16 has 8 bits for a position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.errors import PosxError
+from posx.extensions.base import Applied
+from posx.schemes.base import ModelShape, Scheme
+
+
+@dataclass
+class RopeConfig:
+    """``fraction`` of each head that is rotated; ``base`` sets the longest wavelength."""
+
+    base: float = 10000.0
+    fraction: float = 1.0
+
+
+class Rope(Scheme):
+    """Rotary position embedding."""
+
+    Config = RopeConfig
+    formula = "q, k rotated by p·θ_k; the logit depends on i − j alone"
+    accepts = frozenset({"spectrum"})
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if config.base <= 1:
+            raise PosxError(f"scheme.base={config.base} must be above 1.", "The paper uses scheme.base=10000.")
+        if not 0 < config.fraction <= 1:
+            raise PosxError(
+                f"scheme.fraction={config.fraction} must lie above 0 and be at most 1.",
+                "scheme.fraction=1 rotates the whole head.",
+            )
+        rotated = config.fraction * shape.head_dim
+        if abs(rotated - round(rotated)) > 1e-6 or round(rotated) % 2 or rotated < 2:
+            raise PosxError(
+                f"rope rotates pairs, but scheme.fraction={config.fraction:g} of a head of {shape.head_dim} "
+                f"dimensions is {rotated:g}, not an even number.",
+                "Change model.n_heads, model.d_model or model.head_dim so that the head is even, "
+                "or scheme.fraction.",
+            )
+
+    @property
+    def rotated(self) -> int:
+        """R: how many dimensions of a head are rotated."""
+        return round(self.config.fraction * self.shape.head_dim)
+
+    def frequencies(self, device: torch.device | None = None) -> Tensor:
+        """θ_k in radians a position, float32 [R/2], highest first."""
+        even = torch.arange(0, self.rotated, 2, device=device, dtype=torch.float32)
+        return self.config.base ** (-even / self.rotated)
+
+    def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, Tensor]:
+        theta = extension.spectrum(self.frequencies(positions.device))
+        angles = positions.float()[..., None] * theta
+        angles = torch.cat([angles, angles], dim=-1)  # [T, R] or [B, T, R]
+        if angles.ndim == 3:
+            angles = angles[:, None]
+        return angles.cos(), angles.sin()
+
+    def rotate(self, q: Tensor, k: Tensor, shared: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        cos, sin = shared
+        steps = cos.shape[-2]
+        # The last layer may hold only the tail's queries: they stand at the end.
+        return (
+            self._turn(q, cos[..., steps - q.shape[2] :, :], sin[..., steps - q.shape[2] :, :]),
+            self._turn(k, cos, sin),
+        )
+
+    def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotate x [B, H, T, D] by the angles, in float32; dimensions from R on pass through."""
+        half = self.rotated // 2
+        a, b, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
+        turned = torch.cat([a, b], -1) * cos + torch.cat([-b, a], -1) * sin
+        return torch.cat([turned.to(x.dtype), rest], dim=-1)

@@ -1,0 +1,53 @@
+"""Sinusoidal positions.
+
+    PE(p, 2k)   = sin(p · θ_k)
+    PE(p, 2k+1) = cos(p · θ_k)        θ_k = base^(−2k / width),  k = 0 .. width/2 − 1
+
+added to the token vector (or concatenated with it, see embedding.py).
+
+Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5; the scaling of tokens by √d_model, section 3.4.
+Parameters: none. Cost: one table [T, width] a forward.
+Property: PE(p + n) = M_n · PE(p), with the same rotation M_n for all p.
+Trap: sine and cosine alternate; they are not two halves. And the vectors have an RMS of 0.707: beside a token
+table of standard deviation 0.02 they would swamp the tokens, hence ``scale_tokens``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape
+from posx.schemes.embedding import EmbeddingConfig, PositionEmbedding
+
+
+@dataclass
+class SinusoidalConfig(EmbeddingConfig):
+    """``base`` sets the longest wavelength, 2π · base positions."""
+
+    scale_tokens: bool = True
+    base: float = 10000.0
+
+
+class Sinusoidal(PositionEmbedding):
+    """A fixed vector of sines and cosines for each position; positions never end."""
+
+    Config = SinusoidalConfig
+    formula = "x + PE(p),  PE(p,2k) = sin(p·θ_k), PE(p,2k+1) = cos(p·θ_k)"
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        super().check(config, shape)
+        if config.base <= 1:
+            raise PosxError(f"scheme.base={config.base} must be above 1.", "The paper uses scheme.base=10000.")
+
+    def vectors(self, positions: Tensor) -> Tensor:
+        width = self.width
+        even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
+        angles = positions.float()[..., None] * self.config.base ** (-even / width)
+        table = torch.stack([angles.sin(), angles.cos()], dim=-1)
+        return table.flatten(-2)[..., :width]  # an odd width ends on a sine

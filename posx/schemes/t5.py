@@ -1,0 +1,72 @@
+"""T5 relative position bias: a learned addend for each head and bucket of distances.
+
+    logit(i, j) += b[h, bucket(i − j)]
+
+The first half of the buckets holds one distance each; the other half grows logarithmically up to
+``max_distance``, from which on all distances share the last bucket.
+
+Source: Raffel et al. 2019, arXiv 1910.10683, section 2.1; bucket boundaries as in the released code
+(``bidirectional=False``). One table is shared by all layers, as there.
+Parameters: buckets · H. Cost: one gather and one addition for each logit; the table is read once a forward.
+Trap: with 32 buckets and 128 the last bucket starts at a distance of 113. Where L < 128 several buckets would
+never be trained, so ``max_distance`` defaults to min(128, L) here. Others multiply the table by √D; we do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.errors import PosxError
+from posx.schemes.base import Closure, ModelShape, Scheme, Site
+
+
+@dataclass
+class T5Config:
+    """``max_distance`` None: 128, or L where that is shorter."""
+
+    buckets: int = 32
+    max_distance: int | None = None
+
+
+def bucket(distance: Tensor, buckets: int, max_distance: int) -> Tensor:
+    """Bucket of each distance ≥ 0 (negative ones count as 0), int64."""
+    exact = buckets // 2
+    d = distance.clamp(min=0).float()
+    grown = exact + (torch.log(d.clamp(min=1) / exact) / math.log(max_distance / exact) * (buckets - exact)).long()
+    return torch.where(d < exact, d.long(), grown.clamp(max=buckets - 1))
+
+
+class T5(Scheme):
+    """T5 bias, causal."""
+
+    Config = T5Config
+    formula = "logit + b[h, bucket(i − j)],  log-spaced buckets"
+
+    def __init__(self, config: Any, shape: ModelShape):
+        super().__init__(config, shape)
+        self.table = nn.Parameter(torch.empty(shape.n_heads, config.buckets))
+
+    @staticmethod
+    def reach(config: Any, shape: ModelShape) -> int:
+        """The distance at which the buckets end."""
+        return config.max_distance or min(128, shape.context)
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if config.buckets < 2:
+            raise PosxError(f"scheme.buckets={config.buckets} is too few.", "T5 uses scheme.buckets=32.")
+        if cls.reach(config, shape) <= config.buckets // 2:
+            raise PosxError(
+                f"t5 gives its first {config.buckets // 2} buckets to one distance each, so that none is left "
+                f"below max_distance={cls.reach(config, shape)}.",
+                f"Set scheme.buckets below {2 * cls.reach(config, shape)}, or a larger scheme.max_distance.",
+            )
+
+    def bias(self, site: Site) -> Closure:
+        table, buckets, reach = self.table, self.config.buckets, self.reach(self.config, self.shape)
+        return lambda b, h, i, j: table[h, bucket(site.distance(b, i, j), buckets, reach)]
