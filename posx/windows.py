@@ -1,0 +1,223 @@
+"""Which tokens a model reads: random slices to train on, windows of a protocol to be scored on.
+
+A window feeds ``length`` input tokens at positions 0 .. length − 1 and so reads one token more. Its last
+``scored`` predictions count. Windows of a document never cross its boundary.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from posx.corpus import Corpus, Split
+from posx.errors import PosxError
+from posx.files import sha256_of
+from posx.loss import IGNORED
+
+FEWEST_TARGETS = 64  # fewer say nothing
+
+
+# ---------------------------------------------------------------- training
+
+
+class Slices:
+    """Random windows of ``context`` tokens, each inside one document; every start is equally likely.
+
+    A document that is shorter than a window is taken whole and the rest is masked; documents are never joined.
+    """
+
+    def __init__(self, split: Split, context: int):
+        self.split, self.context = split, context
+        usable = split.lengths >= 2
+        self.first = split.offsets[:-1][usable]
+        self.end = split.offsets[1:][usable]
+        starts = np.maximum(1, self.end - self.first - context)
+        self.cumulative = np.cumsum(starts)
+
+    def batch(self, seed: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, int64 [size, context], of one step: a pure function of (seed, step).
+
+        Targets past a document's end are IGNORED; the inputs there are 0.
+        """
+        random = np.random.Generator(np.random.Philox(key=np.array([seed, step], dtype=np.uint64)))
+        drawn = random.integers(self.cumulative[-1], size=size)
+        document = np.searchsorted(self.cumulative, drawn, side="right")
+        before = np.where(document > 0, self.cumulative[document - 1], 0)
+        start = self.first[document] + drawn - before
+        index = start[:, None] + np.arange(self.context + 1)
+        inside = index < self.end[document][:, None]
+        ids = np.where(inside, self.split.tokens[np.where(inside, index, 0)].astype(np.int64), 0)
+        return ids[:, :-1], np.where(inside[:, 1:], ids[:, 1:], IGNORED)
+
+
+def check_long_enough(corpus: Corpus, context: int) -> None:
+    """Refuse a context that no training document fills."""
+    longest = int(corpus.splits["train"].lengths.max())
+    if longest < context + 1:
+        raise PosxError(
+            f"train.context={context} reads windows of {context + 1} tokens, but the longest training document has "
+            f"{longest}.",
+            f"Set train.context to at most {longest - 1}, or give longer documents." if longest > 2 else "Give more text.",
+        )
+
+
+# ---------------------------------------------------------------- lengths
+
+
+def parse_length(text: str, context: int) -> int:
+    """``3000`` or ``1.5x`` (a multiple of the base context, at least 1, that gives whole tokens) in tokens."""
+    match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)x", text.strip())
+    if match is None:
+        raise PosxError(
+            f"'{text}' is not a length.", "Give tokens, such as 3000, or a multiple of the training context, such as 2x."
+        )
+    if match.group(1):
+        tokens = int(match.group(1))
+        if tokens < 1:
+            raise PosxError("A length of 0 tokens reads nothing.", "Give at least 1.")
+        return tokens
+    multiple = float(match.group(2))
+    if multiple < 1:
+        raise PosxError(
+            f"A multiple is at least 1, but {text} was given.", f"For a shorter context give tokens: {multiple * context:g}."
+        )
+    tokens = multiple * context
+    if abs(tokens - round(tokens)) > 1e-9:
+        raise PosxError(
+            f"{text} of a context of {context} is {tokens:g}, not a whole number of tokens.",
+            f"Give tokens: {math.floor(tokens)} or {math.ceil(tokens)}.",
+        )
+    return round(tokens)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class TargetSet:
+    """Which tokens are scored under fixed-targets: tails of ``stride`` targets inside single documents.
+
+    ``ends`` int64 [n] are indices into the split's tokens of the last target of each tail, ascending;
+    ``documents`` int64 [n] the document of each. ``left_out`` counts targets in ragged rests at documents' ends.
+    """
+
+    ends: np.ndarray
+    documents: np.ndarray
+    stride: int
+    target_context: int
+    available: int
+    left_out: int
+    sha256: str
+
+    @property
+    def n_targets(self) -> int:
+        """Tokens that are scored."""
+        return len(self.ends) * self.stride
+
+
+def fixed_targets(
+    corpus: Corpus, split: str, target_context: int, stride: int, max_targets: int, seed: int
+) -> TargetSet:
+    """Choose the targets; a function of its arguments alone. Raises PosxError where there are too few.
+
+    Every target has at least ``target_context`` tokens of its document before it. If there are more than
+    ``max_targets``, whole tails are drawn, seeded, spread evenly over the documents.
+    """
+    part = corpus.splits[split]
+    tails = np.maximum(0, (part.lengths - target_context) // stride)
+    if int(tails.sum()) * stride < FEWEST_TARGETS:
+        raise PosxError(*_too_short(part, split, target_context, stride))
+    left_out = int(np.maximum(0, part.lengths - target_context)[tails > 0].sum() - tails.sum() * stride)
+    random = np.random.Generator(np.random.Philox(key=np.array([seed, 0x705], dtype=np.uint64)))
+    quota = _even_shares(tails, max(1, max_targets // stride), random)
+    ends, documents = [], []
+    for document in np.flatnonzero(quota):
+        chosen = np.sort(random.choice(tails[document], size=quota[document], replace=False))
+        ends.append(part.offsets[document] + target_context + (chosen + 1) * stride - 1)
+        documents.append(np.full(len(chosen), document, dtype=np.int64))
+    all_ends = np.concatenate(ends)
+    digest = sha256_of(
+        corpus.sha256, corpus.tokenizer_sha256, split, target_context, stride, max_targets, seed, all_ends.tobytes()
+    )
+    return TargetSet(
+        all_ends, np.concatenate(documents), stride, target_context, int(tails.sum()) * stride, left_out, digest
+    )
+
+
+def _even_shares(available: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
+    """How many each document gives, so that none gives more than its share: the level that fills ``wanted``."""
+    if int(available.sum()) <= wanted:
+        return available
+    low, high = 0, int(available.max())
+    while low < high:  # the highest level at which no more than wanted are taken
+        level = (low + high + 1) // 2
+        low, high = (level, high) if int(np.minimum(available, level).sum()) <= wanted else (low, level - 1)
+    shares = np.minimum(available, low)
+    more = np.flatnonzero(available > low)
+    shares[random.choice(more, size=wanted - int(shares.sum()), replace=False)] += 1
+    return shares
+
+
+def _too_short(part: Split, split: str, target_context: int, stride: int) -> tuple[str, str]:
+    """The sentence for a split that holds too few targets, with the longest context it does hold."""
+    low, high = 0, target_context
+    while low < high - 1:
+        middle = (low + high) // 2
+        enough = int(np.maximum(0, (part.lengths - middle) // stride).sum()) * stride >= FEWEST_TARGETS
+        low, high = (middle, high) if enough else (low, middle)
+    message = (
+        f"The {split} split has fewer than {FEWEST_TARGETS} targets with {target_context} tokens of their document "
+        f"before them; its longest document has {int(part.lengths.max())} tokens."
+    )
+    if low < 1:
+        return message, "Give longer documents, or more of them."
+    return message, f"It holds targets for a context of up to {low}: use lengths up to {low} and eval.target_context={low}."
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What is read and scored in one evaluation cell, in the order of the text.
+
+    ``starts`` int64 [n]: index of the first input token; ``lengths`` int64 [n]: input tokens; ``scored`` int64
+    [n]: how many of the last predictions count; ``documents`` int64 [n] (of the first scored target).
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    scored: np.ndarray
+    documents: np.ndarray
+
+
+def windows_of_targets(targets: TargetSet, length: int) -> Windows:
+    """The same targets seen through windows of ``length``: the end stays, the start moves."""
+    count = len(targets.ends)
+    return Windows(
+        targets.ends - length,
+        np.full(count, length, dtype=np.int64),
+        np.full(count, targets.stride, dtype=np.int64),
+        targets.documents,
+    )
+
+
+def non_overlapping(split: Split, length: int) -> Windows:
+    """Each document cut into windows of ``length``; every token but a document's first is scored."""
+    parts = [_cut(int(a), int(b), length) for a, b in zip(split.offsets[:-1], split.offsets[1:], strict=True)]
+    starts, lengths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    documents = np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts])
+    return Windows(starts, lengths, lengths, documents)
+
+
+def stream(split: Split, length: int) -> Windows:
+    """All documents as one stream, cut into windows of ``length``; every token but the first is scored."""
+    starts, lengths = _cut(0, int(split.offsets[-1]), length)
+    documents = np.searchsorted(split.offsets, starts + 1, side="right") - 1
+    return Windows(starts, lengths, lengths, documents)
+
+
+def _cut(first: int, end: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and lengths of windows over tokens [first, end): the last one may be shorter."""
+    starts = np.arange(first, end - 1, length, dtype=np.int64)
+    return starts, np.minimum(length, end - 1 - starts)
