@@ -53,27 +53,29 @@ def plan(
     block: int | None = None,
     backend: str = "auto",
 ) -> Flow:
-    """Choose the backend for a batch of sequences at these ``positions`` ([T] or [B, T])."""
-    flow = Flow(
-        scheme=scheme,
-        positions=positions,
-        shared=scheme.prepare(positions, extension),
-        extension=extension,
-        block=block,
-    )
-    if block is not None or scheme.bias_per_layer:
+    """Prepare a forward pass of ``batch`` sequences at these ``positions`` ([T] or [B, T])."""
+    flow = Flow(scheme, positions, scheme.prepare(positions, extension), extension, block=block)
+    if block is not None:
         return flow
-    length = positions.shape[-1]
-    plain = not scheme.has_bias and not extension.masks()
-    long = length >= FUSED_FROM or positions.device.type != "cpu"
-    if plain and (backend == "fused" or (backend == "auto" and long)):
-        return replace(flow, fused=True)
-    if backend == "dense" or batch * n_heads * length * length * 4 <= DENSE_BYTES:
+    if backend == "auto":
+        backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
+    if backend == "dense" and not scheme.bias_per_layer:
         site = Site(positions, positions, shared=flow.shared)
         closure = scheme.bias(site) if scheme.has_bias else None
-        addend = dense_addend(site, closure, extension.masks(), n_heads)
-        return replace(flow, addend=addend)
-    return flow
+        return replace(flow, addend=dense_addend(site, closure, extension.masks(), n_heads))
+    return replace(flow, fused=backend == "fused")
+
+
+def pick_backend(
+    scheme: Scheme, length: int, extension: Applied, batch: int, n_heads: int, device: torch.device
+) -> str:
+    """``dense``, ``fused`` or ``blocks``: the fastest that fits, see results/bench."""
+    plain = not scheme.has_bias and not extension.masks()
+    if plain and (length >= FUSED_FROM or device.type != "cpu"):
+        return "fused"
+    if not scheme.bias_per_layer and batch * n_heads * length * length * 4 <= DENSE_BYTES:
+        return "dense"
+    return "blocks"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:

@@ -1,8 +1,8 @@
 """Every scheme beside an implementation that this project did not write.
 
 Whole models: our weights inside a model of transformers, the same tokens, logits and final hidden states
-compared. With the weights of ``helpers.sharpen`` logits reach about 10 and a wrong positional signal moves them by
-0.1 to 10; float32 in another order moves them by about 1e-6 to 1e-5. Hence TOLERANCE.
+compared. With the weights of ``helpers.sharpen`` logits reach about 10, and a wrong positional signal moves
+them by 0.1 to 10; float32 in another order moves them by about 1e-6 to 1e-5. Hence TOLERANCE.
 """
 
 from __future__ import annotations

@@ -1,0 +1,117 @@
+"""One evaluation cell as a JSON file: what was asked, what came out, and on what it was run.
+
+Perplexity and bits per byte are derived from ``nats``, ``n_targets`` and ``bytes``, never stored. A cell that
+could not be computed is a record too, with a ``status`` and a ``reason``. Reading records imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from posx.errors import PosxError, unknown
+from posx.files import read_json, write_json
+
+SCHEMA = 1
+STATUSES = ("ok", "unsupported", "diverged", "oom", "failed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Lengths, contexts and strides are tokens; ``nats`` is a sum over ``n_targets``; ``bytes`` are theirs."""
+
+    run: str
+    label: str
+    scheme: str
+    scheme_params: dict[str, Any]
+    extension: str
+    extension_params: dict[str, Any]
+    seed: int
+    base_context: int
+    train_context: int
+    train_extension: str
+    length: int
+    protocol: str
+    split: str
+    stride: int | None
+    target_context: int | None
+    n_targets: int
+    n_documents: int
+    targets_sha256: str
+    nats: float | None
+    bytes: int
+    status: str
+    reason: str
+    parameters: int
+    backend: str
+    dtype: str
+    device: str
+    seconds: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+    model: str
+    data: str
+    corpus_sha256: str
+    checkpoint_sha256: str
+    max_targets: int | None
+    left_out: int
+    notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def nats_per_token(self) -> float | None:
+        """Mean negative log-likelihood of a target, in nats."""
+        return None if self.nats is None or not self.n_targets else self.nats / self.n_targets
+
+    @property
+    def multiple(self) -> float:
+        """Length in units of the base context."""
+        return self.length / self.base_context
+
+
+def perplexity(nats_per_token: float) -> float:
+    """exp, and infinity where that overflows."""
+    return math.exp(nats_per_token) if nats_per_token < 700 else math.inf
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """Of the targets' own bytes."""
+    return nats / math.log(2) / n_bytes
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Replace ``path``."""
+    write_json(path, asdict(record))
+
+
+def read_record(path: Path) -> Record:
+    """Raises PosxError where the file is damaged or of another version."""
+    values = read_json(path, "a record of posx")
+    names = {f.name for f in fields(Record)}
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA or set(values) != names:
+        raise PosxError(f"{path} is not a record of this version of posx.", "Delete it and evaluate the run again.")
+    return Record(**values)
+
+
+def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
+    """The records of the named runs (names in ``runs_dir`` or paths), or of all runs there."""
+    if names:
+        folders = []
+        for name in names:
+            found = next((p for p in (runs_dir / name, Path(name)) if (p / "config.yaml").is_file()), None)
+            if found is None:
+                if Path(name).is_dir() or (runs_dir / name).is_dir():
+                    raise PosxError(f"{name} is not a run of posx: it has no config.yaml.", "Name a run, or none for all.")
+                raise unknown("run", name, [p.parent.name for p in runs_dir.glob("*/config.yaml")] or ["none yet"])
+            folders.append(found)
+    else:
+        folders = sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
+    records = [read_record(path) for folder in folders for path in sorted((folder / "eval").glob("*.json"))]
+    if not records:
+        where = ", ".join(names) if names else str(runs_dir)
+        hint = "Evaluate a run: posx eval." if folders else "Start with: posx sweep quick."
+        raise PosxError(f"There are no evaluations in {where}.", hint)
+    return records
