@@ -1,10 +1,10 @@
 """Checkpoints without pickle: weights and optimizer as safetensors, the rest as JSON.
 
-    checkpoints/step-000800/
-      model.safetensors      float32 parameters by name
-      optimizer.safetensors  AdamW's moments, "<parameter>.exp_avg" and "<parameter>.exp_avg_sq"
-      state.json             step, tokens seen
-      manifest.json          size and sha256 of the others; written last, so a folder without it does not count
+checkpoints/step-000800/
+  model.safetensors      float32 parameters by name
+  optimizer.safetensors  AdamW's moments, "<parameter>.exp_avg" and "<parameter>.exp_avg_sq"
+  state.json             step, tokens seen
+  manifest.json          size and sha256 of the others; written last, so a folder without it does not count
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
             save_file({n: p.detach().contiguous().cpu() for n, p in model.named_parameters()}, temporary / PARTS[0])
             save_file(_moments(model, optimizer), temporary / PARTS[1])
             write_json(temporary / PARTS[2], state)
-            manifest = {p: {"bytes": (temporary / p).stat().st_size, "sha256": sha256_file(temporary / p)} for p in PARTS}
+            manifest = {
+                p: {"bytes": (temporary / p).stat().st_size, "sha256": sha256_file(temporary / p)} for p in PARTS
+            }
             write_json(temporary / "manifest.json", manifest)
     except OSError as error:
         raise PosxError(

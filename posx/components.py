@@ -22,14 +22,17 @@ def load_class(target: Any, base: type[T], trust: bool = False) -> type[T]:
     module, _, name = target.rpartition(".")
     if not trust and module.split(".")[0] != "posx":
         raise PosxError(
-            f"{target} is not part of posx, and loading it runs its code.", "Add --trust if you trust its author."
+            f"{target} is not part of posx, and loading it runs its code.",
+            "Add --trust if you trust its author.",
         )
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise PosxError(f"{target} cannot be loaded: {error}.", "Check _target_, and that it is installed.") from None
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise PosxError(f"{target} is not a posx {kind}.", f"It must be a subclass of {base.__module__}.{base.__name__}.")
+        raise PosxError(
+            f"{target} is not a posx {kind}.", f"It must be a subclass of {base.__module__}.{base.__name__}."
+        )
     return found
 
 

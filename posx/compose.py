@@ -34,7 +34,9 @@ def search_dirs(config_dir: Path | None) -> list[Path]:
     if config_dir is None:
         return [packaged]
     if not config_dir.is_dir():
-        raise PosxError(f"--config-dir {config_dir} is not a directory.", "Give the folder that holds scheme/NAME.yaml.")
+        raise PosxError(
+            f"--config-dir {config_dir} is not a directory.", "Give the folder that holds scheme/NAME.yaml."
+        )
     for own in sorted(config_dir.glob("*/*.yaml")):
         relative = own.relative_to(config_dir)
         if (packaged / relative).exists():
@@ -77,7 +79,7 @@ def as_overrides(flags: Iterable[tuple[str, str, Any]], overrides: Iterable[str]
             continue
         text = f"{key}={_quote(value)}"
         if key in given and given[key].lstrip("+") != f"{key}={value}":
-            raise PosxError(f"{flag} {_plain(value)} and {given[key]} contradict each other.", f"Give one of them.")
+            raise PosxError(f"{flag} {_plain(value)} and {given[key]} contradict each other.", "Give one of them.")
         if key not in given:
             added.append(text)
     return added + overrides
@@ -122,12 +124,13 @@ def _compose(root: str, overrides: list[str], config_dir: Path | None) -> dict[s
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
             composed = compose(root, overrides=prepared, return_hydra_config=True)
             choices = dict(composed.hydra.runtime.choices)
-            sections = [key for key in composed if key != "hydra"]
+            sections = [str(key) for key in composed if key != "hydra"]
             plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, sections), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         reason = " ".join(f"{error} {error.__cause__ or ''}".split()).replace("++", "")
         raise PosxError(
-            f"The overrides do not compose: {reason}", "Overrides look like train.steps=100; quote text with signs in it."
+            f"The overrides do not compose: {reason}",
+            "Overrides look like train.steps=100; quote text with signs in it.",
         ) from None
     assert isinstance(plain, dict)
     result: dict[str, Any] = {str(key): value for key, value in plain.items()}
@@ -215,7 +218,7 @@ def resolve_scheme(config: RunConfig, trust: bool = False) -> RunConfig:
     given = dict(config.scheme)
     name, target = given.pop("name", ""), given.pop("_target_", None)
     cls = load_class(target, Scheme, trust)
-    settings = typed(cls.Config, given, "scheme.")
+    settings: Any = typed(cls.Config, given, "scheme.")
     cls.check(settings, model_shape(config.model, config.train.context))
     config.scheme = {"name": name, "_target_": target, **asdict(settings)}
     return config
@@ -252,10 +255,12 @@ def known_extensions(config_dir: Path | None = None, trust: bool = False) -> dic
     from posx.extensions.base import Extension
 
     files = options("extension", config_dir)
-    return {n: load_class((read_yaml(p, "extension") or {}).get("_target_"), Extension, trust) for n, p in files.items()}
+    return {
+        n: load_class((read_yaml(p, "extension") or {}).get("_target_"), Extension, trust) for n, p in files.items()
+    }
 
 
-def known_schemes(config_dir: Path | None = None, trust: bool = False) -> dict[str, tuple[type, dict[str, Any]]]:
+def known_schemes(config_dir: Path | None = None, trust: bool = False) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Name → (class, the settings of its YAML) of every scheme that there is."""
     from posx.components import load_class
     from posx.schemes.base import Scheme
@@ -296,15 +301,13 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
             if not equals:
                 raise PosxError(f"'{text}': '{pair}' is not a parameter.", "They look like pi(s=4).")
             settings[key.strip()] = _number(value.strip())
-        config = typed(cls.Config, settings, f"{name}.")
+        config: Any = typed(cls.Config, settings, f"{name}.")
         cls.check(config)
         defaults = cls.Config()
         params = {f.name: getattr(config, f.name) for f in fields(cls.Config)}
         if any(spec.name == name for spec in specs):
             raise PosxError(f"'{text}' names {name} twice.", "Once is enough.")
-        specs.append(
-            ExtensionSpec(name, cls, {k: v for k, v in params.items() if v != getattr(defaults, k)})
-        )
+        specs.append(ExtensionSpec(name, cls, {k: v for k, v in params.items() if v != getattr(defaults, k)}))
     return specs
 
 

@@ -146,7 +146,8 @@ def check_train(config: RunConfig) -> None:
     _choice("train.device", train.device, ("auto", "cpu", "cuda"))
     if data.source == "text" and not data.path:
         raise PosxError(
-            "data=text needs to know which text.", "Add data.path=FILE (.txt, .jsonl, .parquet) or a directory."
+            "data=text needs to know which text.",
+            "Add data.path=FILE (.txt, .jsonl, .parquet) or a directory.",
         )
     _at_least("data.max_bytes", data.max_bytes, 1)
     _at_least("tokenizer.vocab_size", config.tokenizer.vocab_size, 256, ": every byte needs a token of its own")

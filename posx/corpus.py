@@ -111,7 +111,9 @@ def open_corpus(folder: Path) -> Corpus:
                 raise ValueError(f"{name}.bin holds {len(tokens)} tokens, not {offsets[-1]}")
             splits[name] = Split(tokens, offsets)
     except (OSError, ValueError) as error:
-        raise PosxError(f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; it is made again.") from None
+        raise PosxError(
+            f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; it is made again."
+        ) from None
     return Corpus(folder, facts["sha256"], facts["tokenizer_sha256"], lengths, splits, facts)
 
 
@@ -201,5 +203,3 @@ def _build(folder: Path, texts: list[str], vocab_size: int) -> None:
                 "notes": notes,
             },
         )
-
-

@@ -28,10 +28,18 @@ from posx.loss import nll
 from posx.model import Decoder, count_parameters
 from posx.progress import Display
 from posx.records import Record, read_record, write_record
-from posx.runs import Run
+from posx.runs import Run, group_hash
 from posx.schemes.base import Scheme
 from posx.train import build_model
-from posx.windows import TargetSet, Windows, fixed_targets, non_overlapping, parse_length, stream, windows_of_targets
+from posx.windows import (
+    TargetSet,
+    Windows,
+    fixed_targets,
+    non_overlapping,
+    parse_length,
+    stream,
+    windows_of_targets,
+)
 
 # Logits of so many rows at a time: 2,048 rows of a vocabulary of 50,000 are 400 MB in float32.
 LOGIT_ROWS = 2048
@@ -115,9 +123,7 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     scorer = Scorer(model, corpus, config, device)
     targets = None
     if config.protocol == "fixed-targets":
-        targets = fixed_targets(
-            corpus, config.split, plan.target_context, plan.stride, config.max_targets, config.seed
-        )
+        targets = fixed_targets(corpus, config.split, plan.target_context, plan.stride, config.max_targets, config.seed)
         _store_targets(run, targets)
     if not run.finished:
         display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
@@ -205,6 +211,7 @@ def _cell(
         model=run.config.model.name,
         data=run.config.data.name,
         corpus_sha256=corpus.sha256,
+        config_sha256=group_hash(run),
         checkpoint_sha256=weights,
         max_targets=config.max_targets if targets else None,
         left_out=targets.left_out if targets else 0,

@@ -57,7 +57,10 @@ def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
 
 def compiler() -> str | None:
     """The C++ compiler that torch.compile would use on a CPU, or None."""
-    return next(filter(None, (shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))), None)
+    return next(
+        filter(None, (shutil.which(name) for name in (os.environ.get("CXX") or "g++", "g++", "clang++"))),
+        None,
+    )
 
 
 def pick_compile(wanted: str, device: torch.device, dtype: torch.dtype, work: float) -> tuple[bool, str]:

@@ -54,6 +54,7 @@ class Record:
     model: str
     data: str
     corpus_sha256: str
+    config_sha256: str  # of the run's config without its seed: seeds of one group share it
     checkpoint_sha256: str
     max_targets: int | None
     left_out: int
@@ -104,7 +105,9 @@ def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
             found = next((p for p in (runs_dir / name, Path(name)) if (p / "config.yaml").is_file()), None)
             if found is None:
                 if Path(name).is_dir() or (runs_dir / name).is_dir():
-                    raise PosxError(f"{name} is not a run of posx: it has no config.yaml.", "Name a run, or none for all.")
+                    raise PosxError(
+                        f"{name} is not a run of posx: it has no config.yaml.", "Name a run, or none for all."
+                    )
                 raise unknown("run", name, [p.parent.name for p in runs_dir.glob("*/config.yaml")] or ["none yet"])
             folders.append(found)
     else:

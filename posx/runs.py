@@ -13,10 +13,17 @@ from typing import Any
 from posx.compose import run_from_yaml, to_yaml
 from posx.config import RunConfig
 from posx.errors import PosxError, unknown
-from posx.files import read_json, write_json, write_text
+from posx.files import read_json, sha256_of, write_json, write_text
 
 # Settings that change how fast a run is, or how it is called, but not what it computes.
-FREE_TO_CHANGE = {"label", "train.threads", "train.log_every", "train.device", "data.cache_dir", "train.checkpoint_every"}
+FREE_TO_CHANGE = {
+    "label",
+    "train.threads",
+    "train.log_every",
+    "train.device",
+    "data.cache_dir",
+    "train.checkpoint_every",
+}
 
 
 @dataclass(frozen=True)
@@ -74,9 +81,7 @@ def create(runs_dir: Path, name: str, config: RunConfig, resume: bool) -> Run:
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         if not resume:
-            raise PosxError(
-                f"There is a run {path} already.", "Continue it with --resume, or choose another --name."
-            )
+            raise PosxError(f"There is a run {path} already.", "Continue it with --resume, or choose another --name.")
         run = open_run(path)
         changed = sorted(_differences(asdict(run.config), asdict(config)))
         if changed:
@@ -101,6 +106,18 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
             yield from _differences(old.get(part), new.get(part), f"{key}.{part}" if key else part)
     elif old != new and key not in FREE_TO_CHANGE:
         yield f"{key} was {old}, now {new}"
+
+
+def group_hash(run: Run) -> str:
+    """The same for runs that differ in their seed alone."""
+    values = asdict(run.config)
+    for key in ("train.seed", *FREE_TO_CHANGE):
+        *sections, last = key.split(".")
+        part = values
+        for section in sections:
+            part = part[section]
+        part.pop(last)
+    return sha256_of(values)
 
 
 def free_name(runs_dir: Path, name: str) -> str:
@@ -156,7 +173,9 @@ def locked(run: Run) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise PosxError(f"Another process is working on {run.path}.", "Wait for it, or choose another --name.") from None
+            raise PosxError(
+                f"Another process is working on {run.path}.", "Wait for it, or choose another --name."
+            ) from None
         yield
 
 

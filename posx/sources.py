@@ -118,7 +118,8 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
     with file:
         if field not in file.schema_arrow.names:
             raise PosxError(
-                f"{path} has no column '{field}'.", f"Set data.text_field to one of: {', '.join(file.schema_arrow.names)}."
+                f"{path} has no column '{field}'.",
+                f"Set data.text_field to one of: {', '.join(file.schema_arrow.names)}.",
             )
         for batch in file.iter_batches(batch_size=256, columns=[field]):
             for number, value in enumerate(batch.column(0).to_pylist()):
@@ -166,7 +167,8 @@ def _hub(data: DataConfig) -> Iterator[str]:
     except Exception as error:  # datasets and the network raise dozens of types; all mean: not to be had now
         reason = " ".join(str(error).split())[:300]
         raise PosxError(
-            f"data={data.name} ({data.path}) cannot be loaded: {type(error).__name__}: {reason}", WITHOUT_NETWORK
+            f"data={data.name} ({data.path}) cannot be loaded: {type(error).__name__}: {reason}",
+            WITHOUT_NETWORK,
         ) from error
 
 

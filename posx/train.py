@@ -78,7 +78,9 @@ def start(config: RunConfig, corpus: Corpus, trust: bool = False) -> Session:
     compiled, note = machine.pick_compile(train.compile, device, dtype, work)
     set_compiled(model, compiled)
     optimizer = make_optimizer(model, config.optim, device)
-    return Session(config, model, optimizer, Slices(corpus.splits["train"], train.context), device, dtype, compiled, note)
+    return Session(
+        config, model, optimizer, Slices(corpus.splits["train"], train.context), device, dtype, compiled, note
+    )
 
 
 def flops_per_token(model: Decoder, context: int) -> float:
@@ -98,12 +100,17 @@ def set_compiled(model: Decoder, compiled: bool) -> None:
 
 def make_optimizer(model: Decoder, optim: OptimConfig, device: torch.device) -> torch.optim.Optimizer:
     """AdamW. Weight decay acts on the model's matrices, never on norms or on what belongs to the scheme."""
-    decayed, free = [], []
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
     for name, parameter in model.named_parameters():
         (decayed if parameter.ndim >= 2 and not name.startswith("scheme.") else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(
-        groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=device.type in ("cpu", "cuda")
+        groups,
+        lr=optim.lr,
+        betas=(optim.beta1, optim.beta2),
+        eps=optim.eps,
+        fused=device.type in ("cpu", "cuda"),
     )
 
 

@@ -60,7 +60,9 @@ def check_long_enough(corpus: Corpus, context: int) -> None:
         raise PosxError(
             f"train.context={context} reads windows of {context + 1} tokens, but the longest training document has "
             f"{longest}.",
-            f"Set train.context to at most {longest - 1}, or give longer documents." if longest > 2 else "Give more text.",
+            f"Set train.context to at most {longest - 1}, or give longer documents."
+            if longest > 2
+            else "Give more text.",
         )
 
 
@@ -72,7 +74,8 @@ def parse_length(text: str, context: int) -> int:
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)x", text.strip())
     if match is None:
         raise PosxError(
-            f"'{text}' is not a length.", "Give tokens, such as 3000, or a multiple of the training context, such as 2x."
+            f"'{text}' is not a length.",
+            "Give tokens, such as 3000, or a multiple of the training context, such as 2x.",
         )
     if match.group(1):
         tokens = int(match.group(1))
@@ -82,15 +85,16 @@ def parse_length(text: str, context: int) -> int:
     multiple = float(match.group(2))
     if multiple < 1:
         raise PosxError(
-            f"A multiple is at least 1, but {text} was given.", f"For a shorter context give tokens: {multiple * context:g}."
+            f"A multiple is at least 1, but {text} was given.",
+            f"For a shorter context give tokens: {multiple * context:g}.",
         )
-    tokens = multiple * context
-    if abs(tokens - round(tokens)) > 1e-9:
+    exact = multiple * context
+    if abs(exact - round(exact)) > 1e-9:
         raise PosxError(
-            f"{text} of a context of {context} is {tokens:g}, not a whole number of tokens.",
-            f"Give tokens: {math.floor(tokens)} or {math.ceil(tokens)}.",
+            f"{text} of a context of {context} is {exact:g}, not a whole number of tokens.",
+            f"Give tokens: {math.floor(exact)} or {math.ceil(exact)}.",
         )
-    return round(tokens)
+    return round(exact)
 
 
 # ---------------------------------------------------------------- evaluation
@@ -140,10 +144,23 @@ def fixed_targets(
         documents.append(np.full(len(chosen), document, dtype=np.int64))
     all_ends = np.concatenate(ends)
     digest = sha256_of(
-        corpus.sha256, corpus.tokenizer_sha256, split, target_context, stride, max_targets, seed, all_ends.tobytes()
+        corpus.sha256,
+        corpus.tokenizer_sha256,
+        split,
+        target_context,
+        stride,
+        max_targets,
+        seed,
+        all_ends.tobytes(),
     )
     return TargetSet(
-        all_ends, np.concatenate(documents), stride, target_context, int(tails.sum()) * stride, left_out, digest
+        all_ends,
+        np.concatenate(documents),
+        stride,
+        target_context,
+        int(tails.sum()) * stride,
+        left_out,
+        digest,
     )
 
 
@@ -174,7 +191,10 @@ def _too_short(part: Split, split: str, target_context: int, stride: int) -> tup
     )
     if low < 1:
         return message, "Give longer documents, or more of them."
-    return message, f"It holds targets for a context of up to {low}: use lengths up to {low} and eval.target_context={low}."
+    return (
+        message,
+        f"It holds targets for a context of up to {low}: use lengths up to {low} and eval.target_context={low}.",
+    )
 
 
 @dataclass(frozen=True)

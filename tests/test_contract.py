@@ -322,7 +322,7 @@ def test_blocks_equal_the_whole(name: str, family: str) -> None:
 @both_families
 @every_scheme
 def test_asking_for_the_fused_kernel_changes_no_number(name: str, family: str) -> None:
-    """``backend`` chooses how attention is computed, never what: beside a bias or mask, refused or the same."""
+    """``backend`` chooses how attention is computed, never what: refused or the same."""
     model = small(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)

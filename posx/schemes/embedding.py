@@ -35,7 +35,8 @@ class PositionEmbedding(Scheme):
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.combine not in ("add", "concat"):
             raise PosxError(
-                f"scheme.combine is add or concat, but '{config.combine}' was given.", "Try scheme.combine=add."
+                f"scheme.combine is add or concat, but '{config.combine}' was given.",
+                "Try scheme.combine=add.",
             )
         if config.width is None:
             return

@@ -54,8 +54,7 @@ class Rope(Scheme):
             raise PosxError(
                 f"rope rotates pairs, but scheme.fraction={config.fraction:g} of a head of {shape.head_dim} "
                 f"dimensions is {rotated:g}, not an even number.",
-                "Change model.n_heads, model.d_model or model.head_dim so that the head is even, "
-                "or scheme.fraction.",
+                "Change model.n_heads, model.d_model or model.head_dim so that the head is even, or scheme.fraction.",
             )
 
     @property

@@ -1,0 +1,14 @@
+"""``python -m posx`` and the command ``posx``."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    from posx.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

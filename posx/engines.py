@@ -1,0 +1,90 @@
+"""Where the jobs of a sweep run. ``local``: processes on this machine, which share its cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from posx.machine import cores
+
+POLL_SECONDS = 0.25
+
+
+@dataclass
+class Job:
+    """A job and how far it is. ``spec`` is the file that posx.job reads; its output goes to ``spec``.log."""
+
+    name: str
+    spec: Path
+    state: str = "waiting"  # waiting | running | done | failed | stopped
+    code: int | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.spec.with_suffix(".log")
+
+    @property
+    def last_words(self) -> str:
+        """The end of the log: what a failed job said."""
+        lines = self.log.read_text("utf-8", "replace").strip().splitlines() if self.log.is_file() else []
+        return lines[-1].strip() if lines else "it said nothing"
+
+
+def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> None:
+    """Run all jobs, ``workers`` at a time; a failed one does not stop the others.
+
+    ``changed`` is called several times a second. On SIGINT or SIGTERM the running jobs are asked to save and
+    stop, and KeyboardInterrupt goes on to the caller.
+    """
+    threads = str(max(1, cores() // workers))
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAYON_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+    waiting = [job for job in jobs if job.state == "waiting"]
+    running: dict[subprocess.Popen[bytes], Job] = {}
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as logs:
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    job = waiting.pop(0)
+                    log = logs.enter_context(job.log.open("wb"))
+                    process = subprocess.Popen(
+                        [sys.executable, "-m", "posx.job", str(job.spec)],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        start_new_session=True,  # a Ctrl-C reaches it once, from us
+                    )
+                    running[process] = job
+                    job.state = "running"
+                for process in [p for p in running if p.poll() is not None]:
+                    job = running.pop(process)
+                    job.code = process.returncode
+                    job.state = "done" if job.code == 0 else "failed"
+                changed()
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            for process, job in running.items():
+                process.send_signal(signal.SIGINT)
+                job.state = "stopped"
+            for process in running:
+                process.wait()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,48 @@
+"""One job of a sweep as a process of its own: ``python -m posx.job SPEC``. Trains what is missing, then evaluates.
+
+SPEC is a JSON file with ``name``, ``runs_dir``, ``config`` (resolved), ``eval``, ``config_dir`` and ``trust``. When all
+is done, ``SPEC.done`` lists the records, so that the same job need not run again. Any engine that can start a
+process can run it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from posx.compose import resolve_scheme, typed
+from posx.config import EvalConfig, RunConfig
+from posx.corpus import prepare
+from posx.errors import PosxError
+from posx.evaluate import evaluate, make_plan
+from posx.files import read_json, write_json
+from posx.progress import Display
+from posx.runs import create
+from posx.train import train
+
+
+def main(spec_path: Path) -> int:
+    """Exit code 0, 1 or 2, or 128 + the signal."""
+    try:
+        spec = read_json(spec_path, "a job of posx")
+        trust = spec["trust"]
+        config_dir = Path(spec["config_dir"]) if spec["config_dir"] else None
+        config = resolve_scheme(typed(RunConfig, spec["config"]), trust)
+        run = create(Path(spec["runs_dir"]), spec["name"], config, resume=True)
+        with Display() as display:
+            if not run.finished:
+                train(run, prepare(config.data, config.tokenizer, display.say), display, trust)
+            plan = make_plan(run, typed(EvalConfig, spec["eval"]), config_dir, trust)
+            records = evaluate(plan, display, trust)
+        write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [asdict(r) for r in records]})
+    except PosxError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

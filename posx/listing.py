@@ -1,0 +1,97 @@
+"""`posx schemes` and `posx extensions`: what exists, in a line each, and what fits what."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from posx.components import fits
+from posx.compose import compose_run, known_extensions, known_schemes, typed
+from posx.model import model_shape
+from posx.progress import to_stdout
+
+
+def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
+    """name, formula, parameters (of the scheme, in the default model), settings, extensions, paper."""
+    default = compose_run([])
+    shape = model_shape(default.model, default.train.context)
+    extensions = known_extensions(config_dir, trust)
+    rows = []
+    for name, (cls, settings) in known_schemes(config_dir, trust).items():
+        config = typed(cls.Config, settings, f"{name}.")
+        scheme = cls(config, shape)
+        rows.append(
+            {
+                "name": name,
+                "formula": cls.formula,
+                "parameters": sum(p.numel() for p in scheme.parameters()),
+                "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
+                "extensions": sorted(n for n, extension in extensions.items() if fits(extension, cls)),
+            }
+        )
+    return sorted(rows, key=lambda row: row["name"])
+
+
+def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
+    """Print the list."""
+    rows = scheme_rows(config_dir, trust)
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table(title="Positional schemes", title_justify="left", caption_justify="left")
+    for head in ("scheme", "what it computes", "parameters", "settings (scheme.…)", "extensions that fit"):
+        table.add_column(head, justify="right" if head == "parameters" else "left", no_wrap=head == "scheme")
+    for row in rows:
+        settings = ", ".join(f"{k}={v}" for k, v in row["settings"].items() if v is not None)
+        table.add_row(row["name"], row["formula"], f"{row['parameters']:,}", settings, ", ".join(row["extensions"]))
+    table.caption = (
+        "Parameters: the scheme's own, in the default model (L = 64, 4 heads, width 128).\n"
+        "Next: posx train --scheme NAME"
+    )
+    to_stdout().print(table, markup=False)
+
+
+def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None:
+    """Print the list."""
+    schemes = known_schemes(config_dir, trust)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": "none",
+            "changes": "",
+            "formula": "the model as it was trained",
+            "settings": {},
+            "schemes": sorted(schemes),
+        }
+    ]
+    for name, cls in sorted(known_extensions(config_dir, trust).items()):
+        config = cls.Config()
+        rows.append(
+            {
+                "name": name,
+                "changes": cls.changes,
+                "formula": cls.formula,
+                "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
+                "schemes": sorted(n for n, (scheme, _) in schemes.items() if fits(cls, scheme)),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table(title="Test-time extensions", title_justify="left", caption_justify="left")
+    for head in ("extension", "changes", "formula", "parameters (default)", "fits"):
+        table.add_column(head, no_wrap=head == "extension")
+    for row in rows:
+        settings = ", ".join(f"{k} (by L and ℓ)" if v is None else f"{k}={v}" for k, v in row["settings"].items())
+        every = len(row["schemes"]) == len(schemes)
+        table.add_row(
+            row["name"],
+            row["changes"],
+            row["formula"],
+            settings,
+            "all" if every else ", ".join(row["schemes"]),
+        )
+    table.caption = "Compose with +, set with (): --extension ntk+window, --extension 'pi(s=4)'."
+    to_stdout().print(table, markup=False)

@@ -1,0 +1,31 @@
+"""What every test runs under: caches in a temporary folder, one thread, no network."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read when huggingface_hub is imported, which a test module may do at its head: so it is set before any is.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="posx-tests-hf-")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """POSX_CACHE for fixtures that outlive a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("posx-cache")
+        patch.setenv("POSX_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A POSX_CACHE of this test's own, empty."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("POSX_CACHE", str(folder))
+    return folder
