@@ -59,6 +59,8 @@ def plan(
         return flow
     if backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
+    if backend == "fused" and not is_plain(scheme, extension):
+        backend = "dense"  # the kernel takes no addend
     if backend == "dense" and not scheme.bias_per_layer:
         site = Site(positions, positions, shared=flow.shared)
         closure = scheme.bias(site) if scheme.has_bias else None
@@ -70,12 +72,16 @@ def pick_backend(
     scheme: Scheme, length: int, extension: Applied, batch: int, n_heads: int, device: torch.device
 ) -> str:
     """``dense``, ``fused`` or ``blocks``: the fastest that fits, see results/bench."""
-    plain = not scheme.has_bias and not extension.masks()
-    if plain and (length >= FUSED_FROM or device.type != "cpu"):
+    if is_plain(scheme, extension) and (length >= FUSED_FROM or device.type != "cpu"):
         return "fused"
     if not scheme.bias_per_layer and batch * n_heads * length * length * 4 <= DENSE_BYTES:
         return "dense"
     return "blocks"
+
+
+def is_plain(scheme: Scheme, extension: Applied) -> bool:
+    """Whether nothing is added to the logits and only the future is masked."""
+    return not scheme.has_bias and not extension.masks()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:

@@ -93,7 +93,8 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
         for name, parameter in own.items():
             if weights[name].shape != parameter.shape:
                 raise PosxError(
-                    f"{checkpoint.path}: {name} is {list(weights[name].shape)}, the config says {list(parameter.shape)}.",
+                    f"{checkpoint.path}: {name} is {list(weights[name].shape)}, "
+                    f"but the config says {list(parameter.shape)}.",
                     "Was config.yaml edited?",
                 )
             parameter.copy_(weights[name])

@@ -71,12 +71,11 @@ class Plan:
 
 def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trust: bool = False) -> Plan:
     """Read lengths and extensions, and refuse what cannot be: before any work. Raises PosxError."""
-    if not run.finished:
-        if run.step == 0:
-            raise PosxError(
-                f"{run.path} has no checkpoint yet.",
-                f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
-            )
+    if run.step == 0:
+        raise PosxError(
+            f"{run.path} has no checkpoint yet.",
+            f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
+        )
     context = run.config.train.context
     lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
     known = known_extensions(config_dir, trust)

@@ -104,7 +104,8 @@ def _draw(page: Sheet, axis: Axes) -> None:
     axis.set_xlabel("evaluation context (tokens)")
     axis.set_ylabel("perplexity")
     axis.set_title(
-        f"{page.comparison.data}: {record.n_targets:,} {page.comparison.split} targets in {record.n_documents} documents, "
+        f"{page.comparison.data}: {record.n_targets:,} {page.comparison.split} targets "
+        f"in {record.n_documents} documents, "
         f"{page.comparison.protocol}" + (f", {page.seeds} seeds" if page.seeds > 1 else ", one seed"),
         fontsize=9.5,
         loc="left",

@@ -129,8 +129,8 @@ def _remarks(sheet: Sheet) -> list[str]:
         )
     else:
         lines.append(
-            f"Protocol {sheet.comparison.protocol}: the share of targets with little context falls as the length grows, "
-            "so perplexity can fall without use of the longer context."
+            f"Protocol {sheet.comparison.protocol}: the share of targets with little context falls as the length "
+            "grows, so perplexity can fall without use of the longer context."
         )
     if sheet.seeds == 1:
         lines.append("One seed: the spread between trainings is not known.")
@@ -238,7 +238,8 @@ def _markdown(sheet: Sheet) -> str:
 _LATEX = str.maketrans(
     {
         "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--", "×": r"$\times$", "±": r"$\pm$", "∞": r"$\infty$",
+        "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--",
+        "×": r"$\times$", "±": r"$\pm$", "∞": r"$\infty$",
         "ℓ": r"$\ell$",
     }
 )  # fmt: skip

@@ -23,10 +23,12 @@ from torch import Tensor
 
 from posx import checkpoint as checkpoints
 from posx import machine
+from posx.attention import pick_backend
 from posx.components import make_scheme
 from posx.config import OptimConfig, RunConfig, TrainConfig
 from posx.corpus import Corpus, Split
 from posx.errors import PosxError
+from posx.extensions.base import NONE
 from posx.files import write_text
 from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import Decoder, count_parameters, initialise, model_shape
@@ -338,7 +340,14 @@ def _meta(run: Run, session: Session, corpus: Corpus, counts: dict[str, int]) ->
         **machine.facts(session.device, session.dtype),
         "threads": torch.get_num_threads(),
         "compiled": session.compiled,
-        "backend": "fused" if session.device.type == "cuda" and not session.model.scheme.has_bias else "dense",
+        "backend": pick_backend(
+            session.model.scheme,
+            context,
+            NONE,
+            session.sequences // run.config.train.accumulation,
+            run.config.model.n_heads,
+            session.device,
+        ),
         "corpus_sha256": corpus.sha256,
         "tokenizer_sha256": corpus.tokenizer_sha256,
         "vocab_size": corpus.vocab_size,

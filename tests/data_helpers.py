@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 import posx
 from posx.compose import compose_run
 from posx.config import DataConfig, RunConfig

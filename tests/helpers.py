@@ -10,13 +10,14 @@ import functools
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from posx.components import ExtensionSpec, bind
 from posx.compose import known_extensions, known_schemes
 from posx.config import ModelConfig
 from posx.extensions.base import Applied
 from posx.model import Decoder, initialise, model_shape
 from posx.schemes.base import Scheme
-from torch import Tensor
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from posx.model import Decoder
 from torch import Tensor, nn
 from transformers import (
     GlmConfig,
@@ -28,6 +27,8 @@ from transformers import (
     SmolLM3Config,
     SmolLM3ForCausalLM,
 )
+
+from posx.model import Decoder
 
 FAR = 4096  # more positions than any test asks for
 
@@ -199,9 +200,7 @@ def _llama_sizes(model: Decoder) -> dict[str, Any]:
 
 def llama(model: Decoder, rope: dict[str, Any]) -> nn.Module:
     """Llama with ``rope`` as its rope_parameters."""
-    return _like_llama(
-        model, LlamaForCausalLM, LlamaConfig(**_llama_sizes(model), rope_parameters=dict(rope))
-    )
+    return _like_llama(model, LlamaForCausalLM, LlamaConfig(**_llama_sizes(model), rope_parameters=dict(rope)))
 
 
 def mistral(model: Decoder, rope: dict[str, Any], window: int) -> nn.Module:

@@ -11,21 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import posx.attention
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from posx.attention import plan
-from posx.components import ExtensionSpec, check_fit
-from posx.config import ModelConfig
-from posx.errors import PosxError, Unsupported
-from posx.extensions.base import NONE, Applied
-from posx.loss import CHUNK, IGNORED, head_cross_entropy, nll
-from posx.model import Decoder, count_parameters, initialise
 from torch import Tensor
 
+import posx.attention
 from helpers import (
     CONTEXT,
     FAMILIES,
@@ -39,6 +32,13 @@ from helpers import (
     random_tokens,
     schemes,
 )
+from posx.attention import plan
+from posx.components import ExtensionSpec, check_fit
+from posx.config import ModelConfig
+from posx.errors import PosxError, Unsupported
+from posx.extensions.base import NONE, Applied
+from posx.loss import CHUNK, IGNORED, head_cross_entropy, nll
+from posx.model import Decoder, count_parameters, initialise
 
 ROUNDING = 2e-5
 VISIBLE = 1e-2
@@ -112,9 +112,7 @@ def test_nope_is_permutation_equivariant_without_its_mask(family: str, without_m
     model, tokens = small("nope", family), random_tokens(3 * CONTEXT)
     for seed in range(5):
         order = torch.randperm(3 * CONTEXT, generator=torch.Generator().manual_seed(seed))
-        assert (
-            gap(model(tokens[:, order], backend="dense"), model(tokens, backend="dense")[:, order]) < ROUNDING
-        )
+        assert gap(model(tokens[:, order], backend="dense"), model(tokens, backend="dense")[:, order]) < ROUNDING
 
 
 @torch.no_grad()
@@ -187,9 +185,7 @@ def test_no_gradient_flows_from_the_past_to_the_future(name: str, family: str) -
     model, tokens = MODELS[name, family], random_tokens(CONTEXT, batch=1)
     for how in ways(model):
         seen: list[Tensor] = []
-        hook = model.tokens.register_forward_hook(
-            lambda *a, seen=seen: seen.append(a[2].retain_grad() or a[2])
-        )
+        hook = model.tokens.register_forward_hook(lambda *a, seen=seen: seen.append(a[2].retain_grad() or a[2]))
         # Not the sum: the outputs of a LayerNorm with equal weights would add up to a constant.
         model(tokens, **how)[0, 9].square().sum().backward()
         hook.remove()
@@ -295,9 +291,7 @@ def cases(model: Decoder, name: str) -> list[tuple[int, Applied]]:
     return [
         (long, NONE),
         (long, extend(model, long, window={"w": 5})),
-        (29, extend(model, 29, window={"w": 6}, **other))
-        if other
-        else (long, extend(model, long, window={"w": 1})),
+        (29, extend(model, 29, window={"w": 6}, **other)) if other else (long, extend(model, long, window={"w": 1})),
         (29, extend(model, 29, **other)) if other else (3, NONE),
     ]
 
@@ -557,9 +551,7 @@ def test_learned_refuses_past_its_table(name: str) -> None:
     model = small(name, "gpt")
     assert model.scheme.last_position == CONTEXT - 1
     model(random_tokens(CONTEXT))
-    with pytest.raises(
-        Unsupported, match=r"end at 16, but a context of 17.*--extension interpolate.*up to 16"
-    ):
+    with pytest.raises(Unsupported, match=r"end at 16, but a context of 17.*--extension interpolate.*up to 16"):
         model(random_tokens(CONTEXT + 1))
     with pytest.raises(Unsupported, match="interpolate"):
         model(random_tokens(3), positions=torch.tensor([0, 1, CONTEXT]))

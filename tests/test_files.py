@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from posx.errors import PosxError
 from posx.files import read_json, sha256_of, whole_file, whole_folder, write_json
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from data_helpers import python, text_data
 from posx.config import DataConfig
 from posx.errors import PosxError
@@ -311,12 +312,8 @@ def test_a_hub_row_without_the_field_names_the_fields(tmp_path: Path) -> None:
         documents(DataConfig(name="local", source="hub", path=str(tmp_path)))
 
 
-@pytest.mark.parametrize(
-    "variable, value", [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:9")]
-)
-def test_the_hub_out_of_reach_fails_at_once(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
+@pytest.mark.parametrize("variable, value", [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:9")])
+def test_the_hub_out_of_reach_fails_at_once(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     began = time.monotonic()
     with pytest.raises(PosxError) as caught:

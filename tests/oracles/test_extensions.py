@@ -12,6 +12,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.t5.modeling_t5 import T5Attention
+from x_transformers.x_transformers import RotaryEmbedding
+
+import hosts
+from helpers import CONTEXT, SCHEMES, extend, extensions, gap, make_model, make_scheme, random_tokens
 from posx.attention import attend, plan
 from posx.components import fits
 from posx.config import ModelConfig
@@ -22,12 +28,6 @@ from posx.extensions.pi import PI, ScaledConfig
 from posx.extensions.window import Window, WindowConfig
 from posx.model import Decoder
 from posx.schemes.base import Scheme
-from torch import Tensor, nn
-from transformers.models.t5.modeling_t5 import T5Attention
-from x_transformers.x_transformers import RotaryEmbedding
-
-import hosts
-from helpers import CONTEXT, SCHEMES, extend, extensions, gap, make_model, make_scheme, random_tokens
 
 TOLERANCE = 2e-5
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
@@ -96,9 +96,7 @@ def test_ntk_frequencies_are_those_of_x_transformers(rotated: int, s: float) -> 
     assert abs(float(ours[-1] * s / scheme.frequencies()[-1]) - 1) < 1e-6
 
 
-@pytest.mark.parametrize(
-    "length, given, acts", [(LONG, None, 4.0), (40, None, 2.5), (9, 8.0, 8.0), (LONG, 8.0, 8.0)]
-)
+@pytest.mark.parametrize("length, given, acts", [(LONG, None, 4.0), (40, None, 2.5), (9, 8.0, 8.0), (LONG, 8.0, 8.0)])
 def test_ntk_in_llama(length: int, given: float | None, acts: float) -> None:
     """Llama whose frequencies are those that x-transformers makes for this scale."""
     model = make_model("rope", family="llama", n_kv_heads=1)
@@ -299,9 +297,7 @@ def test_order_changes_nothing(name: str, parts: list[Extension]) -> None:
     model = make_model(name)
     target = extend(model, LONG).target
     tokens = random_tokens(LONG)
-    first, *others = (
-        model(tokens, extension=Applied(order, target)) for order in itertools.permutations(parts)
-    )
+    first, *others = (model(tokens, extension=Applied(order, target)) for order in itertools.permutations(parts))
     assert all(torch.equal(first, other) for other in others)
     # And each part acts: leaving any out (but the wider window) changes the result.
     for part in parts:

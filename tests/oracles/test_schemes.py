@@ -12,13 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from posx.attention import dense_addend
-from posx.config import ModelConfig
-from posx.extensions.base import NONE
-from posx.model import Decoder
-from posx.schemes.alibi import slopes
-from posx.schemes.base import Site
-from posx.schemes.t5 import bucket
 from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
@@ -28,6 +21,13 @@ from x_transformers.x_transformers import RotaryEmbedding, apply_rotary_pos_emb
 
 import hosts
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
+from posx.attention import dense_addend
+from posx.config import ModelConfig
+from posx.extensions.base import NONE
+from posx.model import Decoder
+from posx.schemes.alibi import slopes
+from posx.schemes.base import Site
+from posx.schemes.t5 import bucket
 
 TOLERANCE = 2e-5
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
@@ -180,9 +180,7 @@ def test_partial_rope_is_neox(shape: dict[str, Any], fraction: float, length: in
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
 def test_partial_rope_is_glm(fraction: float, length: int) -> None:
     """GLM interleaves: equal after permuting the rows of q and k inside each head, and only then."""
-    model = make_model(
-        "partial-rope", family="llama", n_heads=6, n_kv_heads=2, head_dim=16, fraction=fraction
-    )
+    model = make_model("partial-rope", family="llama", n_heads=6, n_kv_heads=2, head_dim=16, fraction=fraction)
     assert_same(model, hosts.glm(model, {**ROPE, "partial_rotary_factor": fraction}), length)
 
 
@@ -197,9 +195,7 @@ def test_rotation_is_that_of_x_transformers(head_dim: int, fraction: float) -> N
     ours = scheme.rotate(q, k, scheme.prepare(torch.arange(200), NONE))
     angles, _ = RotaryEmbedding(rotated).forward_from_seq_len(200)
     for x, turned in zip((q, k), ours, strict=True):
-        assert gap(turned[..., order], apply_rotary_pos_emb(x[..., order], angles)) < 2**-16 * float(
-            x.abs().max()
-        )
+        assert gap(turned[..., order], apply_rotary_pos_emb(x[..., order], angles)) < 2**-16 * float(x.abs().max())
 
 
 def test_angles_stay_float32_beside_bf16() -> None:
@@ -305,9 +301,7 @@ def oracle_t5(scheme: Any, max_distance: int, length: int) -> Tensor:
 
 
 # (training context, max_distance as set, as it must act)
-@pytest.mark.parametrize(
-    "context, given, acts", [(64, None, 64), (128, None, 128), (512, None, 128), (64, 100, 100)]
-)
+@pytest.mark.parametrize("context, given, acts", [(64, None, 64), (128, None, 128), (512, None, 128), (64, 100, 100)])
 @pytest.mark.parametrize("n_heads", [1, 3, 4])
 def test_t5_bias(n_heads: int, context: int, given: int | None, acts: int) -> None:
     """A gather from the same table by the same buckets: not one bit may differ."""
