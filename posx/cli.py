@@ -49,7 +49,7 @@ Trust = Annotated[bool, typer.Option("--trust", help="Load schemes and extension
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[OVERRIDES]...", help="Settings, such as train.steps=100 model=small."),
+    typer.Argument(metavar="OVERRIDES", help="Settings, such as train.steps=100 model=small."),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file.")]
 
@@ -180,7 +180,7 @@ def _dir_flag(runs_dir: Path) -> str:
 def evaluate(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]... [OVERRIDES]...", help="Runs, by name or path; eval.* settings."),
+        typer.Argument(metavar="RUN | OVERRIDES", help="Runs, by name or path; eval.* settings."),
     ] = None,
     length: Annotated[
         list[str] | None,
@@ -287,7 +287,7 @@ def sweep(
 
 @command("table")
 def table(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all, if left out.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Runs; all, if left out.")] = None,
     form: Annotated[str | None, typer.Option("--format", help="rich, md, csv, latex or json.")] = None,
     output: Output = None,
     runs_dir: RunsDir = Path("runs"),
@@ -327,7 +327,7 @@ def table(
 
 @command("plot")
 def plot(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs; all, if left out.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Runs; all, if left out.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to; .png and .svg are written. [RUNS_DIR/perplexity]"),

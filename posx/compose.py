@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -143,53 +143,66 @@ def _compose(root: str, overrides: list[str], config_dir: Path | None) -> dict[s
 # ---------------------------------------------------------------- types
 
 
-def typed(schema: type[T], values: Any, where: str = "") -> T:
-    """``values`` as the dataclass ``schema``: unknown keys and wrong types are sentences. ``where`` ends in a dot."""
+def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T:
+    """``values`` as the dataclass ``schema``; unknown keys and wrong types are sentences.
+
+    ``prefix`` ("scheme.") is put before keys, ``source`` (" in sweep.yaml") after them.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-    _known_keys(schema, values, where)
+    _known_keys(schema, values, prefix, source)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), values or {})
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except ValidationError as error:
-        key = where + (error.full_key or "")
-        wanted = _wanted(schema, (error.full_key or "").split("."))
-        given = _lookup(values, (error.full_key or "").split("."))
-        raise PosxError(f"{key} takes {wanted}, but '{given}' was given.", "See posx config for an example.") from None
+        path = re.findall(r"[^.\[\]]+", error.full_key or "")
+        wanted, given = _wanted(schema, path), _lookup(values, path)
+        raise PosxError(
+            f"{prefix}{error.full_key} takes {wanted}, but '{given}' was given{source}.",
+            "See posx config for an example.",
+        ) from None
     except OmegaConfBaseException as error:
-        raise PosxError(f"{where or 'The config'} cannot be read: {' '.join(str(error).split())}") from None
+        raise PosxError(f"The config cannot be read{source}: {' '.join(str(error).split())}") from None
 
 
-def _known_keys(schema: Any, values: Any, where: str) -> None:
+def _known_keys(schema: Any, values: Any, prefix: str, source: str) -> None:
+    if values is None:
+        return
     if not isinstance(values, dict):
-        if values is None:
-            return
-        raise PosxError(f"{where.rstrip('.') or 'The config'} takes keys and values, but '{values}' was given.")
+        what = prefix.rstrip(".") or "A config"
+        raise PosxError(f"{what} takes keys and values, but '{values}' was given{source}.", "Write key: value.")
     hints = get_type_hints(schema)
     for key, value in values.items():
         if key not in hints:
-            raise unknown("setting", f"{where}{key}", [f"{where}{h}" for h in hints if not h.startswith("_")])
+            raise unknown("setting", f"{prefix}{key}", [f"{prefix}{h}" for h in hints if not h.startswith("_")], source)
         if is_dataclass(hints[key]):
-            _known_keys(hints[key], value, f"{where}{key}.")
+            _known_keys(hints[key], value, f"{prefix}{key}.", source)
 
 
 _TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def _wanted(schema: Any, path: list[str]) -> str:
+    """The type at a path of keys and list indices, in words."""
     hint: Any = schema
     for part in path:
         if is_dataclass(hint):
-            hint = get_type_hints(hint).get(re.sub(r"\[.*", "", part), str)
+            hint = get_type_hints(hint).get(part, str)
+        elif get_origin(hint) in (list, dict):
+            hint = get_args(hint)[-1]
     inner = [a for a in get_args(hint) if a is not type(None)] if type(None) in get_args(hint) else [hint]
-    words = _TYPE_WORDS.get(inner[0], "a list" if "list" in str(inner[0]) else "another type")
+    fallback = "a list" if get_origin(inner[0]) is list else "keys and values"
+    words = _TYPE_WORDS.get(inner[0], fallback)
     return f"{words} or null" if type(None) in get_args(hint) else words
 
 
 def _lookup(values: Any, path: list[str]) -> Any:
     for part in path:
-        values = values.get(part) if isinstance(values, dict) else values
+        if isinstance(values, dict):
+            values = values.get(part)
+        elif isinstance(values, list) and part.isdigit():
+            values = values[int(part)]
     return values
 
 

@@ -101,7 +101,7 @@ def read_sweep(
     path: Path, overrides: list[str], say: Callable[[str], None], config_dir: Path | None, trust: bool
 ) -> Sweep:
     """Compose and check every job before any work; the corpora are prepared, since names depend on them."""
-    file = typed(SweepConfig, read_yaml(path, "sweep file"), f"{path.name}: ")
+    file = typed(SweepConfig, read_yaml(path, "sweep file"), source=f" in {path}")
     if not file.schemes or not file.seeds:
         raise PosxError(f"{path} names no {'seeds' if file.schemes else 'schemes'}.", "See configs/sweep/quick.yaml.")
     entries = [_entry(item, path) for item in file.schemes]
@@ -149,7 +149,7 @@ def read_sweep(
 
 
 def _entry(item: Any, path: Path) -> SchemeEntry:
-    entry = typed(SchemeEntry, {"scheme": item} if isinstance(item, str) else item, f"{path.name}: schemes: ")
+    entry = typed(SchemeEntry, {"scheme": item} if isinstance(item, str) else item, source=f" in {path}, under schemes")
     if not entry.scheme:
         raise PosxError(
             f"{path}: a row of schemes names no scheme: {item}.",

@@ -199,7 +199,7 @@ def tails_of(targets: TargetSet) -> list[list[int]]:
 )
 @settings(max_examples=200, deadline=None)
 def test_fixed_targets_are_all_whole_tails(lengths: list[int], context: int, stride: int, seed: int) -> None:
-    tails, left = eligible(lengths, context, stride)
+    tails, _ = eligible(lengths, context, stride)
     if len(tails) * stride < FEWEST_TARGETS:
         with pytest.raises(PosxError):
             choose(lengths, context, stride, seed=seed)
