@@ -19,11 +19,13 @@ from torch import Tensor
 from posx.extensions.base import NONE, Applied, Mask
 from posx.schemes.base import Closure, Scheme, Site
 
-# Bytes of logits that one step may hold: a dense step over all queries, and a block of queries.
-DENSE_BYTES = 512 * 2**20
-BLOCK_BYTES = 16 * 2**20
-# From here on torch's fused kernel beats batched products on a CPU (scripts/bench/attention.py).
-FUSED_FROM = 512
+# Limits measured on a CPU by scripts/bench/attention.py, results in results/bench/attention.md: logits that fit into
+# the cache are several times faster than logits that do not. A GPU wants them large instead.
+BLOCK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}  # logits of a block of queries
+DENSE_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}  # logits of a whole layer, without gradients
+DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
+# From this length on torch's fused kernel beats batched products on a CPU.
+FUSED_FROM, FUSED_FROM_TRAINING = 128, 512
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,13 @@ def plan(
 def pick_backend(
     scheme: Scheme, length: int, extension: Applied, batch: int, n_heads: int, device: torch.device
 ) -> str:
-    """``dense``, ``fused`` or ``blocks``: the fastest that fits, see results/bench."""
-    if is_plain(scheme, extension) and (length >= FUSED_FROM or device.type != "cpu"):
+    """``dense``, ``fused`` or ``blocks``: the fastest that fits, with or without gradients as is the mode."""
+    training = torch.is_grad_enabled()
+    fused_from = FUSED_FROM_TRAINING if training else FUSED_FROM
+    if is_plain(scheme, extension) and (length >= fused_from or device.type != "cpu"):
         return "fused"
-    if not scheme.bias_per_layer and batch * n_heads * length * length * 4 <= DENSE_BYTES:
+    most = DENSE_BYTES_TRAINING if training else DENSE_BYTES.get(device.type, DENSE_BYTES["cpu"])
+    if not scheme.bias_per_layer and batch * n_heads * length * length * 4 <= most:
         return "dense"
     return "blocks"
 
@@ -109,7 +114,8 @@ def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
     scheme, masks = flow.scheme, flow.extension.masks()
-    step = flow.block or max(16, BLOCK_BYTES // (batch * n_heads * n_keys * 4))
+    most = BLOCK_BYTES.get(q.device.type, BLOCK_BYTES["cpu"])
+    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
     first = n_keys - n_queries
     out = []
     for start in range(0, n_queries, step):

@@ -219,6 +219,8 @@ def compose_run(overrides: list[str], config_dir: Path | None = None, trust: boo
     values = _compose("train", overrides, config_dir)
     config = typed(RunConfig, values)
     check_train(config)
+    if config.data.source == "text":  # a run must find its text from any directory
+        config.data.path = str(Path(config.data.path or "").expanduser().resolve())
     return resolve_scheme(config, trust)
 
 

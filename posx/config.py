@@ -98,7 +98,7 @@ class EvalConfig:
     dtype: str = "float32"  # float32 | bfloat16
     device: str = "auto"  # auto | cpu | cuda
     threads: int | None = None
-    batch_tokens: int = 16384  # input tokens of one forward pass
+    batch_tokens: int | None = None  # input tokens of one forward pass; None: 4,096 on a CPU, 65,536 on a GPU
 
 
 @dataclass

@@ -12,9 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from posx.errors import PosxError
 from posx.machine import cores
 
 POLL_SECONDS = 0.25
+SECONDS_TO_SAVE = 60  # what a job gets to end its step and write a checkpoint
+
+
+class Stopped(PosxError):
+    """A signal ended a sweep; what was running has saved itself."""
 
 
 @dataclass
@@ -40,8 +46,8 @@ class Job:
 def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> None:
     """Run all jobs, ``workers`` at a time; a failed one does not stop the others.
 
-    ``changed`` is called several times a second. On SIGINT or SIGTERM the running jobs are asked to save and
-    stop, and KeyboardInterrupt goes on to the caller.
+    ``changed`` is called several times a second. On SIGINT or SIGTERM the running jobs are asked to save and stop,
+    and Stopped is raised.
     """
     threads = str(max(1, cores() // workers))
     environment = os.environ | {
@@ -52,7 +58,7 @@ def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> Non
     }
     waiting = [job for job in jobs if job.state == "waiting"]
     running: dict[subprocess.Popen[bytes], Job] = {}
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as logs:
         try:
             while waiting or running:
@@ -75,16 +81,27 @@ def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> Non
                     job.state = "done" if job.code == 0 else "failed"
                 changed()
                 time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            for process, job in running.items():
-                process.send_signal(signal.SIGINT)
-                job.state = "stopped"
-            for process in running:
-                process.wait()
-            raise
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            _end(running)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+def _end(running: dict[subprocess.Popen[bytes], Job]) -> None:
+    """Ask jobs that still run to save and stop, and wait for them."""
+    for process, job in running.items():
+        process.terminate()
+        job.state = "stopped"
+    for process in running:
+        try:
+            process.wait(SECONDS_TO_SAVE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(
+        "The sweep was stopped; its running jobs were asked to write a checkpoint.",
+        "The same command goes on where they stopped.",
+        code=128 + number,
+    )

@@ -30,7 +30,7 @@ from posx.progress import Display
 from posx.records import Record, read_record, write_record
 from posx.runs import Run, group_hash
 from posx.schemes.base import Scheme
-from posx.train import build_model
+from posx.train import build_model, check_same_text
 from posx.windows import (
     TargetSet,
     Windows,
@@ -111,7 +111,7 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     """
     run, config = plan.run, plan.config
     corpus = prepare(run.config.data, run.config.tokenizer, display.say)
-    _same_text(run, corpus)
+    check_same_text(run, corpus)
     found = checkpoints.newest(run.checkpoints)
     assert found is not None
     machine.set_threads(config.threads)
@@ -136,16 +136,6 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
         hint = "" if first.status == "unsupported" else "Other lengths or extensions may work."
         raise PosxError(f"{run.name}: {first.reason}", hint, code=2 if first.status == "unsupported" else 1)
     return list(records.values())
-
-
-def _same_text(run: Run, corpus: Corpus) -> None:
-    """The corpus must be the one that the run was trained on, or its test split holds training text."""
-    meta = run.meta
-    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
-        raise PosxError(
-            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
-            "Restore data.path as it was, or train the run again.",
-        )
 
 
 def _cell(
@@ -224,11 +214,11 @@ def _cell(
     except Unsupported as error:
         record = replace(record, status="unsupported", reason=str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:
-        record = replace(record, status="oom", reason=_out_of_memory(error, config))
+        record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
     except RuntimeError as error:
         if "allocate memory" not in str(error):
             raise
-        record = replace(record, status="oom", reason=_out_of_memory(error, config))
+        record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
     else:
         seconds = time.monotonic() - began
         order = scored_tokens(windows)
@@ -249,8 +239,8 @@ def _cell(
     return record
 
 
-def _out_of_memory(error: BaseException, config: EvalConfig) -> str:
-    return f"out of memory ({type(error).__name__}); try eval.batch_tokens={max(1, config.batch_tokens // 4)}"
+def _out_of_memory(error: BaseException, scorer: Scorer) -> str:
+    return f"out of memory ({type(error).__name__}); try eval.batch_tokens={max(1, scorer.batch_tokens // 4)}"
 
 
 def scored_tokens(windows: Windows) -> np.ndarray:
@@ -268,6 +258,11 @@ class Scorer:
     corpus: Corpus
     config: EvalConfig
     device: torch.device
+
+    @property
+    def batch_tokens(self) -> int:
+        """Input tokens of one forward pass: what fits a CPU's cache, or fills a GPU."""
+        return self.config.batch_tokens or (4096 if self.device.type == "cpu" else 65536)
 
     @torch.inference_mode()
     def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> np.ndarray:
@@ -304,13 +299,14 @@ class Scorer:
         shapes = np.stack([windows.lengths, windows.scored], axis=1)
         for shape in np.unique(shapes, axis=0):
             rows = np.flatnonzero((shapes == shape).all(axis=1))
-            size = max(1, self.config.batch_tokens // int(shape[0]))
+            size = max(1, self.batch_tokens // int(shape[0]))
             for start in range(0, len(rows), size):
                 yield rows[start : start + size]
 
+    @torch.inference_mode()
     def backend(self, length: int, extension: Applied) -> str:
         """The name of the path that attention takes at this length."""
-        batch = max(1, self.config.batch_tokens // length)
+        batch = max(1, self.batch_tokens // length)
         return pick_backend(self.model.scheme, length, extension, batch, self.model.config.n_heads, self.device)
 
 

@@ -15,7 +15,7 @@ from posx.errors import PosxError
 from posx.files import whole_file
 from posx.records import perplexity
 from posx.statistics import Cell
-from posx.tables import Sheet, sheets
+from posx.tables import Sheet, row_name, sheets
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
@@ -47,15 +47,17 @@ def plot_perplexity(cells: list[Cell], stem: Path) -> list[Path]:
 
 
 def _draw(page: Sheet, axis: Axes) -> None:
-    labels = list(dict.fromkeys(group.label for group, _ in page.rows))
+    labels = list(dict.fromkeys(row_name(page, group) for group, _ in page.rows))
     extensions = ["none", *dict.fromkeys(g.extension for g, _ in page.rows if g.extension != "none")]
     ends = []
     for group, row in page.rows:
         lengths = [length for length in page.lengths if length in row]
         means = [row[length].ppl or float("nan") for length in lengths]
-        number = labels.index(group.label)
+        number = labels.index(row_name(page, group))
         colour = COLOURS[number % len(COLOURS)]
-        name = group.label if group.extension == "none" else f"{group.label} + {group.extension}"
+        name = row_name(page, group)
+        if group.extension != "none":
+            name += f" + {group.extension}"
         axis.plot(
             lengths,
             means,

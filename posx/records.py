@@ -97,6 +97,11 @@ def read_record(path: Path) -> Record:
     return Record(**values)
 
 
+def _order_within_run(record: Record) -> tuple[bool, str, int]:
+    """The model as it is, then its extensions."""
+    return record.extension != "none", record.extension, record.length
+
+
 def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
     """The records of the named runs (names in ``runs_dir`` or paths), or of all runs there."""
     if names:
@@ -112,7 +117,11 @@ def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
             folders.append(found)
     else:
         folders = sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
-    records = [read_record(path) for folder in folders for path in sorted((folder / "eval").glob("*.json"))]
+    records = [
+        record
+        for folder in folders
+        for record in sorted(map(read_record, (folder / "eval").glob("*.json")), key=_order_within_run)
+    ]
     if not records:
         where = ", ".join(names) if names else str(runs_dir)
         hint = "Evaluate a run: posx eval." if folders else "Start with: posx sweep quick."

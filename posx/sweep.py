@@ -171,7 +171,7 @@ def _check_extensions(composed: list[tuple[RunConfig, EvalConfig]], config_dir: 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The config without what changes no result."""
     values = asdict(config)
-    for key in FREE_TO_CHANGE - {"label"}:
+    for key in (FREE_TO_CHANGE | {"data.path"}) - {"label"}:  # the text's own hash stands for its path
         section, _, name = key.partition(".")
         values[section].pop(name)
     return values

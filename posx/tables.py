@@ -82,7 +82,7 @@ def show(cells: list[Cell], console: Console) -> None:
             table.add_column(_heading(sheet, length), justify="right", no_wrap=True)
         before = None
         for group, row in sheet.rows:
-            name = _name(sheet, group)
+            name = row_name(sheet, group)
             if before is not None and name != before:
                 table.add_section()
             some = next(iter(row.values()))
@@ -146,7 +146,7 @@ def _heading(sheet: Sheet, length: int) -> str:
     return f"{length} ({length / sheet.contexts[0]:.4g}x)"
 
 
-def _name(sheet: Sheet, group: Group) -> str:
+def row_name(sheet: Sheet, group: Group) -> str:
     """The label; where two unlike configs share it, with what tells them apart."""
     alike = {g.config_sha256 for g, _ in sheet.rows if g.label == group.label}
     name = group.label if len(alike) == 1 else f"{group.label} [{group.config_sha256[:6]}]"
@@ -203,7 +203,7 @@ def _text_rows(sheet: Sheet, notes: list[str]) -> list[list[str]]:
         some = next(iter(row.values()))
         rows.append(
             [
-                _name(sheet, group),
+                row_name(sheet, group),
                 group.extension,
                 f"{some.first.parameters:,}",
                 str(len(some.seeds) or len(some.records)),

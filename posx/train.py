@@ -217,7 +217,7 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
     session = start(config, corpus, trust)
     model = session.model
     counts = count_parameters(model)
-    done, spent = _resume(run, session, display)
+    done, spent = _resume(run, session, corpus, display)
     meta = _meta(run, session, corpus, counts)
     write_meta(run, meta)
     write_text(run.path / "tokenizer.json", (corpus.path / "tokenizer.json").read_text("utf-8"))
@@ -314,12 +314,23 @@ def _log(file: Any, row: dict[str, Any]) -> None:
     file.flush()
 
 
-def _resume(run: Run, session: Session, display: Display) -> tuple[int, float]:
+def check_same_text(run: Run, corpus: Corpus) -> None:
+    """The corpus must be the one that the run was started on, or its test split holds training text."""
+    meta = run.meta
+    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
+        raise PosxError(
+            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
+            "Restore data.path as it was, or train the run again under another name.",
+        )
+
+
+def _resume(run: Run, session: Session, corpus: Corpus, display: Display) -> tuple[int, float]:
     """Load the newest checkpoint, if any: steps done and seconds spent. Later lines of metrics.jsonl go."""
     found = checkpoints.newest(run.checkpoints)
     kept = []
     step, spent = 0, 0.0
     if found is not None:
+        check_same_text(run, corpus)
         checkpoints.load_weights(found, session.model)
         state = checkpoints.load_optimizer(found, session.model, session.optimizer)
         step, spent = state["step"], state["seconds"]
