@@ -134,7 +134,7 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     if all(records[cell].status != "ok" for cell in plan.asked):
         first = records[plan.asked[0]]
         hint = "" if first.status == "unsupported" else "Other lengths or extensions may work."
-        raise PosxError(f"{run.name}: {first.reason}", hint, code=2 if first.status == "unsupported" else 1)
+        raise PosxError(f"{run.name} at {first.length} tokens: {first.reason}", hint, code=2 if first.status == "unsupported" else 1)
     return list(records.values())
 
 

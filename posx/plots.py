@@ -47,8 +47,9 @@ def plot_perplexity(cells: list[Cell], stem: Path) -> list[Path]:
 
 
 def _draw(page: Sheet, axis: Axes) -> None:
-    labels = list(dict.fromkeys(row_name(page, group) for group, _ in page.rows))
-    extensions = ["none", *dict.fromkeys(g.extension for g, _ in page.rows if g.extension != "none")]
+    # By name, so that a scheme keeps its colour from plot to plot.
+    labels = sorted({row_name(page, group) for group, _ in page.rows})
+    extensions = ["none", *sorted({g.extension for g, _ in page.rows} - {"none"})]
     ends = []
     for group, row in page.rows:
         lengths = [length for length in page.lengths if length in row]
@@ -112,6 +113,8 @@ def _draw(page: Sheet, axis: Axes) -> None:
         fontsize=9.5,
         loc="left",
     )
+    # The names stand at the lines' ends; the legend shows dashes and markers to those who print in grey.
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=5, fontsize=8, frameon=False, handlelength=3.2)
     axis.grid(True, which="major", color="0.9", linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):
@@ -122,7 +125,13 @@ def _label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
     """Names at the lines' right ends, pushed apart where they would overlap."""
     axis.figure.canvas.draw()  # settles the scales, which turn values into places on the page
     to_screen, from_screen = axis.transData.transform, axis.transData.inverted().transform
-    height = -float("inf")
-    for value, length, name, colour in sorted(ends):
-        height = max(to_screen((length, value))[1], height + LABEL_PIXELS)
+    ends = sorted(ends)
+    heights = [float(to_screen((length, value))[1]) for value, length, _, _ in ends]
+    for _ in range(200):  # neighbours that are too close push each other apart by equal steps
+        for low in range(len(heights) - 1):
+            overlap = heights[low] + LABEL_PIXELS - heights[low + 1]
+            if overlap > 0:
+                heights[low] -= overlap / 2
+                heights[low + 1] += overlap / 2
+    for (_, length, name, colour), height in zip(ends, heights, strict=True):
         axis.text(length * 1.06, from_screen((0, height))[1], name, fontsize=9, color=colour, va="center")

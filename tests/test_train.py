@@ -18,7 +18,7 @@ from data_helpers import corpus_of, many, python, tiny_config, trained, write_js
 from posx import checkpoint as checkpoints
 from posx.config import OptimConfig, RunConfig, TrainConfig
 from posx.errors import PosxError
-from posx.loss import IGNORED
+from posx.loss import CHUNK, IGNORED
 from posx.progress import Display
 from posx.runs import Run, create, metrics, open_run
 from posx.train import Session, build_model, learning_rate, start, train, train_step, validate
@@ -300,10 +300,15 @@ def close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None
         assert float((gradient - right[name]).abs().max()) <= 2e-5 * float(right[name].abs().max()), name
 
 
+def length_of(gradients: dict[str, torch.Tensor]) -> float:
+    return math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
+
+
 def test_the_gradient_is_that_of_the_mean_over_all_scored_targets(text: Path) -> None:
-    """Against torch's own cross-entropy, over a batch in which some windows are masked."""
-    session = session_of(text, "scheme=learned", "optim.grad_clip=0")
-    tokens, targets = map(torch.from_numpy, session.slices.batch(0, 4, 8))
+    """Against torch's own cross-entropy, over a batch of several chunks in which some windows are masked."""
+    session = session_of(text, "scheme=learned", "optim.grad_clip=0", f"train.batch_tokens={80 * 16}")
+    tokens, targets = map(torch.from_numpy, session.slices.batch(0, 4, 80))
+    assert targets.numel() > 2 * CHUNK
     assert 0 < int((targets == IGNORED).sum()) < targets.numel() // 2
     logits = session.model.logits(session.model(tokens)).flatten(0, 1)
     expected = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)
@@ -313,7 +318,7 @@ def test_the_gradient_is_that_of_the_mean_over_all_scored_targets(text: Path) ->
     loss, norm, gradients = captured(session, 4)
     assert loss == pytest.approx(float(expected.detach()), rel=1e-6)
     close(gradients, by_torch)
-    assert norm == pytest.approx(math.sqrt(sum(float(g.double().square().sum()) for g in by_torch.values())), rel=1e-5)
+    assert norm == pytest.approx(length_of(by_torch), rel=1e-5)
 
 
 @pytest.mark.parametrize("parts", [2, 4, 8])
@@ -333,8 +338,7 @@ def test_the_gradient_is_clipped_to_its_largest_norm(text: Path) -> None:
     session = session_of(text, "optim.grad_clip=0.05")
     _, norm, gradients = captured(session, 0)
     assert norm > 0.1, "the norm that is reported is the one before clipping"
-    clipped = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
-    assert clipped == pytest.approx(0.05, rel=1e-4)
+    assert length_of(gradients) == pytest.approx(0.05, rel=1e-4)
 
 
 def test_schemes_see_the_same_batches_from_the_same_start(text: Path) -> None:
@@ -345,7 +349,7 @@ def test_schemes_see_the_same_batches_from_the_same_start(text: Path) -> None:
     seen: dict[str, list[torch.Tensor]] = {name: [] for name in names}
     for name, session in sessions.items():
         tokens = seen[name]
-        hook = session.model.register_forward_pre_hook(lambda _, given, kept=tokens: kept.append(given[0].clone()))
+        hook = session.model.register_forward_pre_hook(lambda _, given, to=tokens: to.append(given[0].clone()))
         for step in range(4):
             train_step(session, step)
         hook.remove()
@@ -356,9 +360,7 @@ def test_schemes_see_the_same_batches_from_the_same_start(text: Path) -> None:
         assert all(torch.equal(begins[name][k], begins["rope"][k]) for k in shared)
         assert all(torch.equal(a, b) for a, b in zip(seen[name], seen["rope"], strict=True))
     other = session_of(text, "scheme=rope", "train.seed=1")
-    assert not any(
-        torch.equal(p, begins["rope"][k]) for k, p in other.model.named_parameters() if p.ndim == 2
-    )
+    assert not any(torch.equal(p, begins["rope"][k]) for k, p in other.model.named_parameters() if p.ndim == 2)
     assert not np.array_equal(other.slices.batch(1, 0, 8)[0], seen["rope"][0].numpy())
 
 
@@ -428,7 +430,8 @@ def test_the_rate_of_a_step_is_the_optimizers(text: Path, unbroken: Run) -> None
 def test_a_repetitive_text_is_learned(tmp_path: Path) -> None:
     """Documents that tell the same thing over and over: far below the ln V of guessing."""
     texts = [("north east south west " * 30)[n:] + f"{n}" for n in range(30)]
-    config = tiny_config(write_jsonl(tmp_path / "a.jsonl", texts), "train.steps=60", "tokenizer.vocab_size=260", "train.log_every=1")
+    path = write_jsonl(tmp_path / "a.jsonl", texts)
+    config = tiny_config(path, "train.steps=60", "tokenizer.vocab_size=260", "train.log_every=1")
     run = trained(tmp_path, "run", config)
     first, last = metrics(run)[0], metrics(run)[-1]
     guess = math.log(run.meta["vocab_size"])

@@ -53,6 +53,6 @@ class Learned(PositionEmbedding):
     def _refuse_past_the_end(positions: Tensor, rows: int) -> None:
         if positions.numel() and int(positions.max()) >= rows:
             raise Unsupported(
-                f"learned positions end at {rows}, but a context of {int(positions.max()) + 1} was asked.",
+                f"learned positions end at {rows}.",
                 f"Try --extension interpolate, or a length up to {rows}.",
             )
