@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from data_helpers import corpus_of, many, python, tiny_config, trained, write_jsonl
+from data_helpers import TINY, child_environment, corpus_of, many, python, tiny_config, trained, write_jsonl
 from posx import checkpoint as checkpoints
 from posx.config import OptimConfig, RunConfig, TrainConfig
 from posx.errors import PosxError
@@ -62,7 +66,7 @@ def same_run(one: Run, other: Run) -> None:
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-from data_helpers import corpus_of, tiny_config
+from data_helpers import TINY, child_environment, corpus_of, tiny_config
 from posx.progress import Display
 from posx.runs import create
 from posx.train import Interrupted, train
@@ -81,17 +85,38 @@ except Interrupted as error:
 """
 
 
-@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_saves_and_resuming_repeats_the_unbroken_run(
-    text: Path, unbroken: Run, tmp_path: Path, name: str, code: int
-) -> None:
+def test_a_signal_saves_and_resuming_repeats_the_unbroken_run(text: Path, unbroken: Run, tmp_path: Path) -> None:
     overrides = ["scheme=learned", "train.steps=12", "train.log_every=1"]  # no checkpoint but the signal's
-    done = python(INTERRUPTED, name, text, tmp_path, *overrides)
-    assert done.returncode == code, done.stderr
+    done = python(INTERRUPTED, "SIGTERM", text, tmp_path, *overrides)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert "--resume" in done.stdout
     assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000005"]
     assert open_run(tmp_path / "run").step == 5
     same_run(trained(tmp_path, "run", tiny_config(text, *overrides), resume=True), unbroken)
+
+
+def test_an_interrupted_command_leaves_the_weights_of_its_last_step(text: Path, tmp_path: Path) -> None:
+    """``posx train`` and Ctrl-C, whenever it comes: the same as a run that was never to go further."""
+    overrides = ["data=text", f"data.path={text}", *TINY, "train.steps=100000", "train.log_every=1"]
+    command = [sys.executable, "-m", "posx", "train", "--name", "run", "--runs-dir", str(tmp_path), *overrides]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=child_environment()) as child:
+        until = time.monotonic() + 45
+        log = tmp_path / "run" / "metrics.jsonl"
+        while not (log.is_file() and log.stat().st_size) and child.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 128 + signal.SIGINT, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    run = open_run(tmp_path / "run")
+    assert run.step == metrics(run)[-1]["step"] > 0
+    config = tiny_config(text, "train.steps=100000", "train.log_every=1", f"train.checkpoint_every={run.step}")
+    other = crashed(tmp_path / "other", config, run.step + 1)
+    for part in ("model.safetensors", "optimizer.safetensors"):
+        left, right = (load_file(r.checkpoints / f"step-{run.step:06d}" / part) for r in (run, other))
+        assert left.keys() == right.keys()
+        assert [name for name in left if not torch.equal(left[name], right[name])] == []
 
 
 class Crash(BaseException):
@@ -241,7 +266,7 @@ def test_no_pickle_in_a_run(unbroken: Run) -> None:
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from data_helpers import corpus_of, tiny_config
+from data_helpers import TINY, child_environment, corpus_of, tiny_config
 from posx.errors import PosxError
 from posx.progress import Display
 from posx.runs import create

@@ -30,8 +30,9 @@ from posx.errors import PosxError
 from posx.evaluate import evaluate, make_plan
 from posx.files import sha256_file
 from posx.progress import Display
-from posx.records import Record, read_record
+from posx.records import Record, read_record, read_records
 from posx.runs import Run, open_run
+from posx.statistics import aggregate
 from posx.train import build_model
 
 CONTEXT = 16
@@ -261,6 +262,19 @@ def test_the_control_is_there_unasked(rope: Trained, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- records
 
 
+def change_weights(run: Run) -> str:
+    """As further training would: another checkpoint, with a manifest of its own. Returns its sha256."""
+    (folder,) = run.checkpoints.iterdir()
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["norm.weight"] = weights["norm.weight"] * 1.5
+    save_file(weights, path)
+    about = json.loads((folder / "manifest.json").read_text())
+    about[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    (folder / "manifest.json").write_text(json.dumps(about))
+    return about[path.name]["sha256"]
+
+
 def test_records_are_kept_until_the_weights_change(rope: Trained, tmp_path: Path) -> None:
     own = fresh(rope, tmp_path)
     settings: dict[str, Any] = {"stride": 3, "target_context": 40}
@@ -269,17 +283,26 @@ def test_records_are_kept_until_the_weights_change(rope: Trained, tmp_path: Path
     assert ask(own.run, ["2x"], **settings) == ask(own.run, ["2x"], batch_tokens=64, **settings)
     assert {p: p.stat().st_mtime_ns for p in (own.run.path / "eval").iterdir()} == files
 
-    (folder,) = (own.run.path / "checkpoints").iterdir()
-    weights = load_file(folder / "model.safetensors")
-    weights["norm.weight"] = weights["norm.weight"] * 1.5
-    save_file(weights, folder / "model.safetensors")
-    about = json.loads((folder / "manifest.json").read_text())
-    digest = sha256_file(folder / "model.safetensors")
-    about["model.safetensors"] = {"bytes": (folder / "model.safetensors").stat().st_size, "sha256": digest}
-    (folder / "manifest.json").write_text(json.dumps(about))
+    digest = change_weights(own.run)
     again = cell(ask(own.run, ["2x"], **settings), 32)
     assert again.checkpoint_sha256 == digest != first.checkpoint_sha256
     same(own, again, by_fixed_targets(own, 32, 3, 40))
+
+
+def test_a_table_shows_the_newest_weights(rope: Trained, tmp_path: Path) -> None:
+    """Evaluated half way and again at the end, a run has records of both; only the last are its own."""
+    own, lengths = fresh(rope, tmp_path), ["1x", "18", "20", "24", "28", "2x"]
+    ask(own.run, lengths, target_context=40)
+    change_weights(own.run)
+    newest = {r.length: r for r in ask(own.run, lengths, target_context=40)}
+    cells = aggregate(read_records(tmp_path, []))
+    control = newest[CONTEXT].nats_per_token
+    assert control is not None
+    assert {c.length: c.nats_per_token for c in cells} == {n: r.nats_per_token for n, r in newest.items()}
+    for found in cells:
+        expected = newest[found.length].nats_per_token
+        assert expected is not None
+        assert found.delta == pytest.approx(expected - control, abs=1e-9)
 
 
 @pytest.mark.parametrize("change", ["split", "stride", "target_context", "seed", "max_targets", "protocol"])

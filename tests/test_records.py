@@ -1,0 +1,201 @@
+"""Records: what is stored, what is derived, and what a damaged file says."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_helpers import python
+from posx.errors import PosxError
+from posx.records import Record, bits_per_byte, perplexity, read_record, read_records, write_record
+
+TARGETS = 100
+BYTES = 250
+
+
+def record(nats_per_token: float | None = 5.0, **changes: Any) -> Record:
+    """A cell of the run ``rope-seed0``: no extension, at 1x of L = 64, unless said otherwise."""
+    values: dict[str, Any] = {
+        "run": "rope-seed0",
+        "label": "rope",
+        "scheme": "rope",
+        "scheme_params": {"base": 10000.0, "fraction": 1.0},
+        "extension": "none",
+        "extension_params": {},
+        "seed": 0,
+        "base_context": 64,
+        "train_context": 64,
+        "train_extension": "none",
+        "length": 64,
+        "protocol": "fixed-targets",
+        "split": "test",
+        "stride": 2,
+        "target_context": 512,
+        "n_targets": TARGETS,
+        "n_documents": 7,
+        "targets_sha256": "11" * 32,
+        "nats": None if nats_per_token is None else nats_per_token * TARGETS,
+        "bytes": BYTES,
+        "status": "ok" if nats_per_token is not None else "unsupported",
+        "reason": "" if nats_per_token is not None else "learned positions end at 64. Try --extension interpolate.",
+        "parameters": 1234567,
+        "backend": "dense",
+        "dtype": "float32",
+        "device": "a processor",
+        "seconds": 2.0,
+        "tokens_per_second": 1000.0,
+        "peak_memory_bytes": 10**8,
+        "model": "tiny",
+        "data": "sotu",
+        "corpus_sha256": "22" * 32,
+        "config_sha256": "33" * 32,
+        "checkpoint_sha256": "44" * 32,
+        "max_targets": 4096,
+        "left_out": 3,
+        "notes": [],
+        "versions": {"posx": "0.1.0"},
+    }
+    assert not changes.keys() - values.keys(), "a field that records do not have"
+    return Record(**(values | changes))
+
+
+def stored(folder: Path, *records: Record) -> Path:
+    """``folder`` as a runs directory that holds these; reading needs no more of a run than its config.yaml."""
+    for number, one in enumerate(records):
+        (folder / one.run / "eval").mkdir(parents=True, exist_ok=True)
+        (folder / one.run / "config.yaml").touch()
+        write_record(folder / one.run / "eval" / f"{number:04d}.json", one)
+    return folder
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    one = record(4.0123456789012345, scheme_params={"base": 5e5}, notes=["– ±"], stride=None, target_context=None)
+    write_record(tmp_path / "a.json", one)
+    assert read_record(tmp_path / "a.json") == one
+
+
+def test_a_file_holds_sums_and_nothing_derived(tmp_path: Path) -> None:
+    """Perplexity and bits per byte follow from the sums; stored beside them they could disagree."""
+    write_record(tmp_path / "a.json", record(5.0))
+    values = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert values["nats"] == 500.0
+    assert (values["n_targets"], values["bytes"], values["schema"]) == (TARGETS, BYTES, 1)
+    assert not {"ppl", "perplexity", "bpb", "bits_per_byte", "nats_per_token", "delta", "multiple"} & values.keys()
+
+
+def test_the_fields_that_the_design_names_are_there() -> None:
+    named = """schema run scheme scheme_params extension extension_params seed base_context train_context
+        train_extension length protocol split stride target_context n_targets n_documents targets_sha256 nats bytes
+        status reason parameters backend dtype device seconds tokens_per_second peak_memory_bytes versions"""
+    assert set(named.split()) <= {f.name for f in fields(Record)}
+
+
+def test_derived_values() -> None:
+    one = record(math.log(50), length=96)
+    assert one.nats_per_token == pytest.approx(math.log(50), rel=1e-15)
+    assert one.multiple == 1.5
+    assert perplexity(math.log(50)) == pytest.approx(50)
+    # One bit for each of 250 bytes.
+    assert bits_per_byte(250 * math.log(2), 250) == pytest.approx(1.0)
+    assert record(None).nats_per_token is None
+
+
+def test_perplexity_overflows_to_infinity() -> None:
+    assert perplexity(5000.0) == math.inf
+    assert math.isfinite(perplexity(600.0))
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_record(tmp_path / "a.json", record(math.nan))
+    assert list(tmp_path.iterdir()) == []
+
+
+def without(values: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(json.dumps(asdict(record()))[:200], id="cut off"),
+        pytest.param("[]", id="a list"),
+        pytest.param("null", id="null"),
+        pytest.param(json.dumps(asdict(record()) | {"schema": 2}), id="a later version"),
+        pytest.param(json.dumps(without(asdict(record()), "nats")), id="a field is missing"),
+        pytest.param(json.dumps(asdict(record()) | {"more": 1}), id="a field too many"),
+    ],
+)
+def test_a_damaged_record_is_a_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "runs" / "r0" / "eval" / "a.json"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "runs" / "r0" / "config.yaml").touch()
+    path.write_text(content, "utf-8")
+    with pytest.raises(PosxError, match=r"a\.json is ") as caught:
+        read_records(tmp_path / "runs", [])
+    assert caught.value.hint
+    assert caught.value.code == 2
+
+
+def test_a_record_that_is_not_utf8_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(PosxError, match=r"a\.json is damaged"):
+        read_record(tmp_path / "a.json")
+
+
+def test_runs_are_found_by_name_and_by_path(tmp_path: Path) -> None:
+    runs = stored(tmp_path / "runs", record(), record(run="other"))
+    assert {r.run for r in read_records(runs, [])} == {"rope-seed0", "other"}
+    assert [r.run for r in read_records(runs, ["other"])] == ["other"]
+    assert [r.run for r in read_records(tmp_path / "nowhere", [str(runs / "other")])] == ["other"]
+
+
+def test_no_evaluations_are_a_sentence_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(PosxError, match="no evaluations") as caught:
+        read_records(tmp_path / "runs", [])
+    assert "posx sweep quick" in caught.value.hint
+    (tmp_path / "runs" / "r0").mkdir(parents=True)
+    (tmp_path / "runs" / "r0" / "config.yaml").touch()
+    with pytest.raises(PosxError, match="no evaluations") as caught:
+        read_records(tmp_path / "runs", [])
+    assert "posx eval" in caught.value.hint
+
+
+def test_a_wrong_name_is_a_sentence(tmp_path: Path) -> None:
+    runs = stored(tmp_path / "runs", record())
+    with pytest.raises(PosxError, match="no run 'rope-seed1'") as caught:
+        read_records(runs, ["rope-seed1"])
+    assert "Did you mean rope-seed0" in caught.value.hint
+    (runs / "empty").mkdir()
+    with pytest.raises(PosxError, match="empty is not a run"):
+        read_records(runs, ["empty"])
+
+
+HEAVY = """
+import sys
+from typer.testing import CliRunner
+from posx.cli import app
+
+result = CliRunner().invoke(app, sys.argv[1:])
+assert result.exit_code == 0, result.stderr
+print(result.stdout.count('"nats_per_token"'))
+print(sorted({"torch", "hydra", "matplotlib", "datasets", "transformers"} & {m.split(".")[0] for m in sys.modules}))
+"""
+
+
+def test_two_hundred_records_become_a_table_without_torch(tmp_path: Path) -> None:
+    many = [
+        record(5.0 + seed / 100, run=f"rope-seed{seed}", seed=seed, length=64 * factor)
+        for seed in range(50)
+        for factor in (1, 2, 4, 8)
+    ]
+    runs = stored(tmp_path / "runs", *many)
+    done = python(HEAVY, "table", "--format", "json", "--runs-dir", runs)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["4", "[]"]
