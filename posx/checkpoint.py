@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.files import read_json, sha256_file, whole_folder, write_json
+from posx.runs import newest_checkpoint
 
 PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -46,9 +48,9 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
                 p: {"bytes": (temporary / p).stat().st_size, "sha256": sha256_file(temporary / p)} for p in PARTS
             }
             write_json(temporary / "manifest.json", manifest)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors wraps a full disk in an error of its own
         raise PosxError(
-            f"The checkpoint {target} cannot be written: {error.strerror or error}.",
+            f"The checkpoint {target} cannot be written: {error}.",
             "Make room and continue with --resume; the checkpoint before it is intact.",
             code=1,
         ) from None
@@ -60,9 +62,8 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
 
 def newest(folder: Path) -> Checkpoint | None:
     """The whole checkpoint with the highest step, or None."""
-    whole = [p for p in folder.glob("step-*") if (p / "manifest.json").is_file()]
-    steps = [Checkpoint(p, int(p.name.removeprefix("step-"))) for p in whole if p.name[5:].isdigit()]
-    return max(steps, key=lambda c: c.step, default=None)
+    step, path = newest_checkpoint(folder)
+    return Checkpoint(path, step) if path else None
 
 
 def manifest(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:

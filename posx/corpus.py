@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def open_corpus(folder: Path) -> Corpus:
     """Map a built corpus into memory."""
     facts = read_json(folder / "corpus.json", "a corpus of posx")
     try:
+        digests = facts["sha256"], facts["tokenizer_sha256"]
         lengths = np.load(folder / "token_bytes.npy", allow_pickle=False)
         splits = {}
         for name in SPLITS:
@@ -110,11 +112,11 @@ def open_corpus(folder: Path) -> Corpus:
             if len(tokens) != offsets[-1]:
                 raise ValueError(f"{name}.bin holds {len(tokens)} tokens, not {offsets[-1]}")
             splits[name] = Split(tokens, offsets)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, KeyError) as error:
         raise PosxError(
             f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; it is made again."
         ) from None
-    return Corpus(folder, facts["sha256"], facts["tokenizer_sha256"], lengths, splits, facts)
+    return Corpus(folder, *digests, lengths, splits, facts)
 
 
 def split_documents(texts: list[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -164,8 +166,9 @@ def _pieces(texts: list[str]) -> list[str]:
         start = 0
         for part in range(1, parts + 1):
             end = len(text) * part // parts
-            while part < parts and end < len(text) and not text[end - 1 : end].isspace():
-                end += 1
+            # At the next white space, if there is one nearby; some scripts have none.
+            gap = re.search(r"\s", text[end - 1 : end + len(text) // (4 * parts)]) if part < parts else None
+            end += gap.start() if gap else 0
             if text[start:end].strip():
                 pieces.append(text[start:end])
             start = max(start, end)

@@ -94,6 +94,11 @@ def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trus
             f"eval.stride={stride} scores more tokens than a window of {min(c.length for c in cells)} holds.",
             "Give a stride no longer than the shortest length.",
         )
+    if config.protocol == "fixed-targets" and config.max_targets < stride:
+        raise PosxError(
+            f"eval.max_targets={config.max_targets} is less than one window scores (eval.stride={stride}).",
+            f"Give eval.max_targets of at least {stride}.",
+        )
     target_context = config.target_context or max(8 * context, *lengths)
     if target_context < max(c.length for c in cells):
         raise PosxError(
@@ -122,7 +127,15 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     scorer = Scorer(model, corpus, config, device)
     targets = None
     if config.protocol == "fixed-targets":
-        targets = fixed_targets(corpus, config.split, plan.target_context, plan.stride, config.max_targets, config.seed)
+        targets = fixed_targets(
+            corpus,
+            config.split,
+            plan.target_context,
+            plan.stride,
+            config.max_targets,
+            config.seed,
+            control=run.config.train.context,
+        )
         _store_targets(run, targets)
     if not run.finished:
         display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
@@ -134,7 +147,9 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     if all(records[cell].status != "ok" for cell in plan.asked):
         first = records[plan.asked[0]]
         hint = "" if first.status == "unsupported" else "Other lengths or extensions may work."
-        raise PosxError(f"{run.name} at {first.length} tokens: {first.reason}", hint, code=2 if first.status == "unsupported" else 1)
+        raise PosxError(
+            f"{run.name} at {first.length} tokens: {first.reason}", hint, code=2 if first.status == "unsupported" else 1
+        )
     return list(records.values())
 
 
@@ -158,7 +173,9 @@ def _cell(
         cut = non_overlapping if config.protocol == "non-overlapping" else stream
         windows = cut(split, cell.length)
         digest = sha256_of(corpus.sha256, corpus.tokenizer_sha256, config.split, config.protocol)
-    key = sha256_of(weights, cell.extension, resolved, cell.length, digest, config.dtype, notes)[:16]
+    asked = [cell.extension, resolved, cell.length, digest, config.dtype]
+    # With the version: numbers from before a correction are computed again.
+    key = sha256_of(weights, asked, notes, machine.versions()["posx"])[:16]
     path = run.path / "eval" / f"{key}.json"
     parquet = path.with_suffix(".parquet")
     if path.is_file():
@@ -167,6 +184,7 @@ def _cell(
             return kept
 
     meta = run.meta
+    order = scored_tokens(windows)
     record = Record(
         run=run.name,
         label=run.label,
@@ -184,7 +202,7 @@ def _cell(
         stride=targets.stride if targets else None,
         target_context=targets.target_context if targets else None,
         n_targets=int(windows.scored.sum()),
-        n_documents=len(np.unique(windows.documents)),
+        n_documents=len(np.unique(documents_of(order, split))),
         targets_sha256=digest,
         nats=None,
         bytes=0,
@@ -203,6 +221,7 @@ def _cell(
         config_sha256=group_hash(run),
         checkpoint_sha256=weights,
         max_targets=config.max_targets if targets else None,
+        target_seed=config.seed if targets else None,
         left_out=targets.left_out if targets else 0,
         notes=notes,
         versions=machine.versions(),
@@ -221,7 +240,6 @@ def _cell(
         record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
     else:
         seconds = time.monotonic() - began
-        order = scored_tokens(windows)
         nats = float(losses.astype(np.float64).sum())
         record = replace(
             record,
@@ -248,6 +266,11 @@ def scored_tokens(windows: Windows) -> np.ndarray:
     last = windows.starts + windows.lengths
     within = np.concatenate([np.arange(n) for n in windows.scored]) if len(last) else np.zeros(0, np.int64)
     return np.repeat(last - windows.scored + 1, windows.scored) + within
+
+
+def documents_of(tokens: np.ndarray, split: Split) -> np.ndarray:
+    """The document that each token (an index into the split's tokens) belongs to; int64."""
+    return np.searchsorted(split.offsets, tokens, side="right") - 1
 
 
 @dataclass
@@ -323,7 +346,7 @@ def _write_targets_nll(
     path: Path, split: Split, corpus: Corpus, windows: Windows, order: np.ndarray, losses: np.ndarray
 ) -> None:
     """NLL of every target, with its document, its position there and its length in bytes."""
-    document = np.searchsorted(split.offsets, order, side="right") - 1
+    document = documents_of(order, split)
     table = pa.table(
         {
             "document": document.astype(np.int32),

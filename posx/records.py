@@ -13,6 +13,7 @@ from typing import Any
 
 from posx.errors import PosxError, unknown
 from posx.files import read_json, write_json
+from posx.runs import newest_checkpoint
 
 SCHEMA = 1
 STATUSES = ("ok", "unsupported", "diverged", "oom", "failed")
@@ -57,6 +58,7 @@ class Record:
     config_sha256: str  # of the run's config without its seed: seeds of one group share it
     checkpoint_sha256: str
     max_targets: int | None
+    target_seed: int | None
     left_out: int
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -97,6 +99,16 @@ def read_record(path: Path) -> Record:
     return Record(**values)
 
 
+def _current(folder: Path) -> list[Record]:
+    """A run's records of its newest weights; of all weights where none are kept beside them."""
+    records = sorted(map(read_record, (folder / "eval").glob("*.json")), key=_order_within_run)
+    _, checkpoint = newest_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        return records
+    manifest = read_json(checkpoint / "manifest.json", "a checkpoint of posx")
+    return [r for r in records if r.checkpoint_sha256 == manifest["model.safetensors"]["sha256"]]
+
+
 def _order_within_run(record: Record) -> tuple[bool, str, int]:
     """The model as it is, then its extensions."""
     return record.extension != "none", record.extension, record.length
@@ -117,11 +129,7 @@ def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
             folders.append(found)
     else:
         folders = sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
-    records = [
-        record
-        for folder in folders
-        for record in sorted(map(read_record, (folder / "eval").glob("*.json")), key=_order_within_run)
-    ]
+    records = [record for folder in folders for record in _current(folder)]
     if not records:
         where = ", ".join(names) if names else str(runs_dir)
         hint = "Evaluate a run: posx eval." if folders else "Start with: posx sweep quick."

@@ -49,9 +49,7 @@ class Run:
     @property
     def step(self) -> int:
         """Steps trained so far, by the newest whole checkpoint."""
-        # Read from the folder's name: listing runs must not import torch.
-        whole = (p.parent.name for p in self.checkpoints.glob("step-*/manifest.json"))
-        return max((int(name.removeprefix("step-")) for name in whole), default=0)
+        return newest_checkpoint(self.checkpoints)[0]
 
     @property
     def finished(self) -> bool:
@@ -61,6 +59,12 @@ class Run:
     def meta(self) -> dict[str, Any]:
         """meta.json: where and with what it was trained."""
         return read_json(self.path / "meta.json", "a run of posx")
+
+
+def newest_checkpoint(folder: Path) -> tuple[int, Path | None]:
+    """Step and path of the newest whole checkpoint, (0, None) without one. Imports no torch: listing runs is quick."""
+    whole = [p.parent for p in folder.glob("step-*/manifest.json") if p.parent.name[5:].isdigit()]
+    return max(((int(p.name[5:]), p) for p in whole), default=(0, None))
 
 
 def check_name(name: str) -> None:

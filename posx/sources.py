@@ -58,9 +58,7 @@ def _sotu(data: DataConfig) -> Iterator[str]:
 def _files(data: DataConfig) -> Iterator[str]:
     path = Path(data.path or "").expanduser()
     if path.is_dir():
-        files = sorted(
-            p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not p.name.startswith(".")
-        )
+        files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not _hidden(p, path))
         if not files:
             raise PosxError(f"{path} holds no {', '.join(SUFFIXES)} file.", "Give another directory, or a file.")
     elif path.is_file():
@@ -70,6 +68,11 @@ def _files(data: DataConfig) -> Iterator[str]:
     else:
         raise PosxError(f"There is no file or directory {path}.", "Check data.path.")
     return chain.from_iterable(_read(p, data.text_field) for p in files)
+
+
+def _hidden(file: Path, below: Path) -> bool:
+    """Whether the file, or a directory on the way to it, is hidden."""
+    return any(part.startswith(".") for part in file.relative_to(below).parts)
 
 
 def _read(path: Path, field: str) -> Iterator[str]:
@@ -94,7 +97,7 @@ def _text(path: Path) -> str:
 
 
 def _jsonl(path: Path, field: str) -> Iterator[str]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -111,19 +114,20 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
-        file = pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            if field not in file.schema_arrow.names:
+                raise PosxError(
+                    f"{path} has no column '{field}'.",
+                    f"Set data.text_field to one of: {', '.join(file.schema_arrow.names)}.",
+                )
+            for batch in file.iter_batches(batch_size=256, columns=[field]):
+                for value in batch.column(0).to_pylist():
+                    number += 1
+                    yield _field({field: value}, field, f"{path}, row {number}")
     except (pa.ArrowException, OSError) as error:
-        raise PosxError(f"{path} is not a Parquet file ({error}).", "Write it again, or remove it.") from None
-    with file:
-        if field not in file.schema_arrow.names:
-            raise PosxError(
-                f"{path} has no column '{field}'.",
-                f"Set data.text_field to one of: {', '.join(file.schema_arrow.names)}.",
-            )
-        for batch in file.iter_batches(batch_size=256, columns=[field]):
-            for number, value in enumerate(batch.column(0).to_pylist()):
-                yield _field({field: value}, field, f"{path}, a row near {number}")
+        raise PosxError(f"{path} cannot be read as Parquet ({error}).", "Write it again, or remove it.") from None
 
 
 def _field(row: Any, field: str, where: str) -> str:
@@ -132,6 +136,13 @@ def _field(row: Any, field: str, where: str) -> str:
         known = [k for k, v in row.items() if isinstance(v, str)] if isinstance(row, dict) else []
         hint = f"Set data.text_field to one of: {', '.join(known)}." if known else "Each row needs a text."
         raise PosxError(f"{where} has no text in the field '{field}'.", hint)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PosxError(
+            f"{where} holds half a surrogate pair, which is no text (character {error.start}).",
+            "Mend or drop that row.",
+        ) from None
     return value
 
 
@@ -153,23 +164,22 @@ def hub_reachable(seconds: float = 4.0) -> bool:
 
 
 def _hub(data: DataConfig) -> Iterator[str]:
-    local = Path(data.path or "").expanduser().is_dir()
-    if not local and not hub_reachable():
+    path = Path(data.path or "").expanduser()
+    folder = path if path.is_dir() else None  # a dataset's id may also be a directory that datasets can load
+    if folder is None and not hub_reachable():
         raise PosxError(f"data={data.name} lies on the Hugging Face Hub, which cannot be reached.", WITHOUT_NETWORK)
     import datasets
 
     try:
-        rows = datasets.load_dataset(data.path, data.subset, split="train", streaming=True)
-        texts = (_field(row, data.text_field, f"{data.path}, row {n}") for n, row in enumerate(rows))
+        rows = datasets.load_dataset(str(folder or data.path), data.subset, split="train", streaming=True)
+        texts = (_field(row, data.text_field, f"{data.path}, row {n}") for n, row in enumerate(rows, start=1))
         yield from join_articles(texts) if data.join_articles else texts
     except PosxError:
         raise
     except Exception as error:  # datasets and the network raise dozens of types; all mean: not to be had now
         reason = " ".join(str(error).split())[:300]
-        raise PosxError(
-            f"data={data.name} ({data.path}) cannot be loaded: {type(error).__name__}: {reason}",
-            WITHOUT_NETWORK,
-        ) from error
+        hint = "It needs a train split that datasets can load." if folder else WITHOUT_NETWORK
+        raise PosxError(f"{data.path} cannot be loaded: {type(error).__name__}: {reason}", hint) from error
 
 
 _HEADING = re.compile(r" = [^=].* = \n?")

@@ -127,31 +127,29 @@ def comparison_of(record: Record) -> Comparison:
 def aggregate(records: Iterable[Record]) -> list[Cell]:
     """One cell for each comparison, group and length, in the order in which they first appear."""
     found: dict[tuple[Comparison, Group, int], dict[int, Record]] = {}
-    controls: dict[tuple[Comparison, str, str, int], float] = {}
+    controls: dict[tuple[Comparison, str, str], float] = {}  # by weights: a change is against the same ones
     for record in records:
         comparison, nats = comparison_of(record), record.nats_per_token
         # The same seed trained twice under two names counts once.
         found.setdefault((comparison, group_of(record), record.length), {}).setdefault(record.seed, record)
         if record.extension == "none" and record.length == record.base_context and nats is not None:
-            controls[comparison, record.config_sha256, record.dtype, record.seed] = nats
+            controls[comparison, record.checkpoint_sha256, record.dtype] = nats
     cells = []
     for (comparison, group, length), by_seed in found.items():
         ordered = sorted(by_seed.values(), key=lambda r: (r.status != "ok", r.seed))
-        values = {r.seed: r.nats_per_token for r in ordered if r.nats_per_token is not None}
-        deltas = []
-        for seed, value in values.items():
-            control = controls.get((comparison, group.config_sha256, group.dtype, seed))
-            if control is not None:
-                deltas.append(value - control)
+        computed = [(r, r.nats_per_token) for r in ordered if r.nats_per_token is not None]
+        values = [value for _, value in computed]
+        before = [controls.get((comparison, r.checkpoint_sha256, r.dtype)) for r, _ in computed]
+        deltas = [value - control for value, control in zip(values, before, strict=True) if control is not None]
         cells.append(
             Cell(
                 group,
                 comparison,
                 length,
                 tuple(ordered),
-                fmean(values.values()) if values else None,
+                fmean(values) if values else None,
                 fmean(deltas) if deltas and len(deltas) == len(values) else None,
-                stdev(values.values()) if len(values) > 1 else None,
+                stdev(values) if len(values) > 1 else None,
             )
         )
     return cells

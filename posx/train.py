@@ -208,6 +208,8 @@ def train(run: Run, corpus: Corpus, display: Display, trust: bool = False) -> No
     Writes metrics.jsonl, meta.json and checkpoints. On SIGINT or SIGTERM the step is ended and saved, and
     Interrupted is raised.
     """
+    if run.finished:
+        return
     with locked(run), _signals() as caught:
         _train(run, corpus, display, caught, trust)
 
@@ -238,7 +240,9 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
             loss, norm = _step_or_uncompiled(session, step, display)
             done = step + 1
             last = done == settings.steps
-            if done % settings.log_every == 0 or last or done % eval_every == 0 or caught:
+            due = settings.checkpoint_every and done % settings.checkpoint_every == 0
+            # A checkpoint is written only after a look at the loss: diverged weights must not replace good ones.
+            if done % settings.log_every == 0 or last or done % eval_every == 0 or due or caught:
                 nats = float(loss)  # waits for the device, so only now and then
                 now = time.monotonic()
                 rate = (done - mark_step) * tokens_a_step / max(1e-9, now - mark)
@@ -250,10 +254,10 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
                     "grad_norm": round(float(norm), 6) if math.isfinite(float(norm)) else None,
                     "tokens_per_second": round(rate, 1),
                 }
-                if not math.isfinite(nats):
+                if not (math.isfinite(nats) and math.isfinite(float(norm))):
                     _log(log, row)
                     raise PosxError(
-                        f"Training diverged at step {done}: the loss is {nats}.",
+                        f"Training diverged at step {done}: the loss is {nats}, the gradient's norm {float(norm)}.",
                         f"Lower optim.lr (now {config.optim.lr:g}) or lengthen optim.warmup_steps.",
                         code=1,
                     )
@@ -266,7 +270,6 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
                 display.update(done, f"{shown}, {rate / 1000:.1f}k tokens/s")
             else:
                 display.update(done, "" if not display.live else f"loss {float(loss):.3f}")
-            due = settings.checkpoint_every and done % settings.checkpoint_every == 0
             if last or due or caught:
                 seconds = spent + time.monotonic() - began
                 state = {"step": done, "tokens": done * tokens_a_step, "seconds": round(seconds, 3)}

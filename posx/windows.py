@@ -123,18 +123,25 @@ class TargetSet:
 
 
 def fixed_targets(
-    corpus: Corpus, split: str, target_context: int, stride: int, max_targets: int, seed: int
+    corpus: Corpus,
+    split: str,
+    target_context: int,
+    stride: int,
+    max_targets: int,
+    seed: int,
+    control: int = 1,
 ) -> TargetSet:
     """Choose the targets; a function of its arguments alone. Raises PosxError where there are too few.
 
     Every target has at least ``target_context`` tokens of its document before it. If there are more than
-    ``max_targets``, whole tails are drawn, seeded, spread evenly over the documents.
+    ``max_targets``, whole tails are drawn, seeded, spread evenly over the documents. ``control`` is the length of the
+    1x control, below which no advice would help.
     """
     part = corpus.splits[split]
     tails = np.maximum(0, (part.lengths - target_context) // stride)
     if int(tails.sum()) * stride < FEWEST_TARGETS:
-        raise PosxError(*_too_short(part, split, target_context, stride))
-    left_out = int(np.maximum(0, part.lengths - target_context)[tails > 0].sum() - tails.sum() * stride)
+        raise PosxError(*_too_short(part, split, target_context, stride, control))
+    left_out = int(np.maximum(0, part.lengths - target_context).sum() - tails.sum() * stride)
     random = np.random.Generator(np.random.Philox(key=np.array([seed, 0x705], dtype=np.uint64)))
     quota = _even_shares(tails, max(1, max_targets // stride), random)
     ends, documents = [], []
@@ -178,7 +185,7 @@ def _even_shares(available: np.ndarray, wanted: int, random: np.random.Generator
     return shares
 
 
-def _too_short(part: Split, split: str, target_context: int, stride: int) -> tuple[str, str]:
+def _too_short(part: Split, split: str, target_context: int, stride: int, control: int) -> tuple[str, str]:
     """The sentence for a split that holds too few targets, with the longest context it does hold."""
     low, high = 0, target_context
     while low < high - 1:
@@ -189,8 +196,8 @@ def _too_short(part: Split, split: str, target_context: int, stride: int) -> tup
         f"The {split} split has fewer than {FEWEST_TARGETS} targets with {target_context} tokens of their document "
         f"before them; its longest document has {int(part.lengths.max())} tokens."
     )
-    if low < 1:
-        return message, "Give longer documents, or more of them."
+    if low < control:
+        return message, f"Not even the 1x control of {control} tokens fits. Give longer documents, or more of them."
     return (
         message,
         f"It holds targets for a context of up to {low}: use lengths up to {low} and eval.target_context={low}.",
