@@ -213,8 +213,10 @@ def evaluate(
     from posx.evaluate import evaluate as evaluate_run
     from posx.evaluate import make_plan
     from posx.statistics import aggregate
+    from posx.windows import comparable
 
     chosen = [runs.find_run(runs_dir, n, trust) for n in names] or [runs.newest_finished(runs_dir, trust)]
+    config = comparable(config, [run.config.train.context for run in chosen])
     plans = [make_plan(run, config, config_dir, trust) for run in chosen]
     with display() as shown:
         if not names:

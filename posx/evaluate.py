@@ -34,6 +34,7 @@ from posx.train import build_model, check_same_text
 from posx.windows import (
     TargetSet,
     Windows,
+    comparable,
     fixed_targets,
     non_overlapping,
     parse_length,
@@ -62,11 +63,9 @@ class Plan:
     """What an evaluation of one run will do, after every check that needs no work."""
 
     run: Run
-    config: EvalConfig
+    config: EvalConfig  # with its stride and target_context filled in
     asked: tuple[Cell, ...]
     cells: tuple[Cell, ...]  # asked, and the 1x control
-    stride: int
-    target_context: int
 
 
 def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trust: bool = False) -> Plan:
@@ -77,6 +76,7 @@ def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trus
             f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
         )
     context = run.config.train.context
+    config = comparable(config, [context])
     lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
     known = known_extensions(config_dir, trust)
     scheme = load_class(run.config.scheme["_target_"], Scheme, trust)
@@ -88,25 +88,27 @@ def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trus
     asked = tuple(Cell(specs, length) for specs in compositions.values() for length in lengths)
     control = Cell((), context)
     cells = asked if any(not c.specs and c.length == context for c in asked) else (control, *asked)
-    stride = config.stride or max(1, context // 32)
-    if config.protocol == "fixed-targets" and stride > min(c.length for c in cells):
+    stride, target_context = config.stride or 1, config.target_context or 1
+    if config.protocol != "fixed-targets":
+        return Plan(run, config, asked, cells)
+    shortest, longest = min(c.length for c in cells), max(c.length for c in cells)
+    if stride > shortest:
         raise PosxError(
-            f"eval.stride={stride} scores more tokens than a window of {min(c.length for c in cells)} holds.",
+            f"eval.stride={stride} scores more tokens than a window of {shortest} holds.",
             "Give a stride no longer than the shortest length.",
         )
-    if config.protocol == "fixed-targets" and config.max_targets < stride:
+    if config.max_targets < stride:
         raise PosxError(
             f"eval.max_targets={config.max_targets} is less than one window scores (eval.stride={stride}).",
             f"Give eval.max_targets of at least {stride}.",
         )
-    target_context = config.target_context or max(8 * context, *lengths)
-    if target_context < max(c.length for c in cells):
+    if target_context < longest:
         raise PosxError(
-            f"eval.target_context={target_context} is shorter than the length {max(c.length for c in cells)} "
-            "that was asked: its windows would cross the beginning of documents.",
+            f"eval.target_context={target_context} is shorter than a length of {longest}: "
+            "windows would cross the beginning of documents.",
             "Leave eval.target_context out, or make it at least as long.",
         )
-    return Plan(run, config, asked, cells, stride, target_context)
+    return Plan(run, config, asked, cells)
 
 
 def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
@@ -127,11 +129,13 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     scorer = Scorer(model, corpus, config, device)
     targets = None
     if config.protocol == "fixed-targets":
+        assert config.target_context
+        assert config.stride
         targets = fixed_targets(
             corpus,
             config.split,
-            plan.target_context,
-            plan.stride,
+            config.target_context,
+            config.stride,
             config.max_targets,
             config.seed,
             control=run.config.train.context,

@@ -22,7 +22,7 @@ class Display:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._started = self._printed = 0.0
-        self._title, self._total = "", 0
+        self._title, self._note, self._total, self._first = "", "", 0, 0
 
     def __enter__(self) -> Display:
         return self
@@ -41,7 +41,7 @@ class Display:
         self.finish()
         self._title, self._total = title, total
         self._started = self._printed = time.monotonic()
-        self._first = done
+        self._first, self._note = done, ""
         if self.live:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -55,16 +55,18 @@ class Display:
             self._progress.start()
             self._task = self._progress.add_task(title, total=total, completed=done, note="")
 
-    def update(self, done: int, note: str = "") -> None:
-        """``done`` steps are behind us; ``note`` is the figure of the moment."""
+    def update(self, done: int, note: str | None = None) -> None:
+        """``done`` steps are behind us; ``note`` is the figure of the moment, which stays until the next one."""
+        self._note = self._note if note is None else note
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, note=note)
+            self._progress.update(self._task, completed=done, note=self._note)
             return
         now = time.monotonic()
         if not self.quiet and (now - self._printed > SECONDS_BETWEEN_LINES or done == self._total):
             self._printed = now
             left = (now - self._started) / max(1, done - self._first) * (self._total - done)
-            self.say(f"{self._title}  {done}/{self._total}  {note}" + (f"  {clock(left)} left" if left >= 1 else ""))
+            time_left = f"  {clock(left)} left" if left >= 1 else ""
+            self.say(f"{self._title}  {done}/{self._total}  {self._note}{time_left}")
 
     def finish(self) -> None:
         """End the task; its live line disappears."""

@@ -20,6 +20,7 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
+from posx import __version__
 from posx.components import check_fit, load_class
 from posx.compose import (
     compose_eval,
@@ -40,7 +41,7 @@ from posx.progress import Display, to_stdout
 from posx.records import Record
 from posx.runs import FREE_TO_CHANGE, Run, check_name, metrics, open_run
 from posx.schemes.base import Scheme
-from posx.windows import parse_length
+from posx.windows import comparable
 
 
 @dataclass
@@ -129,17 +130,10 @@ def read_sweep(
             asked = compose_eval(to_eval, config_dir)
             composed.append((config, replace(asked, lengths=list(map(str, file.lengths)), extensions=list(extensions))))
     _check_extensions(composed, config_dir, trust)
-    context = min(config.train.context for config, _ in composed)
-    lengths = [parse_length(text, c.train.context) for c, e in composed for text in e.lengths]
-    longest = max(*lengths, *(8 * config.train.context for config, _ in composed))
+    contexts = [config.train.context for config, _ in composed]
     jobs = []
     for config, asked in composed:
-        # Fixed once for all jobs: otherwise runs of unlike L would be scored on unlike targets.
-        fixed = replace(
-            asked,
-            stride=asked.stride or max(1, context // 32),
-            target_context=asked.target_context or longest,
-        )
+        fixed = comparable(asked, contexts)
         corpus = prepare(config.data, config.tokenizer, say)
         digest = sha256_of(_identity(config), corpus.sha256, corpus.tokenizer_sha256)[:8]
         name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', config.label)}-seed{config.train.seed}-{digest}"
@@ -203,6 +197,7 @@ def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Displa
 def _job(plan: JobPlan, sweep: Sweep, runs_dir: Path) -> Job:
     """Write the job's spec; it is done already if the same spec was done and its records are still there."""
     spec = {
+        "posx": __version__,  # another version may compute or record something else
         "name": plan.name,
         "runs_dir": str(runs_dir),
         "config": asdict(plan.config),

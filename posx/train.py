@@ -269,7 +269,7 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
                 shown = f"loss {nats:.3f}" + (f", validation {validation:.3f}" if validation is not None else "")
                 display.update(done, f"{shown}, {rate / 1000:.1f}k tokens/s")
             else:
-                display.update(done, "" if not display.live else f"loss {float(loss):.3f}")
+                display.update(done)
             if last or due or caught:
                 seconds = spent + time.monotonic() - began
                 state = {"step": done, "tokens": done * tokens_a_step, "seconds": round(seconds, 3)}

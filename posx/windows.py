@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from posx.config import EvalConfig
 from posx.corpus import Corpus, Split
 from posx.errors import PosxError
 from posx.files import sha256_of
@@ -95,6 +96,20 @@ def parse_length(text: str, context: int) -> int:
             f"Give tokens: {math.floor(exact)} or {math.ceil(exact)}.",
         )
     return round(exact)
+
+
+def comparable(config: EvalConfig, contexts: list[int]) -> EvalConfig:
+    """``stride`` and ``target_context`` filled in, once for all models with these base contexts L.
+
+    Set for each model alone, models of unlike L would be scored on unlike targets. S follows the smallest L, the
+    context of the targets is the longest of 8x and the lengths asked (docs/protocol.md).
+    """
+    lengths = [parse_length(text, context) for context in contexts for text in config.lengths]
+    return replace(
+        config,
+        stride=config.stride or max(1, min(contexts) // 32),
+        target_context=config.target_context or max(*lengths, *(8 * context for context in contexts)),
+    )
 
 
 # ---------------------------------------------------------------- evaluation

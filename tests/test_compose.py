@@ -22,7 +22,7 @@ from posx.compose import (
     run_from_yaml,
     to_yaml,
 )
-from posx.config import EvalConfig, OptimConfig, RunConfig, TrainConfig
+from posx.config import EvalConfig, OptimConfig, TrainConfig
 from posx.errors import PosxError
 from posx.model import model_shape
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from data_helpers import python
 from posx.errors import PosxError
 from posx.records import Record, bits_per_byte, perplexity, read_record, read_records, write_record
+from posx.statistics import aggregate
 
 TARGETS = 100
 BYTES = 250
@@ -54,14 +56,18 @@ def record(nats_per_token: float | None = 5.0, **changes: Any) -> Record:
         "data": "sotu",
         "corpus_sha256": "22" * 32,
         "config_sha256": "33" * 32,
-        "checkpoint_sha256": "44" * 32,
+        "checkpoint_sha256": "",
         "max_targets": 4096,
+        "target_seed": 0,
         "left_out": 3,
         "notes": [],
         "versions": {"posx": "0.1.0"},
     }
     assert not changes.keys() - values.keys(), "a field that records do not have"
-    return Record(**(values | changes))
+    values |= changes
+    if "checkpoint_sha256" not in changes:  # each seed of each config ends at weights of its own
+        values["checkpoint_sha256"] = f"{values['config_sha256'][:32]}{values['seed']:032x}"
+    return Record(**values)
 
 
 def stored(folder: Path, *records: Record) -> Path:
@@ -175,6 +181,21 @@ def test_a_wrong_name_is_a_sentence(tmp_path: Path) -> None:
     (runs / "empty").mkdir()
     with pytest.raises(PosxError, match="empty is not a run"):
         read_records(runs, ["empty"])
+
+
+@pytest.mark.parametrize("names", [("a.json", "b.json"), ("b.json", "a.json")])
+def test_a_cell_that_was_computed_again_counts_with_its_later_number(tmp_path: Path, names: tuple[str, str]) -> None:
+    """A later version of posx computes a cell anew, and the file of the earlier one stays beside it."""
+    runs = stored(tmp_path / "runs")
+    folder = runs / "rope-seed0" / "eval"
+    folder.mkdir(parents=True)
+    (runs / "rope-seed0" / "config.yaml").touch()
+    for number, (name, nats) in enumerate(zip(names, (9.0, 5.0), strict=True)):
+        write_record(folder / name, record(nats, versions={"posx": f"0.{number + 1}.0"}))
+        os.utime(folder / name, (1e9 + number, 1e9 + number))
+    (cell,) = aggregate(read_records(runs, []))
+    assert cell.nats_per_token == 5.0
+    assert cell.delta == 0.0
 
 
 HEAVY = """

@@ -17,16 +17,17 @@ from transformers import T5Config
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.models.t5.modeling_t5 import T5Attention
-from x_transformers.x_transformers import RotaryEmbedding, apply_rotary_pos_emb
+from x_transformers.x_transformers import RelativePositionBias, RotaryEmbedding, apply_rotary_pos_emb
 
 import hosts
+import posx.schemes.t5
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
 from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.extensions.base import NONE
 from posx.model import Decoder
 from posx.schemes.alibi import slopes
-from posx.schemes.base import Site
+from posx.schemes.base import ModelShape, Site
 from posx.schemes.t5 import bucket
 
 TOLERANCE = 2e-5
@@ -346,3 +347,18 @@ def test_nope_is_gpt2_without_its_table(shape: dict[str, Any], length: int) -> N
 def test_nope_is_smollm3_without_rope(shape: dict[str, Any], length: int) -> None:
     model = make_model("nope", family="llama", **shape)
     assert_same(model, hosts.smollm3(model), length)
+
+
+def test_t5_scaled_by_the_root_of_the_head_is_the_one_of_x_transformers() -> None:
+    """x-transformers multiplies the table by √D; the numbers must be the same to the bit."""
+    length, heads, head_dim = 300, 6, 16
+    theirs = RelativePositionBias(head_dim**0.5, causal=True, num_buckets=32, max_distance=128, heads=heads)
+    ours = posx.schemes.t5.T5(
+        posx.schemes.t5.T5Config(scale=head_dim**0.5), ModelShape(heads * head_dim, heads, head_dim, 1, 512)
+    )
+    with torch.no_grad():
+        ours.table.copy_(theirs.relative_attention_bias.weight.T)
+        past = torch.ones(length, length, dtype=torch.bool).tril()
+        positions = torch.arange(length)
+        bias = dense_addend(Site(positions, positions), ours.bias(Site(positions, positions)), [], heads)[0]
+        assert torch.equal(bias[:, past], theirs(length, length)[:, past])

@@ -1,0 +1,174 @@
+"""The wheel holds what a run needs and nothing of the machine that built it; the core names no scheme."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import posx
+from data_helpers import child_environment
+from posx.compose import configs_dir, options
+
+ROOT = Path(posx.__file__).resolve().parent.parent
+OFFLINE = ("Could not find a version", "No matching distribution", "Temporary failure", "ConnectionError", "timed out")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from this checkout, in an environment of its own with hatchling from the registry."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--quiet", "-w", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip("building a wheel took too long: no network?")
+    if done.returncode and any(words in done.stderr for words in OFFLINE):
+        pytest.skip("building a wheel needs hatchling, which cannot be had without a network")
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_wheel_holds_every_config_and_module(unpacked: Path) -> None:
+    for source, inside in ((ROOT / "configs", "posx/configs"), (ROOT / "posx", "posx")):
+        wanted = {
+            f"{inside}/{p.relative_to(source)}": p.read_bytes()
+            for p in source.rglob("*")
+            if p.is_file() and p.suffix in (".py", ".yaml")
+        }
+        assert len(wanted) > 20
+        assert [name for name, content in wanted.items() if not (unpacked / name).is_file()] == []
+        assert [name for name, content in wanted.items() if (unpacked / name).read_bytes() != content] == []
+
+
+def test_the_wheel_holds_nothing_else(unpacked: Path) -> None:
+    names = {p.name for p in unpacked.iterdir()}
+    assert names == {"posx", f"posx-{posx.__version__}.dist-info"}
+    strange = {p.suffix for p in unpacked.rglob("*") if p.is_file() and "dist-info" not in str(p)} - {".py", ".yaml"}
+    assert strange <= {"", ".typed"}, strange
+
+
+def test_the_wheel_says_nothing_of_this_machine(unpacked: Path) -> None:
+    private = [str(ROOT), str(Path.home()) + "/", str(unpacked.parent)]
+    for path in unpacked.rglob("*"):
+        if path.is_file():
+            content = path.read_text("utf-8")
+            assert [p for p in private if p in content] == [], path
+            assert re.search(r"(?<![\w.])/(home|root|Users|work|tmp)/", content) is None, path
+
+
+def test_the_command_is_an_entry_point_that_exists(unpacked: Path) -> None:
+    (file,) = unpacked.glob("*.dist-info/entry_points.txt")
+    parsed = configparser.ConfigParser()
+    parsed.read(file)
+    assert dict(parsed["console_scripts"]) == {"posx": "posx.__main__:main"}
+    from posx.__main__ import main
+
+    assert callable(main)
+
+
+WHERE = """
+import posx
+from posx.compose import compose_eval, compose_run, configs_dir, known_extensions, known_schemes
+assert compose_run(["scheme=learned", "model=small"]).model.d_model == 256
+assert compose_eval([]).lengths == ["1x", "2x", "4x"]
+print(posx.__file__)
+print(configs_dir())
+print(*sorted(known_schemes()))
+print(*sorted(known_extensions()))
+"""
+
+
+def test_a_wheel_finds_its_own_configs_from_anywhere(unpacked: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WHERE],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=child_environment(PYTHONPATH=str(unpacked)),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    package, configs, schemes, extensions = done.stdout.splitlines()
+    assert Path(package).is_relative_to(unpacked)
+    assert Path(configs) == unpacked / "posx" / "configs"
+    assert schemes.split() == sorted(options("scheme"))
+    assert extensions.split() == sorted(options("extension"))
+
+
+def test_the_installed_command_runs_from_anywhere(unpacked: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "posx", "config", "--scheme", "alibi"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=child_environment(PYTHONPATH=str(unpacked)),
+        check=True,
+    )
+    assert yaml.safe_load(done.stdout)["scheme"]["_target_"] == "posx.schemes.alibi.Alibi"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkout_finds_the_configs_beside_it() -> None:
+    assert configs_dir() in (ROOT / "configs", ROOT / "posx" / "configs")
+
+
+def test_versions_agree(wheel: Path) -> None:
+    assert wheel.name.startswith(f"posx-{posx.__version__}-py3-none-any")
+
+
+@pytest.mark.parametrize("module", ["model.py", "attention.py", "loss.py", "extensions/base.py", "schemes/base.py"])
+def test_the_core_names_no_scheme(module: str) -> None:
+    """Neither in code nor in words: a new scheme is a new file, and touches none of these."""
+    text = (ROOT / "posx" / module).read_text("utf-8")
+    if module == "schemes/base.py":  # its docstring may say who needs a hook, its code may not
+        text = re.sub(r'"""[\s\S]*?"""', "", text)
+    classes = {
+        yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2] for path in options("scheme").values()
+    }
+    words = {part for name in options("scheme") for part in (name, name.replace("-", "_"))} | classes
+    found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))
+    assert found == []
+
+
+@pytest.mark.parametrize("folder", ["schemes", "extensions"])
+def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
+    """DESIGN: model, attention, schemes and extensions import torch and nothing else."""
+    files = [*(ROOT / "posx" / folder).glob("*.py"), ROOT / "posx" / "model.py", ROOT / "posx" / "attention.py"]
+    standard = sys.stdlib_module_names
+    for path in files:
+        modules = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text("utf-8"), re.MULTILINE)
+        foreign = {m.split(".")[0] for m in modules} - standard - {"torch", "posx"}
+        assert foreign == set(), path
+        own = {m for m in modules if m.startswith("posx.")}
+        carried = ("posx.schemes", "posx.extensions", "posx.attention", "posx.model", "posx.errors", "posx.config")
+        assert [m for m in own if not m.startswith(carried)] == [], path
+
+
+def test_every_pin_satisfies_the_project() -> None:
+    """constraints.txt pins each dependency exactly."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    pins = {
+        re.split("==", line)[0].strip().lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line and not line.startswith("#")
+    }
+    wanted = {re.split(r"[<>=!~\[ ;]", d)[0].lower().replace("_", "-") for d in project["dependencies"]}
+    assert wanted - pins == set()
