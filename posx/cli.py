@@ -75,13 +75,13 @@ def command(name: str, **options: Any) -> Callable[[Callable[..., None]], Callab
 
 def fail(error: PosxError) -> None:
     """Print the sentence and its way out; leave with the error's exit code."""
-    from rich.console import Console
+    from posx.progress import console
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("Error: ", style="bold red", end="")
-    console.print(error.message, markup=False)
+    shown = console(stderr=True)
+    shown.print("Error: ", style="bold red", end="")
+    shown.print(error.message, markup=False, soft_wrap=True)
     if error.hint:
-        console.print(error.hint, markup=False)
+        shown.print(error.hint, markup=False, soft_wrap=True)
     raise typer.Exit(error.code)
 
 
@@ -92,6 +92,11 @@ def display(quiet: bool = False) -> Iterator[Any]:
 
     with Display(quiet) as shown:
         yield shown
+
+
+def next_step(text: str) -> None:
+    """What to do after a finished command; on standard error, so that pipes and JSON stay clean."""
+    print(f"Next: {text}", file=sys.stderr)
 
 
 def runs_and_overrides(arguments: list[str] | None, runs_dir: Path) -> tuple[list[str], list[str]]:
@@ -148,20 +153,21 @@ def train(
 
             corpus = prepare(config.data, config.tokenizer, shown.say)
             show_estimate(estimate_run(config, corpus, trust))
+            next_step("the same command without --estimate")
             return
         chosen = name or runs.default_name(config)
         if name is None and not resume:
             chosen = runs.free_name(runs_dir, chosen)
         elif not resume and (runs_dir / chosen).exists():
-            runs.create(runs_dir, chosen, config, resume=False)  # refuses, before the corpus is built
+            runs.create(runs_dir, chosen, config, False, trust)  # refuses, before the corpus is built
         corpus = prepare(config.data, config.tokenizer, shown.say)
         check_before_writing(config, corpus)
-        run = runs.create(runs_dir, chosen, config, resume)
+        run = runs.create(runs_dir, chosen, config, resume, trust)
         if run.finished:
             shown.say(f"{run.path} is finished: step {run.step} of {config.train.steps}.")
         else:
             train_run(run, corpus, shown, trust)
-        shown.say(f"Next: posx eval {chosen} --length 2x --length 4x{_dir_flag(runs_dir)}")
+    next_step(f"posx eval {chosen} --length 2x --length 4x{_dir_flag(runs_dir)}")
 
 
 def check_before_writing(config: Any, corpus: Any) -> None:
@@ -242,7 +248,7 @@ def evaluate(
             from posx.tables import show
 
             show(aggregate(records), to_stdout())
-        shown.say(f"Next: posx table, posx plot{_dir_flag(runs_dir)}")
+    next_step(f"posx table{_dir_flag(runs_dir)}, or posx plot{_dir_flag(runs_dir)}")
 
 
 @command("sweep")
@@ -271,6 +277,7 @@ def sweep(
             from posx.sweep import show_jobs
 
             show_jobs(plan, runs_dir)
+            next_step("the same command without --dry-run")
             return
         from posx.sweep import run_sweep
 
@@ -284,7 +291,9 @@ def sweep(
     if failed:
         shown.say(f"{len(failed)} of {len(jobs)} jobs failed. The same command tries them again, and only them.")
         raise typer.Exit(1)
-    shown.say(f"Next: posx eval RUN --length 3000, with a run of {runs_dir}; posx train --help for one of your own.")
+    next_step(
+        f"posx eval {jobs[-1].name} --length 3000{_dir_flag(runs_dir)}, or posx train --help for a run of your own"
+    )
 
 
 @command("table")
@@ -313,6 +322,7 @@ def table(
         from posx.progress import to_stdout
 
         show(cells, to_stdout())
+        next_step(f"posx plot{_dir_flag(runs_dir)}, or posx table --format latex -o table.tex{_dir_flag(runs_dir)}")
         return
     text = render(cells, chosen)
     if output is None:
@@ -325,6 +335,7 @@ def table(
     except OSError as error:
         raise PosxError(f"{output} cannot be written: {error.strerror}.", "Choose another -o.") from None
     print(f"Wrote {output}.", file=sys.stderr)
+    next_step(f"posx plot{_dir_flag(runs_dir)}")
 
 
 @command("plot")
@@ -348,6 +359,7 @@ def plot(
         stem = stem.with_suffix("")
     for path in plot_perplexity(cells, stem):
         print(path)
+    next_step(f"posx table{_dir_flag(runs_dir)}, or posx eval --length 3000{_dir_flag(runs_dir)}")
 
 
 @command("schemes")
@@ -356,6 +368,7 @@ def schemes(json: Json = False, config_dir: ConfigDir = None, trust: Trust = Fal
     from posx.listing import show_schemes
 
     show_schemes(json, config_dir, trust)
+    next_step("posx train --scheme NAME")
 
 
 @command("extensions")
@@ -364,6 +377,7 @@ def extensions(json: Json = False, config_dir: ConfigDir = None, trust: Trust = 
     from posx.listing import show_extensions
 
     show_extensions(json, config_dir, trust)
+    next_step("posx eval --extension NAME --length 4x")
 
 
 @command("config")
@@ -381,6 +395,7 @@ def config(
     to_eval = [o for o in given if o.lstrip("+~").startswith("eval.")]
     run = compose_run([o for o in given if o not in to_eval], config_dir, trust)
     print(to_yaml(run) + to_yaml(EvalRoot(compose_eval(to_eval, config_dir))), end="")
+    next_step(f"posx train {' '.join(o for o in given if o not in to_eval)}".rstrip())
 
 
 @command("doctor")
@@ -389,3 +404,4 @@ def doctor(json: Json = False) -> None:
     from posx.doctor import show_machine
 
     show_machine(json)
+    next_step("posx sweep quick")

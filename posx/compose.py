@@ -15,8 +15,8 @@ from posx.errors import PosxError, unknown
 
 T = TypeVar("T")
 GROUPS = ("data", "model", "optim", "scheme")
-# Their values are taken literally: a file's name may hold signs that mean something to Hydra.
-PATHS = ("data.path", "data.cache_dir")
+# Their values are taken as they are: a file's name or a label may hold signs that mean something to Hydra.
+LITERAL = ("data.path", "data.cache_dir", "label")
 
 
 def configs_dir() -> Path:
@@ -72,28 +72,35 @@ def as_overrides(flags: Iterable[tuple[str, str, Any]], overrides: Iterable[str]
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise PosxError(f"'{override}' is not an override.", "Overrides look like train.steps=100.")
-    given = {o.lstrip("+~").split("=", 1)[0]: o for o in overrides}
+    given = {key_of(o): o for o in overrides}
     added = []
     for flag, key, value in flags:
         if value is None:
             continue
-        text = f"{key}={_quote(value)}"
-        if key in given and given[key].lstrip("+") != f"{key}={value}":
-            raise PosxError(f"{flag} {_plain(value)} and {given[key]} contradict each other.", "Give one of them.")
         if key not in given:
-            added.append(text)
+            added.append(f"{key}={quote(value)}")
+        elif _bare(given[key].partition("=")[2]) != _bare(",".join(value) if isinstance(value, list) else str(value)):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise PosxError(f"{flag} {shown} and {given[key]} contradict each other.", "Give one of them.")
     return added + overrides
 
 
-def _quote(value: Any) -> str:
+def key_of(override: str) -> str:
+    """What an override sets."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def quote(value: Any) -> str:
+    """A value so that Hydra's grammar reads it as it is."""
     if isinstance(value, list):
-        return "[" + ",".join(_quote(v) for v in value) + "]"
+        return "[" + ",".join(map(quote, value)) + "]"
     text = str(value)
-    return text if re.fullmatch(r"[\w.\-/]+", text) else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return text if re.fullmatch(r"[A-Za-z0-9_.\-/]+", text) else "'" + text.replace("'", "\\'") + "'"
 
 
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _bare(value: str) -> str:
+    """A value without quotes, brackets and spaces, to compare what it says."""
+    return re.sub(r"[\[\]'\"\s]", "", value)
 
 
 def _compose(root: str, overrides: list[str], config_dir: Path | None) -> dict[str, Any]:
@@ -104,22 +111,27 @@ def _compose(root: str, overrides: list[str], config_dir: Path | None) -> dict[s
     from omegaconf.errors import OmegaConfBaseException
 
     folders = search_dirs(config_dir)
-    prepared = []
+    prepared, literal = [], {}
     for override in overrides:
         key, _, value = override.partition("=")
         if key in GROUPS:
-            if value not in options(key, config_dir):
-                raise unknown(key, value, options(key, config_dir))
+            known = options(key, config_dir)
+            if value not in known:
+                raise unknown(key, value, known)
+            read_yaml(known[value], f"{key} config")  # a broken one is our sentence, not Hydra's
             prepared.append(override)
-        elif key[:1] in "+~":
+        elif key in LITERAL:
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            literal[key] = value[1:-1] if quoted else value
+        elif key_of(override).split(".")[0] == "hydra":
+            raise PosxError(f"{override} is a setting of Hydra, not of posx.", "posx config shows what can be set.")
+        elif key.startswith("~"):
             prepared.append(override)
-        elif key in PATHS and value[:1] not in ("'", '"'):
-            prepared.append(f"++{key}={_quote(value)}")
         else:
             # A YAML holds only what differs from the defaults, so most keys are new to Hydra.
-            prepared.append(f"++{override}")
+            prepared.append("++" + override.lstrip("+"))
     if config_dir is not None:
-        prepared.append(f"hydra.searchpath=[{_quote('file://' + str(folders[1]))}]")
+        prepared.append(f"hydra.searchpath=[{quote('file://' + str(folders[1]))}]")
     try:
         with initialize_config_dir(str(folders[0]), version_base="1.3"):
             composed = compose(root, overrides=prepared, return_hydra_config=True)
@@ -128,15 +140,21 @@ def _compose(root: str, overrides: list[str], config_dir: Path | None) -> dict[s
             plain = OmegaConf.to_container(OmegaConf.masked_copy(composed, sections), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         reason = " ".join(f"{error} {error.__cause__ or ''}".split()).replace("++", "")
+        reason = re.sub(
+            r"See https?://\S+ for details|full_key:.*|reference_type=\S+|object_type=\S+", "", reason
+        ).strip()
         raise PosxError(
-            f"The overrides do not compose: {reason}",
-            "Overrides look like train.steps=100; quote text with signs in it.",
+            f"The overrides do not compose: {reason}.",
+            "Overrides look like train.steps=100; quote a text with signs in it: \"key='a(b)'\".",
         ) from None
     assert isinstance(plain, dict)
     result: dict[str, Any] = {str(key): value for key, value in plain.items()}
     for group in GROUPS:
         if isinstance(result.get(group), dict):
             result[group]["name"] = choices.get(group) or result[group].get("name", "")
+    for key, value in literal.items():
+        section, _, name = key.rpartition(".")
+        (result.setdefault(section, {}) if section else result)[name] = value
     return result
 
 
@@ -153,13 +171,13 @@ def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T
 
     _known_keys(schema, values, prefix, source)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), values or {})
+        merged = OmegaConf.merge(OmegaConf.structured(schema), _without_interpolation(values or {}))
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except ValidationError as error:
         path = re.findall(r"[^.\[\]]+", error.full_key or "")
         wanted, given = _wanted(schema, path), _lookup(values, path)
         raise PosxError(
-            f"{prefix}{error.full_key} takes {wanted}, but '{given}' was given{source}.",
+            f"{prefix}{error.full_key} takes {wanted}, but '{'null' if given is None else given}' was given{source}.",
             "See posx config for an example.",
         ) from None
     except OmegaConfBaseException as error:
@@ -176,8 +194,23 @@ def _known_keys(schema: Any, values: Any, prefix: str, source: str) -> None:
     for key, value in values.items():
         if key not in hints:
             raise unknown("setting", f"{prefix}{key}", [f"{prefix}{h}" for h in hints if not h.startswith("_")], source)
+        kind = get_origin(hints[key])
+        if (kind is list and not isinstance(value, list)) or (kind is dict and not isinstance(value, dict)):
+            wanted = "a list" if kind is list else "keys and values"
+            raise PosxError(f"{prefix}{key} takes {wanted}, but '{value}' was given{source}.", "See posx config.")
         if is_dataclass(hints[key]):
             _known_keys(hints[key], value, f"{prefix}{key}.", source)
+
+
+def _without_interpolation(values: Any) -> Any:
+    """Hydra has resolved what was to be resolved; a ``${`` that is left, in a file's name say, means itself."""
+    if isinstance(values, dict):
+        return {key: _without_interpolation(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_without_interpolation(value) for value in values]
+    if isinstance(values, str):
+        return re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + r"\${", values)
+    return values
 
 
 _TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
@@ -311,10 +344,14 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
             raise unknown("extension", name, [*known, "none"])
         settings = dict(read_yaml(known[name], "extension") or {})
         cls = load_class(settings.pop("_target_", None), Extension, trust)
+        given: set[str] = set()
         for pair in filter(None, (inside or "").split(",")):
             key, equals, value = pair.partition("=")
             if not equals:
                 raise PosxError(f"'{text}': '{pair}' is not a parameter.", "They look like pi(s=4).")
+            if key.strip() in given:
+                raise PosxError(f"'{text}' sets {key.strip()} twice.", "Once is enough.")
+            given.add(key.strip())
             settings[key.strip()] = _number(value.strip())
         config: Any = typed(cls.Config, settings, f"{name}.")
         cls.check(config)

@@ -136,6 +136,11 @@ def _at_least(key: str, value: float | None, least: float, why: str = "") -> Non
         raise PosxError(f"{key}={value:g} is too small{why}.", f"Give {key} of at least {least:g}.")
 
 
+def _seed(key: str, value: int) -> None:
+    if not 0 <= value < 2**63:
+        raise PosxError(f"{key}={value} is no seed.", "Give a whole number from 0 to 2^63 - 1.")
+
+
 def check_train(config: RunConfig) -> None:
     """Ranges and sums that types cannot express. Raises PosxError."""
     data, model, train, optim = config.data, config.model, config.train, config.optim
@@ -148,6 +153,10 @@ def check_train(config: RunConfig) -> None:
         raise PosxError(
             "data=text needs to know which text.",
             "Add data.path=FILE (.txt, .jsonl, .parquet) or a directory.",
+        )
+    if data.source == "sotu" and data.path:
+        raise PosxError(
+            f"data.path={data.path} was given, but data=sotu reads no file.", "Add data=text to train on your own text."
         )
     _at_least("data.max_bytes", data.max_bytes, 1)
     _at_least("tokenizer.vocab_size", config.tokenizer.vocab_size, 256, ": every byte needs a token of its own")
@@ -176,7 +185,7 @@ def check_train(config: RunConfig) -> None:
             f"train.accumulation={train.accumulation} does not divide the {sequences} windows of a step.",
             "Give a divisor, or change train.batch_tokens.",
         )
-    _at_least("train.seed", train.seed, 0)
+    _seed("train.seed", train.seed)
     for key in ("threads", "log_every", "eval_every", "eval_tokens", "checkpoint_every"):
         _at_least(f"train.{key}", getattr(train, key), 1)
     if not 0 < optim.lr < float("inf"):
@@ -199,7 +208,7 @@ def check_eval(config: EvalConfig) -> None:
     _choice("eval.device", config.device, ("auto", "cpu", "cuda"))
     for key in ("stride", "target_context", "max_targets", "batch_tokens", "threads"):
         _at_least(f"eval.{key}", getattr(config, key), 1)
-    _at_least("eval.seed", config.seed, 0)
+    _seed("eval.seed", config.seed)
     if not config.lengths:
         raise PosxError("No length was asked.", "Add --length 2x, or eval.lengths=[1x,2x,4x].")
     if not config.extensions:

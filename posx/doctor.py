@@ -75,7 +75,6 @@ def show_machine(as_json: bool) -> None:
     for name, row in rows.items():
         table.add_row(name, row["found"], row["so"])
     to_stdout().print(table, markup=False)
-    to_stdout().print("Next: posx sweep quick", markup=False)
 
 
 def show_estimate(values: dict[str, Any]) -> None:
@@ -92,4 +91,3 @@ def show_estimate(values: dict[str, Any]) -> None:
     compiled = "; compiled, which the estimate leaves out" if values["would_compile"] else ""
     table.add_row("on", f"{values['device']}, {values['dtype']}{compiled}")
     to_stdout().print(table, markup=False)
-    to_stdout().print("Next: the same command without --estimate", markup=False)

@@ -29,6 +29,7 @@ class Unsupported(PosxError):
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> PosxError:
     """The error for a name that does not exist: the nearest names, then all there are."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.6)
     guess = f"Did you mean {' or '.join(near)}? " if near else ""
-    return PosxError(f"There is no {kind} '{name}'{where}.", f"{guess}There are: {', '.join(known)}.")
+    there_are = f"There are: {', '.join(known)}." if known else "There is nothing to set."
+    return PosxError(f"There is no {kind} '{name}'{where}.", guess + there_are)

@@ -34,6 +34,7 @@ from posx.train import build_model, check_same_text
 from posx.windows import (
     TargetSet,
     Windows,
+    check_windows,
     comparable,
     fixed_targets,
     non_overlapping,
@@ -88,27 +89,23 @@ def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trus
     asked = tuple(Cell(specs, length) for specs in compositions.values() for length in lengths)
     control = Cell((), context)
     cells = asked if any(not c.specs and c.length == context for c in asked) else (control, *asked)
-    stride, target_context = config.stride or 1, config.target_context or 1
-    if config.protocol != "fixed-targets":
-        return Plan(run, config, asked, cells)
-    shortest, longest = min(c.length for c in cells), max(c.length for c in cells)
-    if stride > shortest:
-        raise PosxError(
-            f"eval.stride={stride} scores more tokens than a window of {shortest} holds.",
-            "Give a stride no longer than the shortest length.",
-        )
-    if config.max_targets < stride:
-        raise PosxError(
-            f"eval.max_targets={config.max_targets} is less than one window scores (eval.stride={stride}).",
-            f"Give eval.max_targets of at least {stride}.",
-        )
-    if target_context < longest:
-        raise PosxError(
-            f"eval.target_context={target_context} is shorter than a length of {longest}: "
-            "windows would cross the beginning of documents.",
-            "Leave eval.target_context out, or make it at least as long.",
-        )
+    check_windows(config, [cell.length for cell in cells])
     return Plan(run, config, asked, cells)
+
+
+def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
+    """The target set of a config that :func:`comparable` has completed. Raises PosxError where it is too small."""
+    assert config.target_context
+    assert config.stride
+    return fixed_targets(
+        corpus,
+        config.split,
+        config.target_context,
+        config.stride,
+        config.max_targets,
+        config.seed,
+        control=context,
+    )
 
 
 def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
@@ -129,17 +126,7 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     scorer = Scorer(model, corpus, config, device)
     targets = None
     if config.protocol == "fixed-targets":
-        assert config.target_context
-        assert config.stride
-        targets = fixed_targets(
-            corpus,
-            config.split,
-            config.target_context,
-            config.stride,
-            config.max_targets,
-            config.seed,
-            control=run.config.train.context,
-        )
+        targets = targets_of(corpus, config, run.config.train.context)
         _store_targets(run, targets)
     if not run.finished:
         display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")

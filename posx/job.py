@@ -29,7 +29,7 @@ def main(spec_path: Path) -> int:
         trust = spec["trust"]
         config_dir = Path(spec["config_dir"]) if spec["config_dir"] else None
         config = resolve_scheme(typed(RunConfig, spec["config"]), trust)
-        run = create(Path(spec["runs_dir"]), spec["name"], config, resume=True)
+        run = create(Path(spec["runs_dir"]), spec["name"], config, resume=True, trust=trust)
         with Display() as display:
             if not run.finished:
                 train(run, prepare(config.data, config.tokenizer, display.say), display, trust)

@@ -47,10 +47,7 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
     for row in rows:
         settings = ", ".join(f"{k}={v}" for k, v in row["settings"].items() if v is not None)
         table.add_row(row["name"], row["formula"], f"{row['parameters']:,}", settings, ", ".join(row["extensions"]))
-    table.caption = (
-        "Parameters: the scheme's own, in the default model (L = 64, 4 heads, width 128).\n"
-        "Next: posx train --scheme NAME"
-    )
+    table.caption = "Parameters: the scheme's own, in the default model (L = 64, 4 heads, width 128)."
     to_stdout().print(table, markup=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -26,14 +27,14 @@ DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 def plot_perplexity(cells: list[Cell], stem: Path) -> list[Path]:
     """Perplexity over length, one panel a set of targets; writes ``stem``.png and .svg. Raises PosxError."""
-    pages = sheets([cell for cell in cells if cell.ok])
+    pages = sheets([cell for cell in cells if cell.ppl is not None and math.isfinite(cell.ppl)])
     if not pages:
-        raise PosxError("There is no number to plot.", "posx table says why each cell has none.")
+        raise PosxError("There is no finite number to plot.", "posx table says why each cell has none.")
     figure, axes = plt.subplots(len(pages), 1, figsize=(8.2, 4.9 * len(pages)), squeeze=False, layout="constrained")
-    for page, axis in zip(pages, axes[:, 0], strict=True):
-        _draw(page, axis)
     written = []
     try:
+        for page, axis in zip(pages, axes[:, 0], strict=True):
+            _draw(page, axis)
         for suffix in (".png", ".svg"):
             path = stem.with_name(stem.name + suffix)
             with whole_file(path) as temporary:
@@ -56,7 +57,7 @@ def _draw(page: Sheet, axis: Axes) -> None:
         means = [row[length].ppl or float("nan") for length in lengths]
         number = labels.index(row_name(page, group))
         colour = COLOURS[number % len(COLOURS)]
-        name = row_name(page, group)
+        name = row_name(page, group).replace("$", r"\$")  # a dollar would begin a formula
         if group.extension != "none":
             name += f" + {group.extension}"
         axis.plot(

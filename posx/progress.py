@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -16,7 +17,7 @@ class Display:
     """One task at a time, with lines in between. A context manager; ``quiet`` shows lines only."""
 
     def __init__(self, quiet: bool = False):
-        self.console = Console(stderr=True, highlight=False)
+        self.console = console(stderr=True)
         self.quiet = quiet
         self.live = self.console.is_terminal and not quiet
         self._progress: Progress | None = None
@@ -83,7 +84,14 @@ def clock(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
+def console(stderr: bool = False) -> Console:
+    """A console; with NO_COLOR set it is as plain as a pipe: no colour, no bold, no live lines."""
+    if os.environ.get("NO_COLOR"):
+        return Console(stderr=stderr, highlight=False, force_terminal=False, color_system=None)
+    return Console(stderr=stderr, highlight=False)
+
+
 def to_stdout() -> Console:
     """The console for results; wide enough for a table where the output is a file or a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200, file=sys.stdout)
+    shown = console()
+    return shown if sys.stdout.isatty() else Console(highlight=False, width=200)

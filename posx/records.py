@@ -99,9 +99,17 @@ def read_record(path: Path) -> Record:
     return Record(**values)
 
 
-def _current(folder: Path) -> list[Record]:
-    """A run's records of its newest weights; of all weights where none are kept beside them."""
-    records = sorted(map(read_record, (folder / "eval").glob("*.json")), key=_order_within_run)
+def current_records(folder: Path) -> list[Record]:
+    """A run's records of its newest weights; of all weights where none are kept beside them.
+
+    Where two versions of posx computed the same cell, the younger file counts.
+    """
+    paths = sorted((folder / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    newest = {}
+    for record in map(read_record, paths):
+        cell = (record.checkpoint_sha256, record.extension, record.length, record.targets_sha256, record.dtype)
+        newest[cell, str(record.extension_params)] = record
+    records = sorted(newest.values(), key=_order_within_run)
     _, checkpoint = newest_checkpoint(folder / "checkpoints")
     if checkpoint is None:
         return records
@@ -129,7 +137,7 @@ def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
             folders.append(found)
     else:
         folders = sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
-    records = [record for folder in folders for record in _current(folder)]
+    records = [record for folder in folders for record in current_records(folder)]
     if not records:
         where = ", ".join(names) if names else str(runs_dir)
         hint = "Evaluate a run: posx eval." if folders else "Start with: posx sweep quick."

@@ -16,12 +16,14 @@ from posx.errors import PosxError, unknown
 from posx.files import read_json, sha256_of, write_json, write_text
 
 # Settings that change how fast a run is, or how it is called, but not what it computes.
+# The text's own hash stands for its path.
 FREE_TO_CHANGE = {
     "label",
     "train.threads",
     "train.log_every",
     "train.device",
     "data.cache_dir",
+    "data.path",
     "train.checkpoint_every",
 }
 
@@ -73,20 +75,26 @@ def check_name(name: str) -> None:
         raise PosxError(f"'{name}' cannot be the name of a run.", "Use letters, digits, dots, dashes and underscores.")
 
 
+def folder_name(label: str, fallback: str) -> str:
+    """A label as part of a folder's name: other signs become dashes."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", label).lstrip("_.+-") or fallback
+
+
 def default_name(config: RunConfig) -> str:
     """What a run is called where the user gave no name."""
-    label = re.sub(r"[^\w.+-]+", "-", config.label or config.scheme["name"])
+    scheme = config.scheme["name"]
+    label = folder_name(config.label or scheme, scheme)
     return f"{label}-{config.model.name or 'model'}-{config.train.context}-seed{config.train.seed}"
 
 
-def create(runs_dir: Path, name: str, config: RunConfig, resume: bool) -> Run:
+def create(runs_dir: Path, name: str, config: RunConfig, resume: bool, trust: bool = False) -> Run:
     """A new run directory with its config.yaml; with ``resume``, the existing one if its config is the same."""
     check_name(name)
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         if not resume:
             raise PosxError(f"There is a run {path} already.", "Continue it with --resume, or choose another --name.")
-        run = open_run(path)
+        run = open_run(path, trust)
         changed = sorted(_differences(asdict(run.config), asdict(config)))
         if changed:
             raise PosxError(
@@ -94,7 +102,7 @@ def create(runs_dir: Path, name: str, config: RunConfig, resume: bool) -> Run:
                 "Repeat its overrides to resume it, or choose another --name.",
             )
         return Run(path, config)
-    if path.exists() and any(path.iterdir()):
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise PosxError(f"{path} exists and is not a run of posx.", "Choose another --name.")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -130,13 +130,15 @@ def aggregate(records: Iterable[Record]) -> list[Cell]:
     controls: dict[tuple[Comparison, str, str], float] = {}  # by weights: a change is against the same ones
     for record in records:
         comparison, nats = comparison_of(record), record.nats_per_token
-        # The same seed trained twice under two names counts once.
-        found.setdefault((comparison, group_of(record), record.length), {}).setdefault(record.seed, record)
+        # The same seed trained twice under two names counts once, a computed one before one that failed.
+        by_seed = found.setdefault((comparison, group_of(record), record.length), {})
+        if record.seed not in by_seed or (by_seed[record.seed].status != "ok" and record.status == "ok"):
+            by_seed[record.seed] = record
         if record.extension == "none" and record.length == record.base_context and nats is not None:
             controls[comparison, record.checkpoint_sha256, record.dtype] = nats
     cells = []
-    for (comparison, group, length), by_seed in found.items():
-        ordered = sorted(by_seed.values(), key=lambda r: (r.status != "ok", r.seed))
+    for (comparison, group, length), seeds in found.items():
+        ordered = sorted(seeds.values(), key=lambda r: (r.status != "ok", r.seed))
         computed = [(r, r.nats_per_token) for r in ordered if r.nats_per_token is not None]
         values = [value for _, value in computed]
         before = [controls.get((comparison, r.checkpoint_sha256, r.dtype)) for r, _ in computed]

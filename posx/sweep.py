@@ -11,7 +11,6 @@ extensions: {rope: [none, pi, ntk]}    # by label or scheme; none where nothing 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,23 +24,28 @@ from posx.components import check_fit, load_class
 from posx.compose import (
     compose_eval,
     compose_run,
+    key_of,
     known_extensions,
     options,
     parse_extension,
     read_yaml,
     typed,
 )
-from posx.config import EvalConfig, RunConfig
+from posx.config import EvalConfig, RunConfig, check_eval
 from posx.corpus import prepare
 from posx.engines import Job, run_local
 from posx.errors import PosxError, unknown
+from posx.evaluate import targets_of
 from posx.files import read_json, sha256_of, write_json
 from posx.machine import cores, pick_device
 from posx.progress import Display, to_stdout
-from posx.records import Record
-from posx.runs import FREE_TO_CHANGE, Run, check_name, metrics, open_run
+from posx.records import Record, current_records
+from posx.runs import FREE_TO_CHANGE, Run, folder_name, metrics
 from posx.schemes.base import Scheme
-from posx.windows import comparable
+from posx.windows import check_long_enough, check_windows, comparable, parse_length
+
+# Settings that a sweep file gives in fields of its own.
+OWN_FIELDS = {"scheme": "schemes", "label": "schemes", "train.seed": "seeds", "eval.extensions": "extensions"}
 
 
 @dataclass
@@ -88,6 +92,8 @@ def find_sweep(text: str, config_dir: Path | None) -> Path:
     """A sweep file by path, or by name among the configs."""
     if Path(text).is_file():
         return Path(text)
+    if Path(text).is_dir():
+        raise PosxError(f"{text} is a directory, not a sweep file.", "Name the file itself.")
     known = options("sweep", config_dir)
     if text in known:
         return known[text]
@@ -103,43 +109,61 @@ def read_sweep(
 ) -> Sweep:
     """Compose and check every job before any work; the corpora are prepared, since names depend on them."""
     file = typed(SweepConfig, read_yaml(path, "sweep file"), source=f" in {path}")
-    if not file.schemes or not file.seeds:
-        raise PosxError(f"{path} names no {'seeds' if file.schemes else 'schemes'}.", "See configs/sweep/quick.yaml.")
+    for key in ("schemes", "seeds", "lengths"):
+        if not getattr(file, key):
+            raise PosxError(f"{path} names no {key}.", "See configs/sweep/quick.yaml.")
     entries = [_entry(item, path) for item in file.schemes]
-    labels = [entry.label for entry in entries]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise PosxError(f"{path} uses the label '{label}' twice.", "Give each row a label of its own.")
-    known_rows = set(labels) | {entry.scheme for entry in entries}
+    named: dict[str, list[Any]] = {"label": [entry.label for entry in entries], "seed": list(file.seeds)}
+    for what, values in named.items():
+        for value in values:
+            if values.count(value) > 1:
+                raise PosxError(f"{path} uses the {what} {value} twice.", f"Give each a {what} of its own.")
+    rows = {entry.label for entry in entries} | {entry.scheme for entry in entries}
     for row in file.extensions:
-        if row not in known_rows:
-            raise unknown("row", row, known_rows, f" in {path} for the extensions")
-    shared = [*file.overrides, *overrides]
+        if row not in rows:
+            raise unknown("row", row, rows, f" in {path} for the extensions")
+    _check_overrides([*file.overrides, *overrides, *(o for entry in entries for o in entry.overrides)], path)
     composed = []
     for entry in entries:
-        mine = [*shared, *entry.overrides]
-        to_run = [o for o in mine if not o.lstrip("+~").startswith("eval.")]
-        to_eval = [o for o in mine if o.lstrip("+~").startswith("eval.")]
+        # Nearest to the command line wins: the file, then the row, then what was typed.
+        mine = [*file.overrides, *entry.overrides, *overrides]
+        to_run = [o for o in mine if not key_of(o).startswith("eval.")]
+        to_eval = [o for o in mine if key_of(o).startswith("eval.")]
         extensions = file.extensions.get(entry.label, file.extensions.get(entry.scheme, ["none"]))
+        asked = replace(compose_eval(to_eval, config_dir), extensions=list(extensions))
+        if not any(key_of(o) == "eval.lengths" for o in to_eval):
+            asked = replace(asked, lengths=list(file.lengths))
+        check_eval(asked)
         for seed in file.seeds:
             config = compose_run(
-                [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"],
-                config_dir,
-                trust,
+                [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"], config_dir, trust
             )
-            asked = compose_eval(to_eval, config_dir)
-            composed.append((config, replace(asked, lengths=list(map(str, file.lengths)), extensions=list(extensions))))
+            composed.append((config, asked))
     _check_extensions(composed, config_dir, trust)
     contexts = [config.train.context for config, _ in composed]
     jobs = []
     for config, asked in composed:
         fixed = comparable(asked, contexts)
+        context = config.train.context
+        check_windows(fixed, [context, *(parse_length(text, context) for text in fixed.lengths)])
         corpus = prepare(config.data, config.tokenizer, say)
+        check_long_enough(corpus, context)
+        if fixed.protocol == "fixed-targets":
+            targets_of(corpus, fixed, context)
         digest = sha256_of(_identity(config), corpus.sha256, corpus.tokenizer_sha256)[:8]
-        name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', config.label)}-seed{config.train.seed}-{digest}"
-        check_name(name)
+        name = f"{folder_name(config.label, config.scheme['name'])}-seed{config.train.seed}-{digest}"
         jobs.append(JobPlan(name, config, fixed))
     return Sweep(path.stem, jobs, trust, config_dir)
+
+
+def _check_overrides(overrides: list[Any], path: Path) -> None:
+    """Overrides are texts, and leave alone what the file says in a field of its own."""
+    for override in overrides:
+        if not isinstance(override, str) or "=" not in override:
+            raise PosxError(f"{path}: '{override}' is not an override.", "Write them like train.steps=100.")
+        if key_of(override) in OWN_FIELDS:
+            field_name = OWN_FIELDS[key_of(override)]
+            raise PosxError(f"{override} would contradict {path}.", f"Change its field '{field_name}' instead.")
 
 
 def _entry(item: Any, path: Path) -> SchemeEntry:
@@ -165,7 +189,7 @@ def _check_extensions(composed: list[tuple[RunConfig, EvalConfig]], config_dir: 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The config without what changes no result."""
     values = asdict(config)
-    for key in (FREE_TO_CHANGE | {"data.path"}) - {"label"}:  # the text's own hash stands for its path
+    for key in FREE_TO_CHANGE - {"label"}:
         section, _, name = key.partition(".")
         values[section].pop(name)
     return values
@@ -173,7 +197,7 @@ def _identity(config: RunConfig) -> dict[str, Any]:
 
 def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Display) -> tuple[list[Record], list[Job]]:
     """Run what is missing. Returns the records of all jobs that are done, in the sweep's order, and the jobs."""
-    jobs = [_job(plan, sweep, runs_dir) for plan in sweep.jobs]
+    jobs = [make_job(plan, sweep, runs_dir, write=True) for plan in sweep.jobs]
     missing = sum(job.state == "waiting" for job in jobs)
     if workers is None:
         gpu = any(pick_device(plan.config.train.device).type == "cuda" for plan in sweep.jobs)
@@ -194,8 +218,8 @@ def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Displa
     return records, jobs
 
 
-def _job(plan: JobPlan, sweep: Sweep, runs_dir: Path) -> Job:
-    """Write the job's spec; it is done already if the same spec was done and its records are still there."""
+def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
+    """The job of a plan: done, or waiting with its spec written (with ``write``)."""
     spec = {
         "posx": __version__,  # another version may compute or record something else
         "name": plan.name,
@@ -206,21 +230,27 @@ def _job(plan: JobPlan, sweep: Sweep, runs_dir: Path) -> Job:
         "trust": sweep.trust,
     }
     path = runs_dir / ".jobs" / f"{plan.name}.json"
-    job = Job(plan.name, path)
-    finished = path.with_suffix(".done")
-    if finished.is_file():
-        done = read_json(finished, "a finished job")
-        same = {k: v for k, v in done["spec"].items() if k != "runs_dir"} == {
-            k: v for k, v in spec.items() if k != "runs_dir"
-        }
-        if same and (runs_dir / plan.name).is_dir() and open_run(runs_dir / plan.name, sweep.trust).finished:
-            job.state = "done"
-            return job
+    if _is_done(plan.name, path, spec, runs_dir):
+        return Job(plan.name, path, state="done")
+    if not write:
+        return Job(plan.name, path)
     try:
         write_json(path, spec)
     except OSError as error:
         raise PosxError(f"{path.parent} cannot be written: {error.strerror}.", "Choose another --runs-dir.") from None
-    return job
+    return Job(plan.name, path)
+
+
+def _is_done(name: str, path: Path, spec: dict[str, Any], runs_dir: Path) -> bool:
+    """Whether the same spec was done, and the records that it made are still those of the run."""
+    finished = path.with_suffix(".done")
+    if not finished.is_file() or not (runs_dir / name / "config.yaml").is_file():
+        return False
+    done = read_json(finished, "a finished job")
+    if {**done["spec"], "runs_dir": ""} != {**spec, "runs_dir": ""}:
+        return False
+    there = [asdict(record) for record in current_records(runs_dir / name)]
+    return all(values in there for values in done["records"])
 
 
 class Board:
@@ -292,7 +322,7 @@ def show_jobs(sweep: Sweep, runs_dir: Path) -> None:
     """The jobs of a sweep, and which of them are still to do."""
     table = Table("job", "scheme", "seed", "steps", "lengths", "extensions", "state")
     for plan in sweep.jobs:
-        done = (runs_dir / ".jobs" / f"{plan.name}.done").is_file()
+        done = make_job(plan, sweep, runs_dir, write=False).state == "done"
         table.add_row(
             plan.name,
             plan.config.scheme["name"],

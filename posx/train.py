@@ -33,6 +33,7 @@ from posx.files import write_text
 from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import Decoder, count_parameters, initialise, model_shape
 from posx.progress import Display, clock
+from posx.records import perplexity
 from posx.runs import Run, locked, metrics, write_meta
 from posx.windows import Slices, check_long_enough
 
@@ -249,21 +250,21 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
                 row = {
                     "step": done,
                     "tokens": done * tokens_a_step,
-                    "nats_per_token": round(nats, 6) if math.isfinite(nats) else None,
+                    "nats_per_token": _finite(nats),
                     "lr": learning_rate(step, settings, config.optim),
-                    "grad_norm": round(float(norm), 6) if math.isfinite(float(norm)) else None,
+                    "grad_norm": _finite(float(norm)),
                     "tokens_per_second": round(rate, 1),
                 }
-                if not (math.isfinite(nats) and math.isfinite(float(norm))):
+                if done % eval_every == 0 or last:
+                    validation = validate(session, corpus.splits["validation"])
+                    row["validation_nats_per_token"] = _finite(validation)
+                if not all(map(math.isfinite, (nats, float(norm), validation or 0.0))):
                     _log(log, row)
                     raise PosxError(
-                        f"Training diverged at step {done}: the loss is {nats}, the gradient's norm {float(norm)}.",
+                        f"Training diverged at step {done}: the loss is {nats:g}, the gradient's norm {float(norm):g}.",
                         f"Lower optim.lr (now {config.optim.lr:g}) or lengthen optim.warmup_steps.",
                         code=1,
                     )
-                if done % eval_every == 0 or last:
-                    validation = validate(session, corpus.splits["validation"])
-                    row["validation_nats_per_token"] = round(validation, 6)
                 _log(log, row)
                 mark, mark_step = time.monotonic(), done
                 shown = f"loss {nats:.3f}" + (f", validation {validation:.3f}" if validation is not None else "")
@@ -294,7 +295,7 @@ def _train(run: Run, corpus: Corpus, display: Display, caught: list[int], trust:
     if validation is not None:
         display.say(
             f"{run.name}: done in {clock(meta['seconds'])}, validation {validation:.3f} nats/token "
-            f"(perplexity {math.exp(validation):.1f})"
+            f"(perplexity {perplexity(validation):.1f})"
         )
 
 
@@ -310,6 +311,11 @@ def _step_or_uncompiled(session: Session, step: int, display: Display) -> tuple[
         set_compiled(session.model, False)
         session.optimizer.zero_grad(set_to_none=True)
         return train_step(session, step)
+
+
+def _finite(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _log(file: Any, row: dict[str, Any]) -> None:

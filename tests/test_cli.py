@@ -749,7 +749,7 @@ def training(there: Path, tiny: list[str]) -> Iterator[Any]:
 
 
 def test_ctrl_c_saves_and_resume_finishes(there: Path, tiny: list[str], training: Any) -> None:
-    process = training("train.steps=500")
+    process = training("train.steps=300")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -758,11 +758,11 @@ def test_ctrl_c_saves_and_resume_finishes(there: Path, tiny: list[str], training
     assert "--resume --name a" in err
     (checkpoint,) = (there / "runs" / "a" / "checkpoints").iterdir()
     step = int(checkpoint.name.removeprefix("step-"))
-    assert 0 < step < 500
+    assert 0 < step < 300
     assert "no finished run" in refused("eval")
-    result = posx("train", *tiny, "--name", "a", "train.steps=500", "--resume", "train.log_every=100")
+    result = posx("train", *tiny, "--name", "a", "train.steps=300", "--resume", "train.log_every=100")
     assert f"after step {step}" in result.stderr
-    assert [p.name for p in (there / "runs" / "a" / "checkpoints").iterdir()] == ["step-000500"]
+    assert [p.name for p in (there / "runs" / "a" / "checkpoints").iterdir()] == ["step-000300"]
 
 
 def test_sigterm_saves_and_meanwhile_a_second_process_is_refused(there: Path, tiny: list[str], training: Any) -> None:

@@ -214,11 +214,11 @@ def test_an_unknown_option_says_did_you_mean(override: str, guess: str) -> None:
 
 
 def test_a_broken_interpolation_is_a_sentence() -> None:
-    assert "nope" in refused("label=${nope}").message
+    assert "nope" in refused("data.text_field=${nope}").message
 
 
 def test_words_that_hydra_cannot_parse_are_a_sentence() -> None:
-    assert "a(b" in refused("label=a(b").message
+    assert "a(b" in refused("data.text_field=a(b").message
 
 
 # ---------------------------------------------------------------- ranges

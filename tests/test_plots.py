@@ -149,7 +149,7 @@ def test_unlike_training_contexts_are_all_marked(tmp_path: Path) -> None:
     assert "trained at 256" in text
 
 
-@pytest.mark.parametrize("label", ["a & b", "<i>", "a--b", "100 % _x_", "rope $5", "$x_{$", "λ – 東"])
+@pytest.mark.parametrize("label", ["<a> & b", "a--b", "100 % _$5", "$x_{$"])
 def test_any_label_can_be_drawn(tmp_path: Path, label: str) -> None:
     draw(curve(label, [4.0, 4.2]), tmp_path)
 

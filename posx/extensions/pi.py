@@ -8,6 +8,7 @@ Trap: without a fine-tune it blurs neighbours: with s fixed, short inputs suffer
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,8 @@ class Scaled(Extension):
 
     @classmethod
     def check(cls, config: Any) -> None:
-        if config.s is not None and config.s < 1:
-            raise PosxError(
-                f"the scale s={config.s:g} would shrink the context.",
-                "Give s of at least 1, or none for ℓ / L.",
-            )
+        if config.s is not None and not 1 <= config.s < math.inf:
+            raise PosxError(f"the scale s={config.s:g} extends nothing.", "Give s of at least 1, or none for ℓ / L.")
 
     def scale(self, target: Target) -> float:
         """s as it acts at this length."""
