@@ -248,7 +248,7 @@ def evaluate(
             from posx.tables import show
 
             show(aggregate(records), to_stdout())
-    next_step(f"posx table{_dir_flag(runs_dir)}, or posx plot{_dir_flag(runs_dir)}")
+    next_step(f"posx table{_dir_flag(runs_dir)}, posx plot{_dir_flag(runs_dir)}")
 
 
 @command("sweep")
@@ -291,9 +291,7 @@ def sweep(
     if failed:
         shown.say(f"{len(failed)} of {len(jobs)} jobs failed. The same command tries them again, and only them.")
         raise typer.Exit(1)
-    next_step(
-        f"posx eval {jobs[-1].name} --length 3000{_dir_flag(runs_dir)}, or posx train --help for a run of your own"
-    )
+    next_step(f"posx eval {jobs[-1].name} --length 3000{_dir_flag(runs_dir)}, posx train --help for a run of your own")
 
 
 @command("table")
@@ -322,7 +320,7 @@ def table(
         from posx.progress import to_stdout
 
         show(cells, to_stdout())
-        next_step(f"posx plot{_dir_flag(runs_dir)}, or posx table --format latex -o table.tex{_dir_flag(runs_dir)}")
+        next_step(f"posx plot{_dir_flag(runs_dir)}, posx table --format latex -o table.tex{_dir_flag(runs_dir)}")
         return
     text = render(cells, chosen)
     if output is None:
@@ -359,7 +357,7 @@ def plot(
         stem = stem.with_suffix("")
     for path in plot_perplexity(cells, stem):
         print(path)
-    next_step(f"posx table{_dir_flag(runs_dir)}, or posx eval --length 3000{_dir_flag(runs_dir)}")
+    next_step(f"posx table{_dir_flag(runs_dir)}, posx eval --length 3000{_dir_flag(runs_dir)}")
 
 
 @command("schemes")

@@ -58,10 +58,19 @@ def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> Non
     }
     waiting = [job for job in jobs if job.state == "waiting"]
     running: dict[subprocess.Popen[bytes], Job] = {}
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Only noted: an exception between starting a process and remembering it would leave that process behind.
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: caught.append(number)) for number in numbers}
     with ExitStack() as logs:
         try:
             while waiting or running:
+                if caught:
+                    raise Stopped(
+                        "The sweep was stopped; its running jobs were asked to write a checkpoint.",
+                        "The same command goes on where they stopped.",
+                        code=128 + caught[0],
+                    )
                 while waiting and len(running) < workers:
                     job = waiting.pop(0)
                     log = logs.enter_context(job.log.open("wb"))
@@ -97,11 +106,3 @@ def _end(running: dict[subprocess.Popen[bytes], Job]) -> None:
             process.wait(SECONDS_TO_SAVE)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _stop(number: int, frame: object) -> None:
-    raise Stopped(
-        "The sweep was stopped; its running jobs were asked to write a checkpoint.",
-        "The same command goes on where they stopped.",
-        code=128 + number,
-    )

@@ -29,7 +29,7 @@ def plot_perplexity(cells: list[Cell], stem: Path) -> list[Path]:
     """Perplexity over length, one panel a set of targets; writes ``stem``.png and .svg. Raises PosxError."""
     pages = sheets([cell for cell in cells if cell.ppl is not None and math.isfinite(cell.ppl)])
     if not pages:
-        raise PosxError("There is no finite number to plot.", "posx table says why each cell has none.")
+        raise PosxError("There is no number to plot.", "posx table says why each cell has none.")
     figure, axes = plt.subplots(len(pages), 1, figsize=(8.2, 4.9 * len(pages)), squeeze=False, layout="constrained")
     written = []
     try:

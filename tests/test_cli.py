@@ -356,7 +356,7 @@ def test_a_mistake_in_training_leaves_nothing(there: Path, tiny: list[str], argu
         (["--length", "1.3x"], "Give tokens: 10 or 11"),
         (["--length", "-3"], "-3"),
         (["--length", "3000"], "It holds targets for a context of up to"),
-        (["--length", "9999999999999999999999"], "It holds targets for a context of up to"),
+        (["--length", "9999999999999999999999"], "longer than any document"),
         (["--extension", "pii"], "Did you mean pi"),
         (["--extension", "interpolate"], "does not fit rope"),
         (["--extension", "pi+ntk"], "one at a time"),

@@ -383,7 +383,7 @@ def test_a_job_that_fails_stops_no_other_and_only_what_is_missing_is_done(
     result = posx("sweep", path, "--workers", 2, "--runs-dir", runs, code=1)
     words = " ".join(result.stderr.split())
     assert "3 jobs, 2 to do" in words
-    assert "Training diverged at step 2" in words
+    assert "Training diverged at step" in words
     assert "1 of 3 jobs failed" in words
     after = weights(runs)
     assert after[gone][1] == before[gone][1]  # the same weights, trained again
