@@ -216,8 +216,7 @@ def evaluate(
     ]
     config = compose_eval(as_overrides(flags, overrides), config_dir)
     from posx import runs
-    from posx.evaluate import evaluate as evaluate_run
-    from posx.evaluate import make_plan
+    from posx.evaluate import evaluate_all, make_plan, nothing_computed
     from posx.statistics import aggregate
     from posx.windows import comparable
 
@@ -230,13 +229,16 @@ def evaluate(
         records, refused = [], []
         for plan in plans:
             try:
-                records += evaluate_run(plan, shown, trust)
+                found = evaluate_all(plan, shown, trust)
             except PosxError as error:
                 if len(plans) == 1:
                     raise
                 refused.append(error)
                 shown.say(str(error))
-        if not records:
+            else:
+                records += found
+                refused += filter(None, [nothing_computed(plan, found)])
+        if len(refused) == len(plans):
             raise refused[0]
         if json:
             import json as json_format
@@ -325,6 +327,7 @@ def table(
     text = render(cells, chosen)
     if output is None:
         sys.stdout.write(text)
+        next_step(f"posx plot{_dir_flag(runs_dir)}")
         return
     from posx.files import write_text
 

@@ -274,7 +274,7 @@ def resolve_scheme(config: RunConfig, trust: bool = False) -> RunConfig:
 
 def run_from_yaml(path: Path, trust: bool = False) -> RunConfig:
     """A run's stored config.yaml, through the same checks as a new one."""
-    config = typed(RunConfig, read_yaml(path, "run config"))
+    config = typed(RunConfig, read_yaml(path, "run config"), source=f" in {path}")
     check_train(config)
     return resolve_scheme(config, trust)
 

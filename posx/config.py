@@ -136,6 +136,12 @@ def _at_least(key: str, value: float | None, least: float, why: str = "") -> Non
         raise PosxError(f"{key}={value:g} is too small{why}.", f"Give {key} of at least {least:g}.")
 
 
+def _at_most(key: str, value: int | None, most: int) -> None:
+    """Beyond these limits lies a slip of the finger, and a crash far from here."""
+    if value is not None and value > most:
+        raise PosxError(f"{key}={value} is too large.", f"Give {key} of at most {most:,}.")
+
+
 def _seed(key: str, value: int) -> None:
     if not 0 <= value < 2**63:
         raise PosxError(f"{key}={value} is no seed.", "Give a whole number from 0 to 2^63 - 1.")
@@ -160,8 +166,13 @@ def check_train(config: RunConfig) -> None:
         )
     _at_least("data.max_bytes", data.max_bytes, 1)
     _at_least("tokenizer.vocab_size", config.tokenizer.vocab_size, 256, ": every byte needs a token of its own")
+    _at_most("tokenizer.vocab_size", config.tokenizer.vocab_size, 10**6)
     for key in ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff"):
         _at_least(f"model.{key}", getattr(model, key), 1)
+        _at_most(f"model.{key}", getattr(model, key), 10**3 if key == "n_layers" else 10**5)
+    _at_most("train.context", train.context, 10**7)
+    _at_most("train.batch_tokens", train.batch_tokens, 10**8)
+    _at_most("train.steps", train.steps, 10**9)
     _at_least("model.norm_eps", model.norm_eps, 0)
     if model.head_dim is None and model.d_model % model.n_heads:
         fits = [n for n in range(1, model.d_model + 1) if model.d_model % n == 0]

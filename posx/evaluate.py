@@ -109,9 +109,29 @@ def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
 
 
 def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
-    """All cells of a plan, computed or kept from before; also written to the run's eval folder.
+    """:func:`evaluate_all`, but a PosxError where none of the cells that were asked for could be computed."""
+    records = evaluate_all(plan, display, trust)
+    refused = nothing_computed(plan, records)
+    if refused is not None:
+        raise refused
+    return records
 
-    Raises PosxError where none of the cells that were asked for could be computed.
+
+def nothing_computed(plan: Plan, records: list[Record]) -> PosxError | None:
+    """The error of an evaluation that computed nothing of what was asked, else None. ``records`` are the plan's."""
+    asked = [record for cell, record in zip(plan.cells, records, strict=True) if cell in plan.asked]
+    if any(record.status == "ok" for record in asked):
+        return None
+    first = asked[0]
+    unsupported = first.status == "unsupported"
+    hint = "" if unsupported else "Other lengths or extensions may work."
+    return PosxError(f"{plan.run.name} at {first.length} tokens: {first.reason}", hint, code=2 if unsupported else 1)
+
+
+def evaluate_all(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
+    """The records of ``plan.cells``, in their order, computed or kept; also written to the run's eval folder.
+
+    A cell that cannot be computed is a record with its reason.
     """
     run, config = plan.run, plan.config
     corpus = prepare(run.config.data, run.config.tokenizer, display.say)
@@ -133,15 +153,9 @@ def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
     notes = [*corpus.notes, *([f"step {run.step} of {run.config.train.steps}"] if not run.finished else [])]
     weights = checkpoints.manifest(found)["model.safetensors"]["sha256"]
 
-    records = {cell: _cell(plan, cell, scorer, targets, weights, notes, display) for cell in plan.cells}
+    records = [_cell(plan, cell, scorer, targets, weights, notes, display) for cell in plan.cells]
     display.finish()
-    if all(records[cell].status != "ok" for cell in plan.asked):
-        first = records[plan.asked[0]]
-        hint = "" if first.status == "unsupported" else "Other lengths or extensions may work."
-        raise PosxError(
-            f"{run.name} at {first.length} tokens: {first.reason}", hint, code=2 if first.status == "unsupported" else 1
-        )
-    return list(records.values())
+    return records
 
 
 def _cell(

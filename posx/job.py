@@ -15,7 +15,7 @@ from posx.compose import resolve_scheme, typed
 from posx.config import EvalConfig, RunConfig
 from posx.corpus import prepare
 from posx.errors import PosxError
-from posx.evaluate import evaluate, make_plan
+from posx.evaluate import evaluate_all, make_plan
 from posx.files import read_json, write_json
 from posx.progress import Display
 from posx.runs import create
@@ -34,7 +34,7 @@ def main(spec_path: Path) -> int:
             if not run.finished:
                 train(run, prepare(config.data, config.tokenizer, display.say), display, trust)
             plan = make_plan(run, typed(EvalConfig, spec["eval"]), config_dir, trust)
-            records = evaluate(plan, display, trust)
+            records = evaluate_all(plan, display, trust)  # what is unsupported is a dash, not a failed job
         write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [asdict(r) for r in records]})
     except PosxError as error:
         print(error, file=sys.stderr)

@@ -15,7 +15,7 @@ from posx.progress import to_stdout
 
 
 def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
-    """name, formula, parameters (of the scheme, in the default model), settings, extensions, paper."""
+    """name, formula, parameters (of the scheme, in the default model), settings, extensions."""
     default = compose_run([])
     shape = model_shape(default.model, default.train.context)
     extensions = known_extensions(config_dir, trust)

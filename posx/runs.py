@@ -60,7 +60,10 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """meta.json: where and with what it was trained."""
-        return read_json(self.path / "meta.json", "a run of posx")
+        meta = read_json(self.path / "meta.json", "a run of posx")
+        if not isinstance(meta, dict) or not {"corpus_sha256", "tokenizer_sha256", "lineage"} <= meta.keys():
+            raise PosxError(f"{self.path / 'meta.json'} is not what posx wrote.", "Was the folder copied whole?")
+        return meta
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, Path | None]:

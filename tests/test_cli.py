@@ -835,3 +835,10 @@ def test_the_helpers_and_the_command_agree(there: Path, tiny: list[str]) -> None
 def test_clicks_own_errors_have_the_same_exit_code() -> None:
     assert click.UsageError.exit_code == 2
     assert "--scheme" in refused("train", "--scheme")
+
+
+def test_what_one_of_several_runs_cannot_do_is_a_dash_beside_the_others(runs: Path) -> None:
+    """Learned positions end at L: its record and its 1x control stand beside rope's numbers."""
+    result = posx("eval", "learned", "rope", "--length", "3x", "--json", "--runs-dir", runs)
+    found = {(r["run"], r["length"] // r["base_context"]): r["status"] for r in json.loads(result.stdout)}
+    assert found == {("learned", 1): "ok", ("learned", 3): "unsupported", ("rope", 1): "ok", ("rope", 3): "ok"}

@@ -499,3 +499,12 @@ def test_sigterm_ends_all_jobs(text: Path, tmp_path: Path) -> None:
     path = sweep_file(tmp_path / "s.yaml", text, schemes=["nope"], more=["train.steps=1000000"])
     process = started(path, tmp_path / "runs")
     assert len(stopped(process, lambda: len(children(process.pid)) == 2, signal.SIGTERM)) == 2
+
+
+def test_a_cell_that_cannot_be_is_a_dash_and_not_a_failed_job(text: Path, tmp_path: Path) -> None:
+    """Learned positions with no length that they reach: exit 0, a dash, and nothing to do again."""
+    path = sweep_file(tmp_path / "s.yaml", text, schemes=["learned"], lengths=["2x"])
+    first = posx("sweep", path, "--runs-dir", tmp_path / "runs")
+    assert "learned positions end at" in first.stdout
+    again = posx("sweep", path, "--runs-dir", tmp_path / "runs")
+    assert "2 jobs, 0 to do" in " ".join(again.stderr.split())

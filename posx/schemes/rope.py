@@ -14,6 +14,7 @@ the head rotated, the exponent counts R, not D. Angles stay in float32: bf16 has
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Rope(Scheme):
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
-        if config.base <= 1:
+        if not 1 < config.base < math.inf:
             raise PosxError(f"scheme.base={config.base} must be above 1.", "The paper uses scheme.base=10000.")
         if not 0 < config.fraction <= 1:
             raise PosxError(

@@ -14,6 +14,7 @@ table of standard deviation 0.02 they would swamp the tokens, hence ``scale_toke
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Sinusoidal(PositionEmbedding):
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         super().check(config, shape)
-        if config.base <= 1:
+        if not 1 < config.base < math.inf:
             raise PosxError(f"scheme.base={config.base} must be above 1.", "The paper uses scheme.base=10000.")
 
     def vectors(self, positions: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class T5(Scheme):
     @staticmethod
     def reach(config: Any, shape: ModelShape) -> int:
         """The distance at which the buckets end."""
-        return config.max_distance or min(128, shape.context)
+        return min(128, shape.context) if config.max_distance is None else config.max_distance
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
