@@ -230,14 +230,14 @@ def evaluate(
         for plan in plans:
             try:
                 found = evaluate_all(plan, shown, trust)
-            except PosxError as error:
-                if len(plans) == 1:
-                    raise
-                refused.append(error)
-                shown.say(str(error))
-            else:
                 records += found
-                refused += filter(None, [nothing_computed(plan, found)])
+                error = nothing_computed(plan, found)
+            except PosxError as failure:
+                error = failure
+            if error is not None:
+                refused.append(error)
+                if len(plans) > 1:
+                    shown.say(str(error))
         if len(refused) == len(plans):
             raise refused[0]
         if json:

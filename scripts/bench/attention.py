@@ -19,7 +19,7 @@ from posx.model import Decoder, initialise, model_shape
 from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.nope import Nope, NopeConfig
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def rate(model: Decoder, batch: int, length: int, backend: str, block: int | None) -> float:
