@@ -66,7 +66,7 @@ def compiler() -> str | None:
 def pick_compile(wanted: str, device: torch.device, dtype: torch.dtype, work: float) -> tuple[bool, str]:
     """Whether to compile the blocks, and why not. ``work`` is the run's floating-point operations.
 
-    Compilation costs about half a minute on a CPU; what it saves was measured in results/bench.
+    Compilation costs about half a minute on a CPU; what it saves stands in docs/LOG.md.
     """
     if wanted == "off":
         return False, "train.compile=off"
