@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from posx.errors import PosxError
-from posx.extensions.base import Applied, Extension, Target, refuse_two_of_a_kind
+from posx.extensions.base import Applied, Bound, Extension, Target, refuse_two_of_a_kind
 from posx.schemes.base import ModelShape, Scheme, names
 
 T = TypeVar("T")
@@ -85,13 +85,34 @@ def check_fit(
     refuse_two_of_a_kind([(spec.name, spec.make()) for spec in specs])
 
 
-def bind(specs: Sequence[ExtensionSpec], scheme: Scheme, length: int) -> Applied:
-    """The extensions for one scheme at one length ℓ in tokens."""
-    target = Target(
-        context=scheme.shape.context,
-        length=length,
-        last_position=scheme.last_position,
-        rotated=getattr(scheme, "rotated", 0),
-    )
+def freeze(specs: Sequence[ExtensionSpec], base_context: int, train_context: int) -> list[ExtensionSpec]:
+    """The extensions as a run that is trained with them keeps them: with the scale of its training context."""
+    target = Target(context=base_context, length=train_context)
+    return [replace(spec, params={**spec.params, **spec.make().frozen(target)}) for spec in specs]
+
+
+def bind(
+    specs: Sequence[ExtensionSpec],
+    scheme: Scheme,
+    length: int,
+    trained: Sequence[ExtensionSpec] = (),
+    train_context: int | None = None,
+) -> Applied:
+    """The extensions for one scheme at one length ℓ in tokens.
+
+    Those that the model was ``trained`` with act at every length as they did at ``train_context`` (default: L).
+    The others extend what the training reached: their s is ℓ / train_context.
+    """
+    reached = train_context or scheme.shape.context
+    rotated, last = getattr(scheme, "rotated", 0), scheme.last_position
+    before = Target(scheme.shape.context, reached, last, rotated)
+    if last is not None and any(spec.cls.changes == "positions" for spec in trained):
+        last = reached - 1  # training led all positions up to there into the table
+    on_top = Target(reached, length, last, rotated)
     # By name, so that the order on the command line changes no bit of a result.
-    return Applied(tuple(spec.make() for spec in sorted(specs, key=str)), target)
+    return Applied(
+        (
+            *(Bound(spec.make(), before, trained=True) for spec in sorted(trained, key=str)),
+            *(Bound(spec.make(), on_top) for spec in sorted(specs, key=str)),
+        )
+    )

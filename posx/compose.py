@@ -15,6 +15,7 @@ from posx.errors import PosxError, unknown
 
 T = TypeVar("T")
 GROUPS = ("data", "model", "optim", "scheme")
+TRAINED = "trained"  # the extension that a run was trained with, if any
 # Their values are taken as they are: a file's name or a label may hold signs that mean something to Hydra.
 LITERAL = ("data.path", "data.cache_dir", "label")
 
@@ -249,12 +250,39 @@ def compose_run(overrides: list[str], config_dir: Path | None = None, trust: boo
             raise PosxError(
                 f"{override} is a setting of an evaluation, not of a training run.", "Give it to posx eval."
             )
+        if override.lstrip("+~").startswith("start"):
+            raise PosxError(f"{override} is written by --from, not by hand.", "Use posx train --from RUN.")
     values = _compose("train", overrides, config_dir)
     config = typed(RunConfig, values)
     check_train(config)
     if config.data.source == "text":  # a run must find its text from any directory
         config.data.path = str(Path(config.data.path or "").expanduser().resolve())
-    return resolve_scheme(config, trust)
+    return freeze_extension(resolve_scheme(config, trust), config_dir, trust)
+
+
+def override_value(override: str) -> Any:
+    """The value of ``key=value``, typed as Hydra reads it. Raises PosxError."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(override.lstrip("+")).value()
+    except HydraException as error:
+        reason = " ".join(str(error).split()).split(" See https")[0]
+        raise PosxError(f"{override} is not an override: {reason}.", "Overrides look like train.steps=100.") from None
+
+
+def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
+    """Check the extension that is to be trained with, and fix its scale at that of the training context."""
+    from posx.components import check_fit, freeze, load_class, spec_name
+    from posx.schemes.base import Scheme
+
+    specs = parse_extension(config.train.extension, config_dir, trust)
+    if specs:
+        scheme = load_class(config.scheme["_target_"], Scheme, trust)
+        check_fit(specs, config.scheme["name"], scheme, known_extensions(config_dir, trust))
+    config.train.extension = spec_name(freeze(specs, config.base_context, config.train.context))
+    return config
 
 
 def resolve_scheme(config: RunConfig, trust: bool = False) -> RunConfig:
@@ -267,7 +295,7 @@ def resolve_scheme(config: RunConfig, trust: bool = False) -> RunConfig:
     name, target = given.pop("name", ""), given.pop("_target_", None)
     cls = load_class(target, Scheme, trust)
     settings: Any = typed(cls.Config, given, "scheme.")
-    cls.check(settings, model_shape(config.model, config.train.context))
+    cls.check(settings, model_shape(config.model, config.base_context))
     config.scheme = {"name": name, "_target_": target, **asdict(settings)}
     return config
 
@@ -325,7 +353,7 @@ _SPEC = re.compile(r"([\w.\-]+)\s*(?:\((.*)\))?")
 
 
 def parse_extension(text: str, config_dir: Path | None = None, trust: bool = False) -> list[Any]:
-    """``pi``, ``pi(s=4)``, ``ntk+window(w=64)`` or ``none`` as a list of ExtensionSpec (empty for none)."""
+    """``pi``, ``pi(s=4)``, ``ntk+window(w=64)`` or ``none`` as a list of ExtensionSpec (empty for none and trained)."""
     from posx.components import ExtensionSpec, load_class
     from posx.extensions.base import Extension
 
@@ -339,9 +367,11 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
             if inside or len(_split_plus(text)) > 1:
                 raise PosxError(f"'{text}': none stands alone.", "Drop it, or use --extension none.")
             return []
+        if name == TRAINED and not inside:
+            continue  # it is the run that knows what it was trained with
         known = options("extension", config_dir)
         if name not in known:
-            raise unknown("extension", name, [*known, "none"])
+            raise unknown("extension", name, [*known, "none", TRAINED])
         settings = dict(read_yaml(known[name], "extension") or {})
         cls = load_class(settings.pop("_target_", None), Extension, trust)
         given: set[str] = set()

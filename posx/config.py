@@ -53,8 +53,9 @@ class ModelConfig:
 class TrainConfig:
     """What is trained, for how long, and on what."""
 
-    context: int = 64  # L, in tokens
+    context: int = 64  # L, in tokens; of a fine-tune its own, and L stays start.base_context
     steps: int = 400
+    extension: str = "none"  # applied in every step, at a scale that stays; evaluation applies it too
     batch_tokens: int = 8192  # input tokens of one optimizer step
     accumulation: int = 1  # forward and backward passes that share a step; saves memory
     seed: int = 0  # initial values and batches
@@ -66,6 +67,17 @@ class TrainConfig:
     eval_every: int | None = None  # steps between validations; None: 5 in all
     eval_tokens: int = 32768  # validation targets each time
     checkpoint_every: int | None = None  # steps; None: only at the end and on interruption
+
+
+@dataclass
+class StartConfig:
+    """Where a fine-tune begins: written by `posx train --from RUN`, empty for a run from scratch."""
+
+    run: str = ""  # the run whose weights it starts from: a name beside it, or a path
+    weights_sha256: str = ""  # of those weights
+    recipe_sha256: str = ""  # of that run's config without its seed: the fine-tunes of its seeds share it
+    base_context: int | None = None  # L of that run, to which multiples go on to refer
+    step: int = 0  # its steps: batches go on where they ended
 
 
 @dataclass
@@ -87,9 +99,9 @@ class OptimConfig:
 class EvalConfig:
     """Which numbers are computed, see docs/protocol.md."""
 
-    protocol: str = "fixed-targets"  # fixed-targets | non-overlapping | stream
+    protocol: str = "fixed-targets"  # fixed-targets | non-overlapping | stream | curve
     lengths: list[str] = field(default_factory=lambda: ["1x", "2x", "4x"])
-    extensions: list[str] = field(default_factory=lambda: ["none"])
+    extensions: list[str] = field(default_factory=lambda: ["trained"])  # trained: as the run was trained
     split: str = "test"  # test | validation
     stride: int | None = None  # S, in tokens; None: max(1, L // 32)
     target_context: int | None = None  # None: the longest of 8x and the lengths asked
@@ -113,6 +125,12 @@ class RunConfig:
     scheme: dict[str, Any] = field(default_factory=dict)
     train: TrainConfig = field(default_factory=TrainConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+
+    @property
+    def base_context(self) -> int:
+        """L: what the model was first trained at, in tokens. Schemes are built for it, multiples refer to it."""
+        return self.start.base_context or self.train.context
 
 
 @dataclass
@@ -122,7 +140,8 @@ class EvalRoot:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
-PROTOCOLS = ("fixed-targets", "non-overlapping", "stream")
+PROTOCOLS = ("fixed-targets", "non-overlapping", "stream", "curve")
+TABLED = PROTOCOLS[:3]  # one number a cell; a curve has many
 
 
 def _choice(key: str, value: str, known: tuple[str, ...]) -> None:

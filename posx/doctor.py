@@ -78,7 +78,7 @@ def show_machine(as_json: bool) -> None:
 
 
 def show_estimate(values: dict[str, Any]) -> None:
-    """Print what :func:`posx.train.estimate` found."""
+    """Print what :func:`posx.estimate.estimate` found."""
     table = Table(show_header=False, title="Estimate, from three steps of the real model", title_justify="left")
     table.add_row("time", f"{clock(values['seconds'])} at {values['tokens_per_second']:,.0f} tokens/s")
     table.add_row("memory", f"{values['peak_memory_bytes'] / 2**30:.2f} GiB")

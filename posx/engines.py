@@ -25,10 +25,14 @@ class Stopped(PosxError):
 
 @dataclass
 class Job:
-    """A job and how far it is. ``spec`` is the file that posx.job reads; its output goes to ``spec``.log."""
+    """A job and how far it is. ``spec`` is the file that posx.job reads; its output goes to ``spec``.log.
+
+    It starts once the job ``after`` is done.
+    """
 
     name: str
     spec: Path
+    after: str | None = None
     state: str = "waiting"  # waiting | running | done | failed | stopped
     code: int | None = None
 
@@ -71,8 +75,13 @@ def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> Non
                         "The same command goes on where they stopped.",
                         code=128 + caught[0],
                     )
-                while waiting and len(running) < workers:
-                    job = waiting.pop(0)
+                for job in _without_a_start(waiting, jobs):
+                    job.log.write_text(f"not started: {job.after}, whose weights it starts from, failed\n", "utf-8")
+                    job.state, job.code = "failed", 1
+                    waiting.remove(job)
+                while len(running) < workers and (ready := _next(waiting, jobs)) is not None:
+                    job = ready
+                    waiting.remove(job)
                     log = logs.enter_context(job.log.open("wb"))
                     process = subprocess.Popen(
                         [sys.executable, "-m", "posx.job", str(job.spec)],
@@ -94,6 +103,17 @@ def run_local(jobs: list[Job], workers: int, changed: Callable[[], None]) -> Non
             for number, handler in before.items():
                 signal.signal(number, handler)
             _end(running)
+
+
+def _next(waiting: list[Job], jobs: list[Job]) -> Job | None:
+    """The first job that need not wait for another."""
+    done = {job.name for job in jobs if job.state == "done"}
+    return next((job for job in waiting if job.after is None or job.after in done), None)
+
+
+def _without_a_start(waiting: list[Job], jobs: list[Job]) -> list[Job]:
+    failed = {job.name for job in jobs if job.state == "failed"}
+    return [job for job in waiting if job.after in failed]
 
 
 def _end(running: dict[subprocess.Popen[bytes], Job]) -> None:

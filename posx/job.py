@@ -1,14 +1,13 @@
 """One job of a sweep as a process of its own: ``python -m posx.job SPEC``. Trains what is missing, then evaluates.
 
-SPEC is a JSON file with ``name``, ``runs_dir``, ``config`` (resolved), ``eval``, ``config_dir`` and ``trust``. When all
-is done, ``SPEC.done`` lists the records, so that the same job need not run again. Any engine that can start a
-process can run it.
+SPEC is a JSON file with ``name``, ``runs_dir``, ``config`` (resolved), ``evals``, ``after`` (the run whose weights it
+starts from), ``config_dir`` and ``trust``. When all is done, ``SPEC.done`` lists the records, so that the same job need
+not run again. Any engine that can start a process can run it.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from posx.compose import resolve_scheme, typed
@@ -17,8 +16,10 @@ from posx.corpus import prepare
 from posx.errors import PosxError
 from posx.evaluate import evaluate_all, make_plan
 from posx.files import read_json, write_json
+from posx.finetune import with_weights
 from posx.progress import Display
-from posx.runs import create
+from posx.records import as_json
+from posx.runs import create, find_run
 from posx.train import train
 
 
@@ -29,13 +30,18 @@ def main(spec_path: Path) -> int:
         trust = spec["trust"]
         config_dir = Path(spec["config_dir"]) if spec["config_dir"] else None
         config = resolve_scheme(typed(RunConfig, spec["config"]), trust)
-        run = create(Path(spec["runs_dir"]), spec["name"], config, resume=True, trust=trust)
+        runs_dir = Path(spec["runs_dir"])
+        if spec["after"]:
+            config = with_weights(config, find_run(runs_dir, spec["after"], trust))
+        run = create(runs_dir, spec["name"], config, resume=True, trust=trust)
         with Display() as display:
             if not run.finished:
-                train(run, prepare(config.data, config.tokenizer, display.say), display, trust)
-            plan = make_plan(run, typed(EvalConfig, spec["eval"]), config_dir, trust)
-            records = evaluate_all(plan, display, trust)  # what is unsupported is a dash, not a failed job
-        write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [asdict(r) for r in records]})
+                train(run, prepare(config.data, config.tokenizer, display.say), display, trust, config_dir)
+            records = []
+            for asked in spec["evals"]:
+                plan = make_plan(run, typed(EvalConfig, asked), config_dir, trust)
+                records += evaluate_all(plan, display, trust)  # what is unsupported is a dash, not a failed job
+        write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [as_json(r) for r in records]})
     except PosxError as error:
         print(error, file=sys.stderr)
         return error.code

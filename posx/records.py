@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from posx.compose import TRAINED
 from posx.errors import PosxError, unknown
 from posx.files import read_json, write_json
 from posx.runs import newest_checkpoint
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = ("ok", "unsupported", "diverged", "oom", "failed")
 
 
@@ -56,6 +57,10 @@ class Record:
     data: str
     corpus_sha256: str
     config_sha256: str  # of the run's config without its seed: seeds of one group share it
+    recipe_sha256: str  # and without its training context: a long training and its short ones share it
+    parent_sha256: str  # of a fine-tune: config_sha256 of the run that it started from
+    train_steps: int  # of this run alone, without those of the run that it started from
+    train_tokens: int
     checkpoint_sha256: str
     max_targets: int | None
     target_seed: int | None
@@ -63,6 +68,17 @@ class Record:
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
+    path: Path | None = field(default=None, compare=False)  # where it was read or written; not in the file
+
+    @property
+    def key(self) -> str:
+        """Names the cell: the stem of its file."""
+        return self.path.stem if self.path else ""
+
+    @property
+    def as_trained(self) -> bool:
+        """No extension but what the model was trained with, if any."""
+        return self.extension == (TRAINED if self.train_extension != "none" else "none")
 
     @property
     def nats_per_token(self) -> float | None:
@@ -87,16 +103,23 @@ def bits_per_byte(nats: float, n_bytes: int) -> float:
 
 def write_record(path: Path, record: Record) -> None:
     """Replace ``path``."""
-    write_json(path, asdict(record))
+    write_json(path, as_json(record))
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """The fields of the file."""
+    values = asdict(record)
+    values.pop("path")
+    return values
 
 
 def read_record(path: Path) -> Record:
     """Raises PosxError where the file is damaged or of another version."""
     values = read_json(path, "a record of posx")
-    names = {f.name for f in fields(Record)}
+    names = {f.name for f in fields(Record)} - {"path"}
     if not isinstance(values, dict) or values.get("schema") != SCHEMA or set(values) != names:
         raise PosxError(f"{path} is not a record of this version of posx.", "Delete it and evaluate the run again.")
-    return Record(**values)
+    return Record(**values, path=path)
 
 
 def current_records(folder: Path) -> list[Record]:
@@ -119,7 +142,7 @@ def current_records(folder: Path) -> list[Record]:
 
 def _order_within_run(record: Record) -> tuple[bool, str, int]:
     """The model as it is, then its extensions."""
-    return record.extension != "none", record.extension, record.length
+    return not record.as_trained, record.extension, record.length
 
 
 def read_records(runs_dir: Path, names: list[str]) -> list[Record]:

@@ -25,6 +25,7 @@ FREE_TO_CHANGE = {
     "data.cache_dir",
     "data.path",
     "train.checkpoint_every",
+    "start.run",
 }
 
 
@@ -42,7 +43,7 @@ class Run:
     @property
     def label(self) -> str:
         """The row that it belongs to in a table."""
-        return self.config.label or self.config.scheme["name"]
+        return label_of(self.config)
 
     @property
     def checkpoints(self) -> Path:
@@ -123,16 +124,29 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
         yield f"{key} was {old}, now {new}"
 
 
-def group_hash(run: Run) -> str:
-    """The same for runs that differ in their seed alone."""
-    values = asdict(run.config)
-    for key in ("train.seed", *FREE_TO_CHANGE):
+def label_of(config: RunConfig) -> str:
+    """The row of a table that runs of this config belong to."""
+    return config.label or config.scheme["name"]
+
+
+def group_hash(config: RunConfig, *also: str) -> str:
+    """The same for runs that differ in their seed alone, and in the settings that are ``also`` named.
+
+    The weights that a fine-tune started from differ with the seed; the recipe that made them does not.
+    """
+    values = asdict(config)
+    for key in ("train.seed", "start.weights_sha256", *FREE_TO_CHANGE, *also):
         *sections, last = key.split(".")
         part = values
         for section in sections:
             part = part[section]
         part.pop(last)
     return sha256_of(values)
+
+
+def recipe_hash(config: RunConfig) -> str:
+    """The same for runs that differ in seed and training context alone: the longer is the shorter's control."""
+    return group_hash(config, "train.context")
 
 
 def free_name(runs_dir: Path, name: str) -> str:

@@ -7,27 +7,37 @@ seeds: [0, 1, 2]
 overrides: [model=tiny, train.steps=500, eval.max_targets=2048]    # for all; eval.* goes to the evaluation
 lengths: [1x, 2x, 4x]
 extensions: {rope: [none, pi, ntk]}    # by label or scheme; none where nothing is said
+controls: [4x]                 # each row also trained from scratch at 4x, with the same tokens: what is there to gain
+protocols: [fixed-targets]     # and non-overlapping, stream, curve
+finetune:                      # each row trained on for so many steps, at a longer context
+  context: 4x
+  steps: [50, 200, 1000]
+  extensions: {rope: [none, pi, ntk]}
+  control: true                # and once without, at the old context with the same extra tokens
+  overrides: [optim.lr=1e-3]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rich.live import Live
 from rich.table import Table
 
 from posx import __version__
+from posx.board import Board
 from posx.components import check_fit, load_class
 from posx.compose import (
+    TRAINED,
     compose_eval,
     compose_run,
     key_of,
     known_extensions,
     options,
     parse_extension,
+    quote,
     read_yaml,
     typed,
 )
@@ -37,15 +47,27 @@ from posx.engines import Job, run_local
 from posx.errors import PosxError, unknown
 from posx.evaluate import targets_of
 from posx.files import read_json, sha256_of, write_json
+from posx.finetune import compose_finetune
 from posx.machine import cores, pick_device
 from posx.progress import Display, to_stdout
-from posx.records import Record, current_records
-from posx.runs import FREE_TO_CHANGE, Run, folder_name, metrics
+from posx.records import Record, as_json, current_records
+from posx.runs import FREE_TO_CHANGE, folder_name
 from posx.schemes.base import Scheme
 from posx.windows import check_long_enough, check_windows, comparable, parse_length
 
 # Settings that a sweep file gives in fields of its own.
 OWN_FIELDS = {"scheme": "schemes", "label": "schemes", "train.seed": "seeds", "eval.extensions": "extensions"}
+
+
+@dataclass
+class FinetuneConfig:
+    """The section ``finetune`` of a sweep file."""
+
+    context: str = ""  # tokens, or a multiple of the base context; empty: there is no fine-tune
+    steps: list[int] = field(default_factory=list)
+    extensions: dict[str, list[str]] = field(default_factory=dict)
+    control: bool = True
+    overrides: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -57,6 +79,9 @@ class SweepConfig:
     overrides: list[str] = field(default_factory=list)
     lengths: list[str] = field(default_factory=lambda: ["1x", "2x", "4x"])
     extensions: dict[str, list[str]] = field(default_factory=dict)
+    controls: list[str] = field(default_factory=list)
+    protocols: list[str] = field(default_factory=lambda: ["fixed-targets"])
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     description: str = ""
 
 
@@ -71,11 +96,12 @@ class SchemeEntry:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """A job before it is started."""
+    """A job before it is started; ``after`` names the job whose weights it starts from."""
 
     name: str
     config: RunConfig
-    eval: EvalConfig
+    evals: list[EvalConfig]  # one a protocol
+    after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,41 +145,121 @@ def read_sweep(
             if values.count(value) > 1:
                 raise PosxError(f"{path} uses the {what} {value} twice.", f"Give each a {what} of its own.")
     rows = {entry.label for entry in entries} | {entry.scheme for entry in entries}
-    for row in file.extensions:
+    for row in [*file.extensions, *file.finetune.extensions]:
         if row not in rows:
             raise unknown("row", row, rows, f" in {path} for the extensions")
     _check_overrides([*file.overrides, *overrides, *(o for entry in entries for o in entry.overrides)], path)
-    composed = []
+    _check_overrides(file.finetune.overrides, path)
+    if bool(file.finetune.context) != bool(file.finetune.steps):
+        raise PosxError(f"{path}: finetune wants a context and steps.", "Write context: 4x and steps: [50, 200].")
+    planned: list[_Planned] = []
     for entry in entries:
         # Nearest to the command line wins: the file, then the row, then what was typed.
         mine = [*file.overrides, *entry.overrides, *overrides]
         to_run = [o for o in mine if not key_of(o).startswith("eval.")]
         to_eval = [o for o in mine if key_of(o).startswith("eval.")]
-        extensions = file.extensions.get(entry.label, file.extensions.get(entry.scheme, ["none"]))
-        asked = replace(compose_eval(to_eval, config_dir), extensions=list(extensions))
+        extensions = [*_for_row(file.extensions, entry, [TRAINED]), *_tuned_with(file.finetune, entry)]
+        asked = replace(compose_eval(to_eval, config_dir), extensions=list(dict.fromkeys(extensions)))
         if not any(key_of(o) == "eval.lengths" for o in to_eval):
             asked = replace(asked, lengths=list(file.lengths))
         check_eval(asked)
+        protocols = [asked.protocol] if any(key_of(o) == "eval.protocol" for o in to_eval) else file.protocols
         for seed in file.seeds:
-            config = compose_run(
-                [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"], config_dir, trust
-            )
-            composed.append((config, asked))
-    _check_extensions(composed, config_dir, trust)
-    contexts = [config.train.context for config, _ in composed]
-    jobs = []
-    for config, asked in composed:
-        fixed = comparable(asked, contexts)
-        context = config.train.context
-        check_windows(fixed, [context, *(parse_length(text, context) for text in fixed.lengths)])
-        corpus = prepare(config.data, config.tokenizer, say)
-        check_long_enough(corpus, context)
-        if fixed.protocol == "fixed-targets":
-            targets_of(corpus, fixed, context)
-        digest = sha256_of(_identity(config), corpus.sha256, corpus.tokenizer_sha256)[:8]
-        name = f"{folder_name(config.label, config.scheme['name'])}-seed{config.train.seed}-{digest}"
-        jobs.append(JobPlan(name, config, fixed))
+            own = [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"]
+            first = _Planned(compose_run(own, config_dir, trust), asked, protocols)
+            planned.append(first)
+            for control in file.controls:
+                context = _control_context(control, asked, first.config.base_context, path)
+                long = compose_run([*own, f"train.context={context}"], config_dir, trust)
+                lengths = [str(first.config.base_context), str(context)]
+                long_asked = replace(asked, extensions=["none"], lengths=lengths)
+                planned.append(_Planned(long, long_asked, ["fixed-targets"], first))
+            for tuned in _finetunes(first.config, entry, file.finetune, config_dir, trust):
+                tuned_asked = replace(asked, extensions=[TRAINED])
+                planned.append(_Planned(tuned, tuned_asked, ["fixed-targets"], first, starts_from_first=True))
+    _check_extensions(planned, config_dir, trust)
+    contexts = [plan.config.base_context for plan in planned if plan.first is None]
+    jobs: list[JobPlan] = []
+    for plan in planned:
+        jobs.append(_job_plan(plan, contexts, say))
+        plan.name = jobs[-1].name
+    _check_unlike(jobs, path)
     return Sweep(path.stem, jobs, trust, config_dir)
+
+
+@dataclass
+class _Planned:
+    """A run and what is asked of it, before it has a name; a control or a fine-tune belongs to a ``first`` run."""
+
+    config: RunConfig
+    asked: EvalConfig
+    protocols: list[str]
+    first: _Planned | None = None
+    starts_from_first: bool = False
+    name: str = ""
+
+
+def _job_plan(plan: _Planned, contexts: list[int], say: Callable[[str], None]) -> JobPlan:
+    """Name the run after what it computes, and check what needs its corpus."""
+    # Controls and fine-tunes are scored on the targets of the run that they stand beside.
+    fixed = comparable((plan.first or plan).asked, contexts)
+    asked = replace(plan.asked, stride=fixed.stride, target_context=fixed.target_context)
+    evals = [replace(asked, protocol=protocol) for protocol in plan.protocols]
+    config, context = plan.config, plan.config.base_context
+    for one in evals:
+        check_eval(one)
+        check_windows(one, [context, *(parse_length(text, context) for text in one.lengths)])
+    corpus = prepare(config.data, config.tokenizer, say)
+    check_long_enough(corpus, config.train.context)
+    if any(one.protocol in ("fixed-targets", "curve") for one in evals):
+        targets_of(corpus, asked, context)
+    after = plan.first.name if plan.first and plan.starts_from_first else None
+    config.start.run = after or ""
+    digest = sha256_of(_identity(config), corpus.sha256, corpus.tokenizer_sha256)[:8]
+    label = folder_name(config.label, config.scheme["name"])
+    return JobPlan(f"{label}-seed{config.train.seed}-{digest}", config, evals, after)
+
+
+def _control_context(text: str, asked: EvalConfig, base_context: int, path: Path) -> int:
+    """The training context of a control, which must be a length that is evaluated."""
+    context = parse_length(text, base_context)
+    if context == base_context or context not in [parse_length(length, base_context) for length in asked.lengths]:
+        raise PosxError(
+            f"{path}: the control {text} is not a longer length that is evaluated ({', '.join(asked.lengths)}).",
+            f"Add {text} to lengths, or drop it from controls.",
+        )
+    return context
+
+
+def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[str]) -> list[str]:
+    """What a row is given, by its label or else by its scheme."""
+    return by_row.get(entry.label, by_row.get(entry.scheme, otherwise))
+
+
+def _tuned_with(tune: FinetuneConfig, entry: SchemeEntry) -> list[str]:
+    """The extensions that a row is fine-tuned with; without training they are the curve's first point."""
+    return _for_row(tune.extensions, entry, ["none"]) if tune.context else []
+
+
+def _finetunes(
+    first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, config_dir: Path | None, trust: bool
+) -> Iterator[RunConfig]:
+    """The fine-tunes of a run: each extension and number of steps, and the control at the old context."""
+    for steps in tune.steps:
+        kinds = [(tune.context, extension) for extension in _tuned_with(tune, entry)]
+        if tune.control:
+            kinds.append((str(first.base_context), "none"))
+        for context, extension in kinds:
+            own = [f"train.context={context}", f"train.steps={steps}", f"train.extension={quote(extension)}"]
+            yield compose_finetune(first, "first", [*tune.overrides, *own], config_dir, trust)
+
+
+def _check_unlike(jobs: list[JobPlan], path: Path) -> None:
+    """Two jobs of one name would be one run."""
+    names = [job.name for job in jobs]
+    for name in names:
+        if names.count(name) > 1:
+            raise PosxError(f"{path} names the same run twice: {name}.", "Drop one of the two.")
 
 
 def _check_overrides(overrides: list[Any], path: Path) -> None:
@@ -177,19 +283,19 @@ def _entry(item: Any, path: Path) -> SchemeEntry:
     return entry
 
 
-def _check_extensions(composed: list[tuple[RunConfig, EvalConfig]], config_dir: Path | None, trust: bool) -> None:
+def _check_extensions(planned: list[_Planned], config_dir: Path | None, trust: bool) -> None:
     """A pair that makes no sense is refused now, not after an hour of training."""
     known = known_extensions(config_dir, trust)
-    for config, asked in composed:
-        scheme = load_class(config.scheme["_target_"], Scheme, trust)
-        for text in asked.extensions:
-            check_fit(parse_extension(text, config_dir, trust), config.scheme["name"], scheme, known)
+    for plan in planned:
+        scheme = load_class(plan.config.scheme["_target_"], Scheme, trust)
+        for text in plan.asked.extensions:
+            check_fit(parse_extension(text, config_dir, trust), plan.config.scheme["name"], scheme, known)
 
 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The config without what changes no result."""
     values = asdict(config)
-    for key in FREE_TO_CHANGE - {"label"}:
+    for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
         section, _, name = key.partition(".")
         values[section].pop(name)
     return values
@@ -207,14 +313,14 @@ def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Displa
         f"Logs: {runs_dir / '.jobs'}"
     )
     if missing:
-        board = Board(sweep, jobs, runs_dir, display)
+        board = Board({plan.name: plan.config for plan in sweep.jobs}, jobs, runs_dir, display)
         with board:
             run_local(jobs, workers, board.refresh)
     records = []
     for job in jobs:
         if job.state == "done":
-            done = read_json(job.spec.with_suffix(".done"), "a finished job")
-            records += [Record(**values) for values in done["records"]]
+            done = read_json(job.spec.with_suffix(".done"), "a finished job")["records"]
+            records += [record for record in current_records(runs_dir / job.name) if as_json(record) in done]
     return records, jobs
 
 
@@ -225,20 +331,21 @@ def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
         "name": plan.name,
         "runs_dir": str(runs_dir),
         "config": asdict(plan.config),
-        "eval": asdict(plan.eval),
+        "evals": [asdict(one) for one in plan.evals],
+        "after": plan.after,
         "config_dir": str(sweep.config_dir) if sweep.config_dir else None,
         "trust": sweep.trust,
     }
     path = runs_dir / ".jobs" / f"{plan.name}.json"
     if _is_done(plan.name, path, spec, runs_dir):
-        return Job(plan.name, path, state="done")
+        return Job(plan.name, path, state="done", after=plan.after)
     if not write:
-        return Job(plan.name, path)
+        return Job(plan.name, path, after=plan.after)
     try:
         write_json(path, spec)
     except OSError as error:
         raise PosxError(f"{path.parent} cannot be written: {error.strerror}.", "Choose another --runs-dir.") from None
-    return Job(plan.name, path)
+    return Job(plan.name, path, after=plan.after)
 
 
 def _is_done(name: str, path: Path, spec: dict[str, Any], runs_dir: Path) -> bool:
@@ -249,87 +356,23 @@ def _is_done(name: str, path: Path, spec: dict[str, Any], runs_dir: Path) -> boo
     done = read_json(finished, "a finished job")
     if {**done["spec"], "runs_dir": ""} != {**spec, "runs_dir": ""}:
         return False
-    there = [asdict(record) for record in current_records(runs_dir / name)]
+    there = [as_json(record) for record in current_records(runs_dir / name)]
     return all(values in there for values in done["records"])
-
-
-class Board:
-    """All jobs at a glance: a live table on a terminal, a line at each change elsewhere."""
-
-    def __init__(self, sweep: Sweep, jobs: list[Job], runs_dir: Path, display: Display):
-        self.plans = {plan.name: plan for plan in sweep.jobs}
-        self.jobs, self.runs_dir, self.display = jobs, runs_dir, display
-        self.live = Live(console=display.console, refresh_per_second=2, transient=True) if display.live else None
-        self.said: dict[str, str] = {}
-        self.ticks = 0
-
-    def __enter__(self) -> Board:
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        if self.live:
-            self.live.stop()
-
-    def refresh(self) -> None:
-        """Called by the engine several times a second."""
-        self.ticks += 1
-        if self.live:
-            if self.ticks % 3 == 1:
-                self.live.update(self._table())
-            return
-        for job in self.jobs:
-            line = self._line(job, coarse=True)
-            if job.state != "waiting" and self.said.get(job.name) != line:
-                self.said[job.name] = line
-                self.display.say(f"{job.name}  {line}")
-
-    def _line(self, job: Job, coarse: bool = False) -> str:
-        """State, step and loss; ``coarse`` changes only at every fifth of the steps."""
-        if job.state == "failed":
-            return f"failed ({job.code}): {job.last_words}"
-        if job.state != "running":
-            return job.state
-        steps = self.plans[job.name].config.train.steps
-        rows = self._metrics(job)
-        if not rows:
-            return "starting"
-        if coarse:
-            rows = [row for row in rows if "validation_nats_per_token" in row] or rows[:1]
-        row = rows[-1]
-        if row["step"] >= steps and not coarse:
-            return f"evaluating: {job.last_words}"
-        validation = next(
-            (r["validation_nats_per_token"] for r in rows[::-1] if "validation_nats_per_token" in r), None
-        )
-        text = f"step {row['step']}/{steps}  loss {row['nats_per_token'] or float('nan'):.3f}"
-        return text + (f"  validation {validation:.3f}" if validation is not None else "")
-
-    def _metrics(self, job: Job) -> list[dict[str, Any]]:
-        return metrics(Run(self.runs_dir / job.name, self.plans[job.name].config))
-
-    def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        table.add_column("job")
-        table.add_column("state")
-        for job in self.jobs:
-            table.add_row(job.name, self._line(job))
-        return table
 
 
 def show_jobs(sweep: Sweep, runs_dir: Path) -> None:
     """The jobs of a sweep, and which of them are still to do."""
-    table = Table("job", "scheme", "seed", "steps", "lengths", "extensions", "state")
+    table = Table("job", "scheme", "seed", "context", "steps", "lengths", "extensions", "state")
     for plan in sweep.jobs:
         done = make_job(plan, sweep, runs_dir, write=False).state == "done"
         table.add_row(
             plan.name,
             plan.config.scheme["name"],
             str(plan.config.train.seed),
+            str(plan.config.train.context),
             str(plan.config.train.steps),
-            " ".join(plan.eval.lengths),
-            " ".join(plan.eval.extensions),
+            " ".join(plan.evals[0].lengths),
+            " ".join(plan.evals[0].extensions),
             "done" if done else "to do",
         )
     to_stdout().print(table, markup=False)

@@ -121,7 +121,7 @@ def comparable(config: EvalConfig, contexts: list[int]) -> EvalConfig:
 
 def check_windows(config: EvalConfig, lengths: list[int]) -> None:
     """Refuse a stride or a context of targets that these lengths cannot have."""
-    if config.protocol != "fixed-targets":
+    if config.protocol not in ("fixed-targets", "curve"):
         return
     stride, target_context = config.stride or 1, config.target_context or max(lengths)
     if stride > min(lengths):

@@ -25,7 +25,8 @@ from posx.errors import PosxError
 from posx.loss import CHUNK, IGNORED
 from posx.progress import Display
 from posx.runs import Run, create, metrics, open_run
-from posx.train import Session, build_model, learning_rate, start, train, train_step, validate
+from posx.session import Session, build_model, start
+from posx.train import learning_rate, train, train_step, validate
 
 STEPS = ["train.steps=12", "train.log_every=1", "train.checkpoint_every=5"]
 

@@ -60,6 +60,10 @@ class Extension:
         """The parameters as they act at this target, for the record."""
         return asdict(self.config)
 
+    def frozen(self, target: Target) -> dict[str, Any]:
+        """Parameters that act everywhere as the current ones act at this target: what a fine-tune keeps."""
+        return {k: v for k, v in self.resolved(target).items() if k in asdict(self.config)}
+
     def positions(self, positions: Tensor, target: Target) -> Tensor:
         """Positions [T] or [B, T] as the scheme shall see them; may return fractions."""
         return positions
@@ -74,32 +78,47 @@ class Extension:
 
 
 @dataclass(frozen=True)
-class Applied:
-    """Extensions bound to one scheme and one length: what a forward pass needs. Empty: no extension."""
+class Bound:
+    """An extension and what it acts on. ``trained``: the model was trained with it."""
 
-    extensions: tuple[Extension, ...] = ()
-    target: Target = Target(1, 1)
+    extension: Extension
+    target: Target
+    trained: bool = False
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Extensions bound to one scheme and one length: what a forward pass needs. Empty: no extension.
+
+    What the model was trained with comes first: it belongs to the model, and the others act on top of both.
+    """
+
+    bound: tuple[Bound, ...] = ()
 
     def positions(self, positions: Tensor) -> Tensor:
         """Positions as the scheme shall see them."""
-        for extension in self.extensions:
-            positions = extension.positions(positions, self.target)
+        for part in reversed(self.bound):  # into the trained range, from where the model's own takes them
+            positions = part.extension.positions(positions, part.target)
         return positions
 
     def spectrum(self, frequencies: Tensor) -> Tensor:
         """Frequencies as the scheme shall use them."""
-        for extension in self.extensions:
-            frequencies = extension.spectrum(frequencies, self.target)
+        for part in self.bound:
+            frequencies = part.extension.spectrum(frequencies, part.target)
         return frequencies
 
     def masks(self) -> list[Mask]:
         """All masks; a key is seen where every one of them is True."""
-        masks = (extension.mask(self.target) for extension in self.extensions)
+        masks = (part.extension.mask(part.target) for part in self.bound)
         return [mask for mask in masks if mask is not None]
 
     def resolved(self) -> dict[str, Any]:
-        """Parameters as they act at this target, one level a name where several are composed."""
-        return {type(e).__name__.lower(): e.resolved(self.target) for e in self.extensions}
+        """Parameters as they act, by name; those that the model was trained with under ``trained``."""
+        asked: dict[str, Any] = {}
+        for part in self.bound:
+            level = asked.setdefault("trained", {}) if part.trained else asked
+            level[type(part.extension).__name__.lower()] = part.extension.resolved(part.target)
+        return asked
 
 
 NONE = Applied()

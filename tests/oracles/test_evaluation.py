@@ -32,8 +32,8 @@ from posx.files import sha256_file
 from posx.progress import Display
 from posx.records import Record, read_record, read_records
 from posx.runs import Run, open_run
+from posx.session import build_model
 from posx.statistics import aggregate
-from posx.train import build_model
 
 CONTEXT = 16
 SPLIT = "test"

@@ -1,0 +1,53 @@
+"""posx sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posx.commands.base import ConfigDir, Overrides, RunsDir, Trust, command, dir_flag, display, next_step
+
+
+@command("sweep")
+def sweep(
+    sweep: Annotated[str, typer.Argument(help="quick, another name from configs/sweep, or a YAML file.")],
+    overrides: Overrides = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at a time; chosen by the machine if left out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs; run none.")] = False,
+    runs_dir: RunsDir = Path("runs"),
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """Train and evaluate many schemes; a second call does only what is missing.
+
+    posx sweep quick
+    """
+    from posx.compose import as_overrides
+    from posx.sweep import find_sweep, read_sweep
+
+    path = find_sweep(sweep, config_dir)
+    with display() as shown:
+        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, config_dir, trust)
+        if dry_run:
+            from posx.sweep import show_jobs
+
+            show_jobs(plan, runs_dir)
+            next_step("the same command without --dry-run")
+            return
+        from posx.sweep import run_sweep
+
+        records, jobs = run_sweep(plan, runs_dir, workers, shown)
+    from posx.report_files import write_results
+
+    write_results(records, runs_dir / plan.name, shown)
+    failed = [job for job in jobs if job.state != "done"]
+    for job in failed:
+        shown.say(f"{job.name} failed: {job.last_words} (log: {job.log})")
+    if failed:
+        shown.say(f"{len(failed)} of {len(jobs)} jobs failed. The same command tries them again, and only them.")
+        raise typer.Exit(1)
+    next_step(f"posx eval {jobs[-1].name} --length 3000{dir_flag(runs_dir)}, posx train --help for a run of your own")

@@ -1,0 +1,95 @@
+"""What the steps of a run share: the model in its initial state, its optimizer, its batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from posx import machine
+from posx.components import bind, make_scheme
+from posx.compose import parse_extension
+from posx.config import OptimConfig, RunConfig
+from posx.corpus import Corpus
+from posx.extensions.base import NONE, Applied
+from posx.model import Decoder, initialise, model_shape
+from posx.windows import Slices, check_long_enough
+
+
+@dataclass
+class Session:
+    """What the steps of a run share."""
+
+    config: RunConfig
+    model: Decoder
+    optimizer: torch.optim.Optimizer
+    slices: Slices
+    device: torch.device
+    dtype: torch.dtype
+    compiled: bool
+    note: str  # why it is not compiled
+    extension: Applied = NONE  # what is trained with
+
+    @property
+    def sequences(self) -> int:
+        """Windows of one optimizer step."""
+        return self.config.train.batch_tokens // self.config.train.context
+
+
+def build_model(config: RunConfig, vocab_size: int, trust: bool = False) -> Decoder:
+    """The untrained model of a config."""
+    scheme = make_scheme(config.scheme, model_shape(config.model, config.base_context), trust)
+    return Decoder(config.model, scheme, vocab_size)
+
+
+def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Path | None = None) -> Session:
+    """Model, optimizer and batches of a run at step 0. Raises PosxError where the corpus cannot serve it."""
+    train = config.train
+    check_long_enough(corpus, train.context)
+    device = machine.pick_device(train.device)
+    dtype = machine.pick_dtype(train.dtype, device)
+    machine.set_threads(train.threads)
+    model = build_model(config, corpus.vocab_size, trust)
+    initialise(model, train.seed)
+    model.to(device)
+    work = 3 * flops_per_token(model, train.context) * train.steps * train.batch_tokens
+    compiled, note = machine.pick_compile(train.compile, device, dtype, work)
+    set_compiled(model, compiled)
+    optimizer = make_optimizer(model, config.optim, device)
+    specs = parse_extension(train.extension, config_dir, trust)
+    extension = bind((), model.scheme, train.context, specs, train.context)
+    slices = Slices(corpus.splits["train"], train.context)
+    return Session(config, model, optimizer, slices, device, dtype, compiled, note, extension)
+
+
+def flops_per_token(model: Decoder, context: int) -> float:
+    """Floating-point operations of a forward pass, a token: 2 a weight in a product, and attention's products."""
+    matrices = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2) + model.head_weight.numel()
+    return 2 * matrices + 4 * model.config.n_layers * context * model.config.d_model
+
+
+def set_compiled(model: Decoder, compiled: bool) -> None:
+    """Compile each block (they share the code, so it is done once), or undo it."""
+    for block in model.blocks:
+        if compiled:
+            block.compile(dynamic=False)
+        else:
+            block._compiled_call_impl = None
+
+
+def make_optimizer(model: Decoder, optim: OptimConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW. Weight decay acts on the model's matrices, never on norms or on what belongs to the scheme."""
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.ndim >= 2 and not name.startswith("scheme.") else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        groups,
+        lr=optim.lr,
+        betas=(optim.beta1, optim.beta2),
+        eps=optim.eps,
+        fused=device.type in ("cpu", "cuda"),
+    )
