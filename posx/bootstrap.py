@@ -45,10 +45,18 @@ class Replicates:
     """Errors of quantities over the same documents, replicate by replicate; a function of its arguments alone.
 
     ``counts`` [D]: targets of each document, all above 0, D ≥ 2. ``sums``: for each quantity an array [seeds, D] of
-    differences in nats, summed over a document's targets. Quantities may have unlike numbers of seeds.
+    differences in nats, summed over a document's targets. Quantities may have unlike numbers of seeds. ``together``:
+    the quantities are parts of one, such as a ratio; they share their seeds, and move as those moved.
     """
 
-    def __init__(self, counts: np.ndarray, sums: Sequence[np.ndarray], size: int = REPLICATES, seed: int = 0):
+    def __init__(
+        self,
+        counts: np.ndarray,
+        sums: Sequence[np.ndarray],
+        size: int = REPLICATES,
+        seed: int = 0,
+        together: bool = False,
+    ):
         self.counts = np.asarray(counts, dtype=np.float64)
         self.size, self.random = size, np.random.Generator(np.random.Philox(key=[seed, 0xB007]))
         total = self.counts.sum()
@@ -56,11 +64,12 @@ class Replicates:
         self.means = np.array([values.mean() for values in per_seed])
         self.seeds = np.array([len(values) for values in per_seed])
         self.seed_error = np.array([standard_error(values) for values in per_seed])
-        self.documents = self._documents(np.stack([np.mean(s, axis=0, dtype=np.float64) for s in sums], axis=1))
-        self.drawn_seeds = self._seeds()
+        averaged = np.stack([np.mean(s, axis=0, dtype=np.float64) for s in sums], axis=1)
+        self.documents = self._documents(averaged, together)
+        self.drawn_seeds = self._seeds_together(np.stack(per_seed, axis=1)) if together else self._seeds()
         self.errors = self.documents + self.drawn_seeds
 
-    def _documents(self, sums: np.ndarray) -> np.ndarray:
+    def _documents(self, sums: np.ndarray, together: bool) -> np.ndarray:
         """[replicates, quantities] from the sums over documents [D, quantities], averaged over seeds."""
         number = len(self.counts)
         effective = self.counts.sum() ** 2 / np.square(self.counts).sum()
@@ -71,7 +80,7 @@ class Replicates:
             drawn = self.random.multinomial(number, np.full(number, 1 / number), size=rows).astype(np.float64)
             parts.append((drawn @ sums) / (drawn @ self.counts)[:, None] - self.means)
         wide = np.sqrt(effective / (effective - 1))
-        return np.concatenate(parts) * wide * self._studentise(effective - 1, sums.shape[1])
+        return np.concatenate(parts) * wide * self._studentise(effective - 1, 1 if together else sums.shape[1])
 
     def _seeds(self) -> np.ndarray:
         """[replicates, quantities]."""
@@ -80,6 +89,14 @@ class Replicates:
             which = np.flatnonzero((self.seeds == number) & (self.seed_error > 0))
             out[:, which] = self.random.standard_t(number - 1, size=(self.size, len(which))) * self.seed_error[which]
         return out
+
+    def _seeds_together(self, values: np.ndarray) -> np.ndarray:
+        """[replicates, quantities] with the covariance of the means of ``values`` [seeds, quantities]."""
+        number = len(values)
+        if number == 1:
+            return np.zeros((self.size, values.shape[1]))
+        apart = (values - values.mean(axis=0)) / np.sqrt(number * (number - 1))
+        return (self.random.standard_normal((self.size, number)) @ apart) * self._studentise(number - 1, 1)
 
     def _studentise(self, freedom: float, width: int) -> np.ndarray:
         """Factors √(ν/χ²_ν) that turn a normal variate into Student's t."""

@@ -91,6 +91,13 @@ class Record:
         return self.length / self.base_context
 
 
+def nats_of(record: Record) -> float:
+    """Nats a token of a record that has them."""
+    value = record.nats_per_token
+    assert value is not None
+    return value
+
+
 def perplexity(nats_per_token: float) -> float:
     """exp, and infinity where that overflows."""
     return math.exp(nats_per_token) if nats_per_token < 700 else math.inf

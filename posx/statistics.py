@@ -1,13 +1,20 @@
-"""From records to cells: aggregated over seeds, in nats, before anything is exponentiated."""
+"""From records to cells: aggregated over seeds in nats, with a change against 1x, its interval and a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from posx.records import Record, bits_per_byte, perplexity
+from posx.bootstrap import REPLICATES, Interval, Replicates
+from posx.gain import Share, with_shares
+from posx.losses import matrix
+from posx.records import Record, as_json, bits_per_byte, nats_of, perplexity
+
+DELTA = 0.01  # δ, nats a token: a smaller loss than this is none
+# What differs between the seeds of a cell: lists in a row of JSON or CSV, in the order of ``seeds``.
+PER_SEED = ("run", "seed", "nats", "checkpoint_sha256")
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,9 @@ class Comparison:
 class Cell:
     """One number of a table: the mean over seeds of nats a token.
 
-    ``delta`` is against the same weights at 1x without an extension, on the same targets, in nats a token; None
-    where there is no such control. ``spread`` is the standard deviation over seeds, in nats; None for one seed.
+    ``delta`` is against the same weights as they were trained, at 1x on the same targets, in nats a token; None
+    where there is no such control. ``interval`` holds its bounds, None where the NLL of single targets is not there
+    or where all targets lie in one document. ``spread`` is the standard deviation over seeds, in nats; None for one.
     """
 
     group: Group
@@ -49,6 +57,11 @@ class Cell:
     nats_per_token: float | None
     delta: float | None
     spread: float | None
+    deltas: tuple[float, ...] = ()  # one a seed
+    interval: Interval | None = None
+    share: Share | None = None
+    usable: int | None = None  # of the whole row: the largest length up to which nothing breaks
+    usable_undecided: bool = False  # whether a verdict up to there is undecided, or missing
 
     @property
     def ok(self) -> bool:
@@ -59,9 +72,26 @@ class Cell:
         return self.records[0]
 
     @property
+    def computed(self) -> list[Record]:
+        """Its records that have a number, by seed."""
+        return [r for r in self.records if r.nats_per_token is not None]
+
+    @property
+    def is_control(self) -> bool:
+        """The number that the changes of its row are against."""
+        return self.first.as_trained and self.length == self.group.base_context
+
+    @property
     def seeds(self) -> list[int]:
         """Those that have a number."""
         return sorted(r.seed for r in self.records if r.status == "ok")
+
+    @property
+    def verdict(self) -> str:
+        """``uses``, ``survives``, ``breaks`` or ``undecided``; empty for the control and where there is no interval."""
+        if self.interval is None or self.is_control:
+            return ""
+        return verdict_of(self.interval.family)
 
     @property
     def ppl(self) -> float | None:
@@ -76,22 +106,13 @@ class Cell:
         return bits_per_byte(self.nats_per_token * self.first.n_targets, self.first.bytes)
 
     def as_dict(self) -> dict[str, Any]:
-        """For --format json and csv: the record's fields, those that differ between seeds aggregated."""
-        shared = asdict(self.first)
-        for per_seed in (
-            "run",
-            "seed",
-            "nats",
-            "checkpoint_sha256",
-            "seconds",
-            "tokens_per_second",
-            "peak_memory_bytes",
-        ):
-            shared.pop(per_seed)
+        """For --format json and csv: the record's fields, those that differ between seeds as lists or aggregated."""
         computed = [r for r in self.records if r.status == "ok"] or list(self.records)
+        share = self.share
         return {
-            **shared,
-            "runs": [r.run for r in self.records],
+            **as_json(self.first),
+            **{name: [getattr(r, name) for r in computed] for name in PER_SEED},
+            "cells": [r.key for r in computed],
             "seeds": self.seeds,
             "nats_per_token": self.nats_per_token,
             "spread": self.spread,
@@ -99,10 +120,29 @@ class Cell:
             "bpb": self.bpb,
             "multiple": self.first.multiple,
             "delta": self.delta,
+            "deltas": list(self.deltas),
+            "interval": list(self.interval.family) if self.interval else None,
+            "interval_alone": list(self.interval.alone) if self.interval else None,
+            "verdict": self.verdict,
+            "usable_context": self.usable,
+            "long_nats_per_token": share.long if share else None,
+            "attainable": share.attainable if share else None,
+            "share": share.share if share else None,
+            "share_interval": list(share.interval) if share and share.interval else None,
             "seconds": fmean(r.seconds for r in computed),
             "tokens_per_second": fmean(r.tokens_per_second for r in computed),
             "peak_memory_bytes": max(r.peak_memory_bytes for r in computed),
         }
+
+
+def verdict_of(interval: tuple[float, float]) -> str:
+    """The first that fits, for the bounds of a change in nats a token."""
+    low, high = interval
+    if high < 0:
+        return "uses"
+    if high <= DELTA:
+        return "survives"
+    return "breaks" if low > DELTA else "undecided"
 
 
 def group_of(record: Record) -> Group:
@@ -124,25 +164,29 @@ def comparison_of(record: Record) -> Comparison:
     return Comparison(record.protocol, record.split, record.targets_sha256, record.data)
 
 
-def aggregate(records: Iterable[Record]) -> list[Cell]:
-    """One cell for each comparison, group and length, in the order in which they first appear."""
+def aggregate(records: Iterable[Record], replicates: int = REPLICATES) -> list[Cell]:
+    """One cell for each comparison, group and length, in the order in which they first appear.
+
+    Intervals are simultaneous over all changes of a comparison.
+    """
     found: dict[tuple[Comparison, Group, int], dict[int, Record]] = {}
-    controls: dict[tuple[Comparison, str, str], float] = {}  # by weights: a change is against the same ones
+    controls: dict[tuple[Comparison, str, str], Record] = {}  # by weights: a change is against the same ones
     for record in records:
-        comparison, nats = comparison_of(record), record.nats_per_token
+        comparison = comparison_of(record)
         # The same seed trained twice under two names counts once, a computed one before one that failed.
         by_seed = found.setdefault((comparison, group_of(record), record.length), {})
         if record.seed not in by_seed or (by_seed[record.seed].status != "ok" and record.status == "ok"):
             by_seed[record.seed] = record
-        if record.extension == "none" and record.length == record.base_context and nats is not None:
-            controls[comparison, record.checkpoint_sha256, record.dtype] = nats
-    cells = []
+        if record.as_trained and record.length == record.base_context and record.nats_per_token is not None:
+            controls[comparison, record.checkpoint_sha256, record.dtype] = record
+    cells, against = [], []
     for (comparison, group, length), seeds in found.items():
         ordered = sorted(seeds.values(), key=lambda r: (r.status != "ok", r.seed))
-        computed = [(r, r.nats_per_token) for r in ordered if r.nats_per_token is not None]
-        values = [value for _, value in computed]
-        before = [controls.get((comparison, r.checkpoint_sha256, r.dtype)) for r, _ in computed]
-        deltas = [value - control for value, control in zip(values, before, strict=True) if control is not None]
+        computed = [r for r in ordered if r.nats_per_token is not None]
+        before = [c for r in computed if (c := controls.get((comparison, r.checkpoint_sha256, r.dtype))) is not None]
+        paired = len(before) == len(computed)
+        values = [nats_of(r) for r in computed]
+        deltas = tuple(nats_of(r) - nats_of(c) for r, c in zip(computed, before, strict=True)) if paired else ()
         cells.append(
             Cell(
                 group,
@@ -150,8 +194,54 @@ def aggregate(records: Iterable[Record]) -> list[Cell]:
                 length,
                 tuple(ordered),
                 fmean(values) if values else None,
-                fmean(deltas) if deltas and len(deltas) == len(values) else None,
+                fmean(deltas) if deltas else None,
                 stdev(values) if len(values) > 1 else None,
+                deltas,
             )
         )
-    return cells
+        against.append(tuple(before) if deltas else ())
+    return _with_usable(with_shares(_with_intervals(cells, against, replicates), controls, replicates))
+
+
+def _with_intervals(cells: list[Cell], against: list[tuple[Record, ...]], replicates: int) -> list[Cell]:
+    """All changes of a comparison together; the controls themselves change nothing."""
+    out = list(cells)
+    for comparison in dict.fromkeys(cell.comparison for cell in cells):
+        counts, which, sums = None, [], []
+        for index, (cell, before) in enumerate(zip(cells, against, strict=True)):
+            if cell.comparison != comparison or not before or cell.is_control:
+                continue
+            both = matrix([*cell.computed, *before])
+            if both is None:
+                continue
+            counts, nats = both
+            which.append(index)
+            sums.append(nats[: len(before)] - nats[len(before) :])
+        if counts is None or len(counts) < 2:
+            continue  # one document says nothing about others
+        for index, interval in zip(which, Replicates(counts, sums, replicates).intervals(), strict=True):
+            out[index] = replace(out[index], interval=interval)
+    return out
+
+
+def _with_usable(cells: list[Cell]) -> list[Cell]:
+    """Usable context of each row: the largest evaluated ℓ ≥ L up to which nothing breaks and all was computed."""
+    rows: dict[tuple[Comparison, Group], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.comparison, cell.group), []).append(cell)
+    found: dict[tuple[Comparison, Group], tuple[int | None, bool]] = {}
+    for key, row in rows.items():
+        usable, doubt = None, False
+        for cell in sorted(row, key=lambda c: c.length):
+            if cell.length < cell.group.base_context:
+                continue
+            if not cell.ok or cell.verdict == "breaks":
+                break
+            usable = cell.length
+            doubt = doubt or not (cell.is_control or cell.verdict in ("uses", "survives"))
+        found[key] = (usable, doubt)
+    return [
+        replace(cell, usable=usable, usable_undecided=doubt)
+        for cell in cells
+        for usable, doubt in [found[cell.comparison, cell.group]]
+    ]

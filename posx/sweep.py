@@ -47,7 +47,7 @@ from posx.engines import Job, run_local
 from posx.errors import PosxError, unknown
 from posx.evaluate import targets_of
 from posx.files import read_json, sha256_of, write_json
-from posx.finetune import compose_finetune
+from posx.finetune import compose_finetune, default_name
 from posx.machine import cores, pick_device
 from posx.progress import Display, to_stdout
 from posx.records import Record, as_json, current_records
@@ -216,8 +216,10 @@ def _job_plan(plan: _Planned, contexts: list[int], say: Callable[[str], None]) -
     after = plan.first.name if plan.first and plan.starts_from_first else None
     config.start.run = after or ""
     digest = sha256_of(_identity(config), corpus.sha256, corpus.tokenizer_sha256)[:8]
-    label = folder_name(config.label, config.scheme["name"])
-    return JobPlan(f"{label}-seed{config.train.seed}-{digest}", config, evals, after)
+    shown = folder_name((plan.first or plan).config.label, config.scheme["name"])
+    if after:
+        shown = default_name(replace(config, start=replace(config.start, run=shown)))
+    return JobPlan(f"{shown}-seed{config.train.seed}-{digest}", config, evals, after)
 
 
 def _control_context(text: str, asked: EvalConfig, base_context: int, path: Path) -> int:
@@ -372,7 +374,7 @@ def show_jobs(sweep: Sweep, runs_dir: Path) -> None:
             str(plan.config.train.context),
             str(plan.config.train.steps),
             " ".join(plan.evals[0].lengths),
-            " ".join(plan.evals[0].extensions),
+            " ".join(plan.evals[0].extensions).replace(TRAINED, plan.config.train.extension),
             "done" if done else "to do",
         )
     to_stdout().print(table, markup=False)
