@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from posx import __version__
-from posx.commands import evaluate, info, results, sweep, train  # noqa: F401 — they enter themselves into the app
+from posx.commands import evaluate, info, reproduce, results, sweep, train  # noqa: F401 — they enter themselves into the app
 from posx.commands.base import app
 
 START = """\

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from posx.errors import PosxError
 from posx.files import write_text
-from posx.plots import plot_perplexity
+from posx.plots import KINDS, plot
 from posx.progress import Display, to_stdout
 from posx.records import Record
 from posx.statistics import aggregate
-from posx.tables import render, show
+from posx.tables import choose, render, show
 
 
 def write_results(records: list[Record], stem: Path, display: Display) -> None:
-    """Print the table; write ``stem``.md, .json, .png and .svg."""
+    """Print the table; write it as ``stem``.md and .json, and a plot of each kind that there is something for."""
     if not records:
         display.say("No job is done, so there is no table.")
         return
-    cells = aggregate(records)
+    everything = aggregate(records)
+    cells = choose(everything, None)
     show(cells, to_stdout())
     written = [stem.with_name(stem.name + suffix) for suffix in (".md", ".json")]
     for path in written:
         write_text(path, render(cells, path.suffix[1:]))
-    if any(cell.ok for cell in cells):
-        written += plot_perplexity(cells, stem)
+    for kind in KINDS:
+        try:
+            written += plot(kind, cells if kind == "length" else everything, stem.with_name(f"{stem.name}-{kind}"))
+        except PosxError:
+            continue  # a sweep need not have what every kind draws
     display.say(f"Wrote {', '.join(map(str, written))}.")

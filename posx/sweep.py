@@ -158,15 +158,19 @@ def read_sweep(
         mine = [*file.overrides, *entry.overrides, *overrides]
         to_run = [o for o in mine if not key_of(o).startswith("eval.")]
         to_eval = [o for o in mine if key_of(o).startswith("eval.")]
-        extensions = [*_for_row(file.extensions, entry, [TRAINED]), *_tuned_with(file.finetune, entry)]
-        asked = replace(compose_eval(to_eval, config_dir), extensions=list(dict.fromkeys(extensions)))
+        asked = replace(compose_eval(to_eval, config_dir), extensions=_for_row(file.extensions, entry, [TRAINED]))
         if not any(key_of(o) == "eval.lengths" for o in to_eval):
             asked = replace(asked, lengths=list(file.lengths))
         check_eval(asked)
         protocols = [asked.protocol] if any(key_of(o) == "eval.protocol" for o in to_eval) else file.protocols
         for seed in file.seeds:
             own = [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"]
-            first = _Planned(compose_run(own, config_dir, trust), asked, protocols)
+            config = compose_run(own, config_dir, trust)
+            tunes = list(_finetunes(config, entry, file.finetune, config_dir, trust))
+            # A fine-tune's extension without the training is the first point of its curve.
+            also = [tuned.train.extension for tuned in tunes]
+            first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))
+            first = _Planned(config, first_asked, protocols)
             planned.append(first)
             for control in file.controls:
                 context = _control_context(control, asked, first.config.base_context, path)
@@ -174,7 +178,7 @@ def read_sweep(
                 lengths = [str(first.config.base_context), str(context)]
                 long_asked = replace(asked, extensions=["none"], lengths=lengths)
                 planned.append(_Planned(long, long_asked, ["fixed-targets"], first))
-            for tuned in _finetunes(first.config, entry, file.finetune, config_dir, trust):
+            for tuned in tunes:
                 tuned_asked = replace(asked, extensions=[TRAINED])
                 planned.append(_Planned(tuned, tuned_asked, ["fixed-targets"], first, starts_from_first=True))
     _check_extensions(planned, config_dir, trust)
@@ -238,17 +242,12 @@ def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[s
     return by_row.get(entry.label, by_row.get(entry.scheme, otherwise))
 
 
-def _tuned_with(tune: FinetuneConfig, entry: SchemeEntry) -> list[str]:
-    """The extensions that a row is fine-tuned with; without training they are the curve's first point."""
-    return _for_row(tune.extensions, entry, ["none"]) if tune.context else []
-
-
 def _finetunes(
     first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, config_dir: Path | None, trust: bool
 ) -> Iterator[RunConfig]:
     """The fine-tunes of a run: each extension and number of steps, and the control at the old context."""
     for steps in tune.steps:
-        kinds = [(tune.context, extension) for extension in _tuned_with(tune, entry)]
+        kinds = [(tune.context, extension) for extension in _for_row(tune.extensions, entry, ["none"])]
         if tune.control:
             kinds.append((str(first.base_context), "none"))
         for context, extension in kinds:

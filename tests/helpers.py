@@ -1,4 +1,4 @@
-"""Small models with sharp weights, for every scheme that there is.
+"""Small models with sharp weights, for every scheme that there is; and posx as a command.
 
 The weights of ``sharp`` models are large on purpose. At the usual standard deviation of 0.02 all logits are
 near zero and attention is nearly uniform: a wrong angle or slope would hide below any tolerance.
@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from posx.cli import app
 from posx.components import ExtensionSpec, bind
 from posx.compose import known_extensions, known_schemes
 from posx.config import ModelConfig
@@ -103,6 +105,15 @@ def extend(model: Decoder, length: int, **asked: dict[str, Any]) -> Applied:
     """Extensions by name with their parameters, bound at this length: ``extend(model, 64, pi={})``."""
     specs = [ExtensionSpec(name, extensions()[name], params) for name, params in asked.items()]
     return bind(specs, model.scheme, length)
+
+
+def posx(*arguments: object, code: int = 0) -> Any:
+    """A command in this process; anything but a clean exit with this code is a failure with its output."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}"
+    return result
 
 
 def gap(actual: Tensor, expected: Tensor) -> float:

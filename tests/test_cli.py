@@ -23,6 +23,7 @@ import yaml
 from typer.testing import CliRunner
 
 from data_helpers import child_environment, corpus_of, python, sentence, trained, write_jsonl
+from helpers import posx
 from posx.cli import app
 from posx.compose import compose_run
 from posx.config import RunConfig
@@ -47,15 +48,6 @@ TINY = [
     "train.compile=off",
     "train.threads=1",
 ]
-
-
-def posx(*arguments: object, code: int = 0) -> Any:
-    """A command in this process; anything but a clean exit with this code is a failure with its output."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}"
-    return result
 
 
 def refused(*arguments: object) -> str:
@@ -184,7 +176,7 @@ def test_from_a_text_to_a_plot(there: Path, tiny: list[str]) -> None:
     ]
     assert (run / "tokenizer.json").is_file()
     meta = json.loads((run / "meta.json").read_text("utf-8"))
-    assert meta["lineage"] == {"base_context": 8, "train_context": 8, "train_extension": "none"}
+    assert meta["lineage"] == {"base_context": 8, "train_context": 8, "train_extension": "none", "start": None}
 
     result = posx("eval", "--extension", "none", "--extension", "pi")
     assert f"The newest finished run is {run.name}." in result.stderr

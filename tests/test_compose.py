@@ -331,7 +331,8 @@ def test_defaults_of_an_evaluation() -> None:
     config = compose_eval([])
     assert config == EvalConfig()
     assert config.lengths == ["1x", "2x", "4x"]
-    assert config.extensions == ["none"]
+    assert config.extensions == ["trained"]  # and a run from scratch was trained with none
+    assert compose_run([]).train.extension == "none"
     assert config.protocol == "fixed-targets"
 
 
@@ -541,7 +542,7 @@ def test_parameters_arrive_with_their_types() -> None:
         ("pi s=4", "is not an extension"),
         ("pi,ntk", "is not an extension"),
         ("pii", "Did you mean pi"),
-        ("4", "There are: interpolate, none, ntk, pi, window"),
+        ("4", "There are: interpolate, none, ntk, pi, trained, window"),
         ("pi(4)", "is not a parameter"),
         ("pi(t=4)", "pi.s"),
         ("pi(=4)", "pi.s"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from data_helpers import python
 from posx.errors import PosxError
-from posx.records import Record, bits_per_byte, perplexity, read_record, read_records, write_record
+from posx.records import Record, as_json, bits_per_byte, perplexity, read_record, read_records, write_record
 from posx.statistics import aggregate
 
 TARGETS = 100
@@ -56,17 +56,24 @@ def record(nats_per_token: float | None = 5.0, **changes: Any) -> Record:
         "data": "sotu",
         "corpus_sha256": "22" * 32,
         "config_sha256": "33" * 32,
+        "recipe_sha256": "",
+        "parent_sha256": "",
+        "train_steps": 400,
+        "train_tokens": 400 * 8192,
         "checkpoint_sha256": "",
         "max_targets": 4096,
         "target_seed": 0,
         "left_out": 3,
         "notes": [],
-        "versions": {"posx": "0.1.0"},
+        "versions": {"posx": "0.2.0"},
+        "path": None,
     }
     assert not changes.keys() - values.keys(), "a field that records do not have"
     values |= changes
     if "checkpoint_sha256" not in changes:  # each seed of each config ends at weights of its own
         values["checkpoint_sha256"] = f"{values['config_sha256'][:32]}{values['seed']:032x}"
+    if "recipe_sha256" not in changes:  # no two configs are one recipe, unless said so
+        values["recipe_sha256"] = f"{values['config_sha256'][:32]}{'44' * 16}"
     return Record(**values)
 
 
@@ -82,22 +89,31 @@ def stored(folder: Path, *records: Record) -> Path:
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     one = record(4.0123456789012345, scheme_params={"base": 5e5}, notes=["– ±"], stride=None, target_context=None)
     write_record(tmp_path / "a.json", one)
-    assert read_record(tmp_path / "a.json") == one
+    again = read_record(tmp_path / "a.json")
+    assert again == one
+    assert as_json(again) == as_json(one)
+    assert (one.path, one.key) == (None, "")
+    assert (again.path, again.key) == (tmp_path / "a.json", "a")
 
 
 def test_a_file_holds_sums_and_nothing_derived(tmp_path: Path) -> None:
     """Perplexity and bits per byte follow from the sums; stored beside them they could disagree."""
-    write_record(tmp_path / "a.json", record(5.0))
+    one = record(5.0, path=tmp_path / "elsewhere.json")
+    write_record(tmp_path / "a.json", one)
     values = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert values == as_json(one)
+    assert values.keys() == {f.name for f in fields(Record)} - {"path"}  # a file may be moved
     assert values["nats"] == 500.0
-    assert (values["n_targets"], values["bytes"], values["schema"]) == (TARGETS, BYTES, 1)
-    assert not {"ppl", "perplexity", "bpb", "bits_per_byte", "nats_per_token", "delta", "multiple"} & values.keys()
+    assert (values["n_targets"], values["bytes"], values["schema"]) == (TARGETS, BYTES, 2)
+    derived = {"ppl", "perplexity", "bpb", "bits_per_byte", "nats_per_token", "delta", "multiple", "as_trained"}
+    assert not derived & values.keys()
 
 
 def test_the_fields_that_the_design_names_are_there() -> None:
     named = """schema run scheme scheme_params extension extension_params seed base_context train_context
         train_extension length protocol split stride target_context n_targets n_documents targets_sha256 nats bytes
-        status reason parameters backend dtype device seconds tokens_per_second peak_memory_bytes versions"""
+        status reason parameters backend dtype device seconds tokens_per_second peak_memory_bytes versions
+        recipe_sha256 parent_sha256 train_steps train_tokens"""
     assert set(named.split()) <= {f.name for f in fields(Record)}
 
 
@@ -109,6 +125,11 @@ def test_derived_values() -> None:
     # One bit for each of 250 bytes.
     assert bits_per_byte(250 * math.log(2), 250) == pytest.approx(1.0)
     assert record(None).nats_per_token is None
+    # Of a fine-tune with pi: "trained" is the model as it is, "none" takes its pi away.
+    as_trained = [(extension, "pi(s=4)") for extension in ("trained", "none", "pi", "trained+window")]
+    as_trained += [(extension, "none") for extension in ("none", "trained", "pi")]
+    found = [record(extension=one, train_extension=other).as_trained for one, other in as_trained]
+    assert found == [True, False, False, False, True, False, False]
 
 
 def test_perplexity_overflows_to_infinity() -> None:
@@ -130,12 +151,14 @@ def without(values: dict[str, Any], key: str) -> dict[str, Any]:
     "content",
     [
         pytest.param("", id="empty"),
-        pytest.param(json.dumps(asdict(record()))[:200], id="cut off"),
+        pytest.param(json.dumps(as_json(record()))[:200], id="cut off"),
         pytest.param("[]", id="a list"),
         pytest.param("null", id="null"),
-        pytest.param(json.dumps(asdict(record()) | {"schema": 2}), id="a later version"),
-        pytest.param(json.dumps(without(asdict(record()), "nats")), id="a field is missing"),
-        pytest.param(json.dumps(asdict(record()) | {"more": 1}), id="a field too many"),
+        pytest.param(json.dumps(as_json(record()) | {"schema": 1}), id="an earlier version"),
+        pytest.param(json.dumps(as_json(record()) | {"schema": 3}), id="a later version"),
+        pytest.param(json.dumps(without(as_json(record()), "nats")), id="a field is missing"),
+        pytest.param(json.dumps(as_json(record()) | {"more": 1}), id="a field too many"),
+        pytest.param(json.dumps(as_json(record()) | {"path": "a.json"}), id="the place of a file in the file"),
     ],
 )
 def test_a_damaged_record_is_a_sentence(tmp_path: Path, content: str) -> None:

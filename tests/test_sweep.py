@@ -19,7 +19,9 @@ import yaml
 from typer.testing import CliRunner
 
 from data_helpers import child_environment, sentence, silent, write_jsonl
+from helpers import posx
 from posx.cli import app
+from posx.config import EvalConfig
 from posx.records import read_records
 from posx.sweep import JobPlan, read_sweep
 
@@ -42,15 +44,6 @@ TINY = [
     "eval.max_targets=128",
 ]
 LONG = {"scheme": "alibi", "label": "alibi-long", "overrides": ["train.context=16", "train.log_every=2"]}
-
-
-def posx(*arguments: object, code: int = 0) -> Any:
-    """A command in this process; anything but a clean exit with this code is a failure with its output."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, f"exit code {result.exit_code}\n{result.stdout}\n{result.stderr}"
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +79,12 @@ def planned(path: Path, *overrides: str) -> list[JobPlan]:
     return read_sweep(path, list(overrides), silent, None, False).jobs
 
 
+def evals(jobs: list[JobPlan]) -> list[EvalConfig]:
+    """Every evaluation of these jobs; each has one at least."""
+    assert all(job.evals for job in jobs)
+    return [one for job in jobs for one in job.evals]
+
+
 def weights(runs: Path) -> dict[str, tuple[int, bytes]]:
     """The checkpoint of every run: when it was written, and what it holds."""
     return {
@@ -110,31 +109,33 @@ def test_a_sweep_is_every_row_with_every_seed(tmp_path: Path, text: Path) -> Non
     assert all(job.name.startswith(f"{job.config.label}-seed{job.config.train.seed}-") for job in jobs)
     assert [job.config.scheme["base"] for job in jobs[:4]] == [10000, 10000, 500, 500]
     assert [job.config.train.log_every for job in jobs] == [1, 1, 1, 1, 2, 2]  # a row beats what all share
-    assert all(job.eval.lengths == ["1x", "2x"] and job.eval.max_targets == 128 for job in jobs)
+    assert all(len(job.evals) == 1 and job.after is None for job in jobs)
+    assert all(one.lengths == ["1x", "2x"] and one.max_targets == 128 for one in evals(jobs))
+    assert {one.protocol for one in evals(jobs)} == {"fixed-targets"}
 
 
 def test_extensions_go_by_label_and_else_by_scheme(tmp_path: Path, text: Path) -> None:
     rows = ["rope", {"scheme": "rope", "label": "other"}, LONG, "nope"]
     extensions = {"rope": ["none", "pi"], "other": ["ntk"], "alibi": ["window"]}
     jobs = planned(sweep_file(tmp_path / "s.yaml", text, schemes=rows, seeds=[0], extensions=extensions))
-    assert {j.config.label: j.eval.extensions for j in jobs} == {
-        "rope": ["none", "pi"],
-        "other": ["ntk"],
-        "alibi-long": ["window"],
-        "nope": ["none"],
+    assert {j.config.label: [one.extensions for one in j.evals] for j in jobs} == {
+        "rope": [["none", "pi"]],
+        "other": [["ntk"]],
+        "alibi-long": [["window"]],
+        "nope": [["trained"]],  # with nothing: records say "none", as every run from scratch has it
     }
 
 
 def test_stride_and_target_context_are_one_for_all(tmp_path: Path, text: Path) -> None:
     """L = 8 and 16: S from the smallest, the context from the largest."""
     jobs = planned(sweep_file(tmp_path / "s.yaml", text, seeds=[0]))
-    assert {(j.eval.stride, j.eval.target_context) for j in jobs} == {(1, 128)}
+    assert {(one.stride, one.target_context) for one in evals(jobs)} == {(1, 128)}
     jobs = planned(
         sweep_file(tmp_path / "t.yaml", text, seeds=[0], schemes=["rope"], more=["train.context=16"], lengths=["150"])
     )
-    assert {(j.eval.stride, j.eval.target_context) for j in jobs} == {(1, 150)}
+    assert {(one.stride, one.target_context) for one in evals(jobs)} == {(1, 150)}
     jobs = planned(sweep_file(tmp_path / "u.yaml", text, seeds=[0], more=["eval.stride=4", "eval.target_context=64"]))
-    assert {(j.eval.stride, j.eval.target_context) for j in jobs} == {(4, 64)}
+    assert {(one.stride, one.target_context) for one in evals(jobs)} == {(4, 64)}
 
 
 def test_a_name_is_what_a_job_computes(tmp_path: Path, text: Path) -> None:
@@ -162,7 +163,7 @@ def test_a_name_is_what_a_job_computes(tmp_path: Path, text: Path) -> None:
 def test_overrides_of_the_command_line_beat_the_file(tmp_path: Path, text: Path) -> None:
     path = sweep_file(tmp_path / "s.yaml", text, seeds=[0])
     assert {j.config.train.steps for j in planned(path, "train.steps=2")} == {2}
-    assert {j.eval.max_targets for j in planned(path, "eval.max_targets=64")} == {64}
+    assert {one.max_targets for one in evals(planned(path, "eval.max_targets=64"))} == {64}
 
 
 @pytest.mark.parametrize(
@@ -182,12 +183,9 @@ def test_no_override_is_dropped_in_silence(
     if result.exit_code == 2 and "Error: " in result.stderr:
         return
     for job in planned(path, override):
-        got = {
-            "lengths": job.eval.lengths,
-            "extensions": job.eval.extensions,
-            "seed": job.config.train.seed,
-        }
-        assert got[part] == wanted
+        for one in evals([job]):
+            got = {"lengths": one.lengths, "extensions": one.extensions, "seed": job.config.train.seed}
+            assert got[part] == wanted
 
 
 def test_a_label_may_hold_any_sign(tmp_path: Path, text: Path) -> None:
@@ -345,7 +343,7 @@ def test_a_sweep_trains_and_evaluates_every_job(swept: tuple[Path, Path, str]) -
     }
     for label in ("rope", "alibi-long"):
         assert label in printed
-    assert all((runs / f"s{suffix}").stat().st_size > 100 for suffix in (".md", ".json", ".png", ".svg"))
+    assert all((runs / f"s{suffix}").stat().st_size > 100 for suffix in (".md", ".json", "-length.png", "-length.svg"))
     table = json.loads((runs / "s.json").read_text("utf-8"))
     assert {tuple(cell["seeds"]) for cell in table} == {(0, 1)}
 
@@ -423,7 +421,7 @@ def test_a_change_of_lengths_evaluates_and_does_not_train(
     posx("sweep", path, "--runs-dir", runs)
     assert weights(runs) == before
     cells = json.loads((runs / "s.json").read_text("utf-8"))
-    assert [cell["length"] for cell in cells] == [8, 24]
+    assert [(cell["length"], cell["extension"]) for cell in cells] == [(8, "none"), (24, "none")]
 
 
 # ---------------------------------------------------------------- signals

@@ -20,6 +20,8 @@ from posx.commands.base import (
 )
 from posx.errors import PosxError
 
+RECOMMEND_TARGETS = 1024  # enough to tell extensions apart; eval.max_targets asks for more
+
 
 @command("eval")
 def evaluate(
@@ -81,12 +83,74 @@ def evaluate(
             raise refused[0]
         if json:
             import json as json_format
-            from dataclasses import asdict
 
-            print(json_format.dumps([asdict(r) for r in records], indent=1, ensure_ascii=False))
+            from posx.records import as_json
+
+            print(json_format.dumps([as_json(r) for r in records], indent=1, ensure_ascii=False))
         else:
             from posx.progress import to_stdout
             from posx.tables import show
 
             show(aggregate(records), to_stdout())
     next_step(f"posx table{dir_flag(runs_dir)}, posx plot{dir_flag(runs_dir)}")
+
+
+@command("recommend")
+def recommend(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN | OVERRIDES", help="A run, by name or path; eval.* settings."),
+    ] = None,
+    length: Annotated[str, typer.Option(help="Tokens (3000) or a multiple of the base context (4x).")] = "",
+    json: Json = False,
+    runs_dir: RunsDir = Path("runs"),
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """Which extension for this length? Tries the fitting ones on validation and ranks them. Default: newest run.
+
+    posx recommend rope-tiny-64-seed0 --length 3000
+    """
+    from posx.compose import compose_eval
+
+    names, overrides = runs_and_overrides(arguments, runs_dir)
+    if len(names) > 1:
+        raise PosxError(f"One run at a time, but {len(names)} were given.", "posx recommend RUN --length 4x.")
+    if not length:
+        raise PosxError("For which length?", "Add --length 3000, or --length 4x.")
+    given = {o.partition("=")[0] for o in overrides}
+    chosen = {"eval.split": "validation", "eval.max_targets": str(RECOMMEND_TARGETS)}
+    added = [f"{key}={value}" for key, value in chosen.items() if key not in given]
+    config = compose_eval([*added, *overrides], config_dir)
+    from posx import runs
+    from posx.recommend import page
+    from posx.recommend import recommend as rank
+
+    run = runs.find_run(runs_dir, names[0], trust) if names else runs.newest_finished(runs_dir, trust)
+    with display() as shown:
+        if not names:
+            shown.say(f"The newest finished run is {run.name}.")
+        choices, records = rank(run, length, config, shown, config_dir, trust)
+    if json:
+        import json as json_format
+
+        from posx.records import as_json
+
+        rows = [
+            as_json(c.record)
+            | {
+                "nats_per_token": c.record.nats_per_token,
+                "behind": c.behind,
+                "interval": list(c.interval.family) if c.interval else None,
+                "line": c.line,
+            }
+            for c in choices
+        ]
+        print(json_format.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        from posx.progress import to_stdout
+        from posx.tables import show_page
+
+        show_page(page(choices, records), to_stdout())
+        print(f"Use: {choices[0].line}{dir_flag(runs_dir)}")
+    next_step(f"{choices[0].line}{dir_flag(runs_dir)}")

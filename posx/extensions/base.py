@@ -56,6 +56,11 @@ class Extension:
     def check(cls, config: Any) -> None:
         """Raise PosxError where these parameters make no sense."""
 
+    @classmethod
+    def variants(cls, target: Target) -> list[dict[str, Any]]:
+        """Parameters worth trying at this target, the defaults first: what `posx recommend` evaluates."""
+        return [{}]
+
     def resolved(self, target: Target) -> dict[str, Any]:
         """The parameters as they act at this target, for the record."""
         return asdict(self.config)

@@ -8,6 +8,8 @@ Trap: some dimensions end outside the angles seen in training; a nominal s above
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,10 @@ class NTK(Scaled):
 
     changes = "spectrum"
     formula = "b·s^(R/(R−2))"
+
+    @classmethod
+    def variants(cls, target: Target) -> list[dict[str, Any]]:
+        return [{}, *({"s": round(target.scale * more, 4)} for more in (1.5, 2.0, 4.0))]
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         pairs = frequencies.shape[0]

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -89,42 +89,57 @@ def host_of(run: Run, factor: float = 1.0) -> torch.nn.Module:
 Key = tuple[int, int]
 
 
+class Target(NamedTuple):
+    """What the oracle finds for one target."""
+
+    nats: float
+    context: int  # tokens that the model saw before it
+
+
+class Row(NamedTuple):
+    """What is kept of one target beside the record."""
+
+    nats: float
+    bytes: int
+    context: int
+
+
 @torch.no_grad()
-def nll_of(host: torch.nn.Module, context: list[int], target: int) -> float:
-    """Nats of one token after its context, in float64 from the logits on."""
+def target_of(host: torch.nn.Module, context: list[int], target: int) -> Target:
+    """One token after its context, in float64 from the logits on."""
     logits = host(input_ids=torch.tensor([context])).logits[0, -1].double()
-    return float(torch.logsumexp(logits, 0) - logits[target])
+    return Target(float(torch.logsumexp(logits, 0) - logits[target]), len(context))
 
 
-def by_fixed_targets(trained: Trained, length: int, stride: int, least: int, factor: float = 1.0) -> dict[Key, float]:
-    """(document, position) → nats, of all targets with ``least`` tokens before them."""
+def by_fixed_targets(trained: Trained, length: int, stride: int, least: int, factor: float = 1.0) -> dict[Key, Target]:
+    """By (document, position): all targets with ``least`` tokens before them."""
     host, found = host_of(trained.run, factor), {}
     for d, ids in enumerate(trained.documents):
         position = least
         while position + stride <= len(ids):
             last = position + stride - 1
             for target in range(position, position + stride):
-                found[d, target] = nll_of(host, ids[last - length : target], ids[target])
+                found[d, target] = target_of(host, ids[last - length : target], ids[target])
             position += stride
     return found
 
 
-def by_non_overlapping(trained: Trained, length: int) -> dict[Key, float]:
+def by_non_overlapping(trained: Trained, length: int) -> dict[Key, Target]:
     host, found = host_of(trained.run), {}
     for d, ids in enumerate(trained.documents):
         for target in range(1, len(ids)):
             start = (target - 1) // length * length
-            found[d, target] = nll_of(host, ids[start:target], ids[target])
+            found[d, target] = target_of(host, ids[start:target], ids[target])
     return found
 
 
-def by_stream(trained: Trained, length: int) -> dict[Key, float]:
+def by_stream(trained: Trained, length: int) -> dict[Key, Target]:
     host, found = host_of(trained.run), {}
     places = [(d, n) for d, ids in enumerate(trained.documents) for n in range(len(ids))]
     ids = [token for document in trained.documents for token in document]
     for target in range(1, len(ids)):
         start = (target - 1) // length * length
-        found[places[target]] = nll_of(host, ids[start:target], ids[target])
+        found[places[target]] = target_of(host, ids[start:target], ids[target])
     return found
 
 
@@ -144,26 +159,27 @@ def cell(records: list[Record], length: int, extension: str = "none") -> Record:
     return found
 
 
-def stored(run: Run, record: Record) -> dict[Key, tuple[float, int]]:
-    """(document, position) → (nats, bytes) as kept beside the record."""
+def stored(run: Run, record: Record) -> dict[Key, Row]:
+    """By (document, position), as kept beside the record."""
     for path in (run.path / "eval").glob("*.json"):
         if read_record(path) == record:
             rows = pq.read_table(path.with_suffix(".parquet")).to_pylist()
             assert len({(row["document"], row["position"]) for row in rows}) == len(rows)
-            return {(row["document"], row["position"]): (row["nll"], row["bytes"]) for row in rows}
+            return {(r["document"], r["position"]): Row(r["nll"], r["bytes"], r["context"]) for r in rows}
     raise AssertionError("the record is not in the run's eval folder")
 
 
-def same(trained: Trained, record: Record, expected: dict[Key, float]) -> None:
-    """Every target alone to 1e-5 nats, and the sums of the record."""
+def same(trained: Trained, record: Record, expected: dict[Key, Target]) -> None:
+    """Every target alone to 1e-5 nats, with what it saw, and the sums of the record."""
     kept = stored(trained.run, record)
     assert kept.keys() == expected.keys()
-    worst = max(abs(kept[key][0] - nats) for key, nats in expected.items())
+    worst = max(abs(kept[key].nats - target.nats) for key, target in expected.items())
     assert worst < 1e-5
     sizes = {(d, n): trained.token_bytes[trained.documents[d][n]] for d, n in expected}
-    assert {key: size for key, (_, size) in kept.items()} == sizes
+    assert {key: row.bytes for key, row in kept.items()} == sizes
+    assert {key: row.context for key, row in kept.items()} == {key: t.context for key, t in expected.items()}
     assert record.status == "ok"
-    assert record.nats == pytest.approx(math.fsum(expected.values()), abs=1e-5 * len(expected))
+    assert record.nats == pytest.approx(math.fsum(t.nats for t in expected.values()), abs=1e-5 * len(expected))
     assert record.bytes == sum(sizes.values())
     assert record.n_targets == len(expected)
     assert record.n_documents == len({d for d, _ in expected})
@@ -178,12 +194,12 @@ def test_fixed_targets_of_rope(rope: Trained, tmp_path: Path, stride: int, least
     records = ask(own.run, ["1x", "23", "37"], stride=stride, target_context=least)
     expected = {length: by_fixed_targets(own, length, stride, least) for length in (16, 23, 37)}
     assert len(expected[16]) >= 64
-    for length, nats in expected.items():
-        same(own, cell(records, length), nats)
+    for length, targets in expected.items():
+        same(own, cell(records, length), targets)
     (digest,) = {r.targets_sha256 for r in records}
     assert len(digest) == 64
     # The oracle would not notice a window of another length if it made no difference.
-    assert max(abs(expected[16][k] - expected[23][k]) for k in expected[16]) > 1e-3
+    assert max(abs(expected[16][k].nats - expected[23][k].nats) for k in expected[16]) > 1e-3
 
 
 def test_the_window_of_an_extension_holds_too(rope: Trained, tmp_path: Path) -> None:
@@ -205,7 +221,7 @@ def test_protocols_that_score_every_token(
     rope: Trained,
     tmp_path: Path,
     protocol: str,
-    oracle: Callable[[Trained, int], dict[Key, float]],
+    oracle: Callable[[Trained, int], dict[Key, Target]],
     length: int,
 ) -> None:
     own = fresh(rope, tmp_path)
@@ -228,7 +244,7 @@ def test_batch_tokens_change_rounding_alone(rope: Trained, tmp_path: Path, proto
     first, kept = found[0]
     for record, values in found[1:]:
         assert values.keys() == kept.keys()
-        assert max(abs(values[k][0] - kept[k][0]) for k in kept) < 5e-6
+        assert max(abs(values[k].nats - kept[k].nats) for k in kept) < 5e-6
         assert record.nats == pytest.approx(first.nats, rel=1e-6)
         assert (record.bytes, record.targets_sha256) == (first.bytes, first.targets_sha256)
 
@@ -256,7 +272,7 @@ def test_the_control_is_there_unasked(rope: Trained, tmp_path: Path) -> None:
     control = cell(records, 16)
     kept = {read_record(p).length: read_record(p) for p in (own.run.path / "eval").glob("*.json")}
     assert kept[16] == control
-    assert control.nats == pytest.approx(math.fsum(by_fixed_targets(own, 16, 1, 40).values()), rel=1e-6)
+    assert control.nats == pytest.approx(math.fsum(t.nats for t in by_fixed_targets(own, 16, 1, 40).values()), rel=1e-6)
 
 
 # ---------------------------------------------------------------- records

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from helpers import CONTEXT, SCHEMES, extend, extensions, gap, make_model, make_
 from posx.attention import attend, plan
 from posx.components import fits
 from posx.config import ModelConfig
-from posx.extensions.base import NONE, Applied, Extension, Target
+from posx.extensions.base import NONE, Applied, Bound, Extension, Target
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig
@@ -33,6 +34,11 @@ TOLERANCE = 2e-5
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0}
 LONG = 4 * CONTEXT
+
+
+def together(parts: Iterable[Extension], target: Target) -> Applied:
+    """These extensions in this order; ``bind`` would sort them."""
+    return Applied(tuple(Bound(part, target) for part in parts))
 
 
 @torch.no_grad()
@@ -210,7 +216,7 @@ def test_window_is_its_brute_force(name: str, w: int, how: dict[str, Any]) -> No
 
     if name == "t5":
         nn.init.normal_(scheme.table, generator=draw)
-    extension = Applied((Window(WindowConfig(w=w)),), Target(CONTEXT, length))
+    extension = together([Window(WindowConfig(w=w))], Target(CONTEXT, length))
     flow = plan(scheme, torch.arange(length), extension, 1, n_heads, **how)
     assert gap(attend(q, k, v, flow)[0], brute_force(q[0], k[0], v[0], w, bias)) < 3e-6
 
@@ -295,18 +301,19 @@ COMPOSITIONS = [
 def test_order_changes_nothing(name: str, parts: list[Extension]) -> None:
     """Not one bit: Applied itself may sort nothing, and parts that touch different things commute exactly."""
     model = make_model(name)
-    target = extend(model, LONG).target
+    (bound,) = extend(model, LONG, window={}).bound
+    target = bound.target
     tokens = random_tokens(LONG)
-    first, *others = (model(tokens, extension=Applied(order, target)) for order in itertools.permutations(parts))
+    first, *others = (model(tokens, extension=together(order, target)) for order in itertools.permutations(parts))
     assert all(torch.equal(first, other) for other in others)
     # And each part acts: leaving any out (but the wider window) changes the result.
     for part in parts:
         if isinstance(part, Window) and part.config.w == 9:
             continue
-        rest = tuple(p for p in parts if p is not part)
+        rest = [p for p in parts if p is not part]
         if name == "learned" and isinstance(part, Interpolate):
             continue  # refused without it
-        assert gap(model(tokens, extension=Applied(rest, target)), first) > 1e-3
+        assert gap(model(tokens, extension=together(rest, target)), first) > 1e-3
 
 
 @torch.no_grad()
@@ -314,8 +321,8 @@ def test_masks_intersect() -> None:
     model = make_model("alibi")
     tokens, target = random_tokens(LONG), Target(CONTEXT, LONG)
     wide, narrow = Window(WindowConfig(w=9)), Window(WindowConfig(w=5))
-    both = model(tokens, extension=Applied((wide, narrow), target))
-    assert torch.equal(both, model(tokens, extension=Applied((narrow,), target)))
+    both = model(tokens, extension=together([wide, narrow], target))
+    assert torch.equal(both, model(tokens, extension=together([narrow], target)))
 
 
 def fitting(scheme: type[Scheme]) -> list[str]:

@@ -1,0 +1,26 @@
+"""A run once more, from its config alone, with the runs that it starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posx.corpus import prepare
+from posx.finetune import first_run, with_weights
+from posx.progress import Display
+from posx.resume import check_same_text
+from posx.runs import Run, create
+from posx.train import train
+
+
+def train_again(run: Run, folder: Path, display: Display, config_dir: Path | None = None, trust: bool = False) -> Run:
+    """Train ``run`` in ``folder`` under its name; of a fine-tune first the run that it starts from."""
+    config = run.config
+    if config.start.run:
+        first = train_again(first_run(run, trust), folder, display, config_dir, trust)
+        config = with_weights(config, first)
+        config.start.run = first.name
+    corpus = prepare(config.data, config.tokenizer, display.say)
+    check_same_text(run, corpus)
+    made = create(folder, run.name, config, resume=True, trust=trust)
+    train(made, corpus, display, trust, config_dir)
+    return made

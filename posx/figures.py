@@ -1,0 +1,51 @@
+"""Numbers as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+
+
+def figure(value: float, digits: int = 4) -> str:
+    """Four significant digits; no exponent below a million."""
+    if math.isinf(value):
+        return "∞"
+    if value >= 1e6:
+        return f"{value:.2e}"
+    places = max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else 2
+    return f"{value:,.{min(places, 3)}f}"
+
+
+def nats(value: float | None) -> str:
+    """Nats a token, to a thousandth: a tenth of what a verdict goes by."""
+    return DASH if value is None else f"{value:.3f}"
+
+
+def signed(value: float) -> str:
+    """A difference of nats a token; nothing is +0.000, never -0.000."""
+    return f"{round(value, 3) + 0.0:+.3f}"
+
+
+def bounds(interval: tuple[float, float] | None) -> str:
+    """``[+0.210, +0.274]``; empty where there is none."""
+    return "" if interval is None else f"[{signed(interval[0])}, {signed(interval[1])}]"
+
+
+def percent(share: float | None, digits: int = 0) -> str:
+    """A part of 1 in per cent."""
+    return DASH if share is None else f"{100 * share:.{digits}f}%"
+
+
+def change(delta: float) -> str:
+    """Change of perplexity in per cent, from a difference in nats."""
+    if delta > 3:
+        return f"×{figure(math.exp(min(delta, 700)), 3)}"
+    return f"{round(100 * math.expm1(delta), 1) + 0.0:+.1f}%"
+
+
+def count(parameters: int) -> str:
+    """``1.05M`` or ``12.3k``."""
+    if parameters >= 1e6:
+        return f"{parameters / 1e6:.2f}M"
+    return f"{parameters / 1e3:.1f}k"
