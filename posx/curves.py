@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
@@ -56,7 +57,7 @@ def by_context(cell: Cell) -> Line:
     edges = bucket_edges(cell.length)
     kept = [losses for record in cell.computed if (losses := read_losses(record)) is not None]
     points = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges.tolist()):
         point = _point(kept, _with_context(low, high))
         if point is not None:
             points.append(Point(float(np.sqrt(low * (min(high, cell.length + 1) - 1))), *point))
@@ -71,7 +72,7 @@ def by_place(cell: Cell, control: Cell) -> Line:
     changes = [_minus(a, b) for a, b in pairs]
     edges = np.unique(np.quantile(changes[0].position, np.linspace(0, 1, PLACES + 1)))
     points = []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges.tolist()):
         last = high == edges[-1]
         inside = _between(low, high, last)
         point = _point(changes, inside)

@@ -19,8 +19,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from posx.curves import Line, by_context, by_each_document, by_place, finetunes
 from posx.errors import PosxError, unknown
 from posx.files import whole_file
-from posx.pages import Sheet, extension_name, row_name, sheets, without_controls
 from posx.records import perplexity
+from posx.sheets import Sheet, extension_name, row_name, sheets, without_controls
 from posx.statistics import DELTA, Cell, Group
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.

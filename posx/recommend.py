@@ -121,7 +121,7 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
     )
     notes = [
         "Ranked by nats/token. Changes are against the same weights at 1x, what is behind is against the first row. "
-        "95 % intervals over documents, simultaneous over their column: one that reaches 0 does not tell the two apart.",
+        "95 % intervals over documents, simultaneous over their column; one that reaches 0 tells no difference.",
         f"Chosen on {some.split}: report the number of the test split.",
     ]
     heads = ["", "extension", "nats  ppl", "change", "verdict", "behind the best", "tokens/s", ""]

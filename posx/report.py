@@ -19,10 +19,11 @@ from posx import __version__
 from posx.errors import PosxError
 from posx.figures import DASH, bounds, nats, signed
 from posx.files import read_json, write_text
-from posx.pages import Entry, Page, Sheet, entry, extension_name, row_name, setup, sheets, without_controls
+from posx.pages import Entry, Page, entry
 from posx.plots import KINDS, plot_position
 from posx.progress import clock
 from posx.records import Record
+from posx.sheets import Sheet, extension_name, row_name, setup, sheets, without_controls
 from posx.statistics import DELTA, Cell, aggregate
 from posx.tables import ALL, choose, pages
 
@@ -62,7 +63,7 @@ def write_report(
     say("Drawing the plots …")
     plots = _plots(everything, cells)
     folders = {r.run: r.path.parent.parent for r in records if r.path is not None}
-    contexts = sorted({record.base_context for record in records})
+    contexts = sorted({context for sheet in found for context in sheet.contexts})
     values = {
         "title": title or "How far does each positional scheme carry the model?",
         "version": __version__,
@@ -142,7 +143,8 @@ def _setup(records: list[Record], found: list[Sheet]) -> list[tuple[str, str]]:
     return [
         ("Text", all_of("data")),
         ("Model", ", ".join(sorted({f"{r.model} ({r.parameters:,} parameters)" for r in records}))),
-        ("Trained at", f"{all_of('train_context')} tokens, {all_of('train_tokens')} tokens in all"),
+        ("Training contexts", f"{all_of('train_context')} tokens"),
+        ("Tokens of a training", _names(sorted({f"{r.train_tokens:,}" for r in records}))),
         ("Seeds", all_of("seed")),
         *((f"Protocol {sheet.comparison.protocol}", setup(sheet)) for sheet in found),
         ("Documents behind a number", _names(documents) if documents else DASH),

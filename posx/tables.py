@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from posx.config import TABLED
-from posx.pages import Page, gain, grid, long_form, protocols, sheets
+from posx.pages import Page, gain, grid, long_form, protocols
+from posx.sheets import sheets
 from posx.statistics import Cell
 
 FORMATS = ("rich", "md", "csv", "latex", "json")
