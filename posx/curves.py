@@ -49,12 +49,17 @@ def bucket_edges(longest: int) -> np.ndarray:
     return np.array(edges)
 
 
-def by_context(cell: Cell) -> Line:
+def octaves(longest: int) -> np.ndarray:
+    """1, 2, 3, 5, 9, …: the coarser buckets 1, 2, 3–4, 5–8 and so on, of a table."""
+    return np.array([1, *((1 << k) + 1 for k in range(longest.bit_length() + 1))])
+
+
+def by_context(cell: Cell, edges: np.ndarray | None = None) -> Line:
     """Nats a token over the tokens of context that were there; x is the geometric middle of a bucket.
 
-    ``cell`` was evaluated under the protocol curve.
+    ``cell`` was evaluated under the protocol curve. ``edges``: as :func:`bucket_edges`, its default.
     """
-    edges = bucket_edges(cell.length)
+    edges = bucket_edges(cell.length) if edges is None else edges
     kept = [losses for record in cell.computed if (losses := read_losses(record)) is not None]
     points = []
     for low, high in pairwise(edges.tolist()):

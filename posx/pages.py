@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from posx.bootstrap import FEW_DOCUMENTS
 from posx.compare import Difference
 from posx.config import PROTOCOLS
+from posx.curves import by_context, octaves
 from posx.figures import DASH, bounds, change, count, figure, nats, percent, signed
 from posx.records import Record
 from posx.sheets import (
@@ -265,6 +267,31 @@ def _brief(cell: Cell | None, notes: Footnotes) -> Entry:
         parts.append(change(cell.delta))
         parts.append(cell.verdict)
     return Entry((" ".join(p for p in parts if p),), cell.verdict, cell.nats_per_token)
+
+
+def curve(sheet: Sheet) -> Page:
+    """Nats a token by available context, from whole windows."""
+    longest = max(sheet.lengths)
+    heads = []
+    for low, past in pairwise(octaves(longest).tolist()):
+        last = min(past - 1, longest)
+        heads.append(f"{low}" if low >= last else f"{low}–{last}")
+    rows: list[list[Entry]] = []
+    for group, row in sheet.rows:
+        for cell in row.values():
+            if cell.ok:
+                points = by_context(cell, octaves(cell.length)).points
+                shown = [nats(point.mean) for point in points]
+                rows.append([entry(row_name(sheet, group)), entry(extension_name(group)), *map(entry, shown)])
+    heads = heads[: max((len(parts) - 2 for parts in rows), default=0)]
+    rows = [[*parts, *[entry("")] * (len(heads) + 2 - len(parts))] for parts in rows]
+    notes = [
+        f"Whole windows of {longest}: the columns are tokens of context that a target had. Other tokens stand in other "
+        "columns, so that a fall to the right mixes use of context with the place of the text.",
+        f"Only documents with more than {sheet.any.first.target_context} tokens speak. "
+        "posx plot --kind position draws intervals.",
+    ]
+    return Page("nats/token by available context", setup(sheet), ["scheme", "extension", *heads], rows, notes)
 
 
 def compared(found: list[Difference], a: str, b: str, some: Record) -> Page:

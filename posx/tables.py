@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from posx.config import TABLED
-from posx.pages import Page, gain, grid, long_form, protocols
+from posx.pages import Page, curve, gain, grid, long_form, protocols
 from posx.sheets import sheets
 from posx.statistics import Cell
 
@@ -42,6 +42,9 @@ def pages(cells: list[Cell], side_by_side: bool = False, width: int | None = Non
         return [page] if page else []
     found = []
     for sheet in sheets(cells):
+        if sheet.comparison.protocol == "curve":
+            found.append(curve(sheet))
+            continue
         page = grid(sheet)
         found.append(page if width is None or _width(page) <= width else long_form(sheet))
         shares = gain(sheet)

@@ -31,13 +31,15 @@ def evaluate(
     ] = None,
     length: Annotated[
         list[str] | None,
-        typer.Option(help="Tokens (3000) or a multiple of the training context (2x); repeatable."),
+        typer.Option(help="Tokens (3000) or a multiple of the base context (2x); repeatable."),
     ] = None,
     extension: Annotated[
         list[str] | None,
-        typer.Option(help="Test-time extension: none, pi, ntk+window, pi(s=4) …; repeatable."),
+        typer.Option(help="Test-time extension: none, pi, ntk+window, pi(s=4) …; repeatable. [as it was trained]"),
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="fixed-targets, non-overlapping or stream.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="fixed-targets, non-overlapping, stream or curve; all: the first three.")
+    ] = None,
     json: Json = False,
     runs_dir: RunsDir = Path("runs"),
     config_dir: ConfigDir = None,
@@ -50,20 +52,24 @@ def evaluate(
     from posx.compose import as_overrides, compose_eval
 
     names, overrides = runs_and_overrides(arguments, runs_dir)
-    flags = [
-        ("--length", "eval.lengths", length),
-        ("--extension", "eval.extensions", extension),
-        ("--protocol", "eval.protocol", protocol),
-    ]
-    config = compose_eval(as_overrides(flags, overrides), config_dir)
+    from posx.config import TABLED
+
+    configs = []
+    for one in TABLED if protocol == "all" else [protocol]:
+        flags = [
+            ("--length", "eval.lengths", length),
+            ("--extension", "eval.extensions", extension),
+            ("--protocol", "eval.protocol", one),
+        ]
+        configs.append(compose_eval(as_overrides(flags, overrides), config_dir))
     from posx import runs
     from posx.evaluate import evaluate_all, make_plan, nothing_computed
     from posx.statistics import aggregate
     from posx.windows import comparable
 
     chosen = [runs.find_run(runs_dir, n, trust) for n in names] or [runs.newest_finished(runs_dir, trust)]
-    config = comparable(config, [run.config.train.context for run in chosen])
-    plans = [make_plan(run, config, config_dir, trust) for run in chosen]
+    contexts = [run.config.base_context for run in chosen]
+    plans = [make_plan(run, comparable(c, contexts), config_dir, trust) for run in chosen for c in configs]
     with display() as shown:
         if not names:
             shown.say(f"The newest finished run is {chosen[0].name}.")
@@ -91,8 +97,9 @@ def evaluate(
             from posx.progress import to_stdout
             from posx.tables import show
 
-            show(aggregate(records), to_stdout())
-    next_step(f"posx table{dir_flag(runs_dir)}, posx plot{dir_flag(runs_dir)}")
+            show(aggregate(records), to_stdout(), side_by_side=protocol == "all")
+    drawn = "posx plot --kind position" if configs[0].protocol == "curve" else "posx plot"
+    next_step(f"posx table{dir_flag(runs_dir)}, {drawn}{dir_flag(runs_dir)}")
 
 
 @command("recommend")
