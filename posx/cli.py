@@ -20,7 +20,10 @@ scheme, and evaluates them at longer ones, on the same targets.
   posx sweep quick                      a table of six schemes, in minutes on two cores
   posx train --scheme alibi             one run
   posx eval --length 3000 --length 2x   what happens beyond its training context
-  posx table · posx plot                all evaluations so far
+  posx table · posx plot · posx report  all evaluations so far, with intervals and verdicts
+  posx compare rope:ntk rope:pi         is one better than the other?
+  posx train --from RUN --extension pi train.context=4x    fine-tune at a longer context
+  posx recommend RUN --length 3000      which extension for this length?
   posx schemes · posx extensions        what there is to compare
   posx doctor                           what this machine has, and what posx will choose
 

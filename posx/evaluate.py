@@ -18,13 +18,14 @@ from posx.config import EvalConfig
 from posx.corpus import Corpus, prepare
 from posx.errors import PosxError, Unsupported
 from posx.files import sha256_of
+from posx.losses import write_losses
 from posx.model import count_parameters
 from posx.progress import Display
 from posx.records import Record, read_record, write_record
 from posx.resume import check_same_text
 from posx.runs import Run, group_hash, recipe_hash
 from posx.schemes.base import Scheme
-from posx.scoring import Scorer, documents_of, scored_tokens, store_targets, write_losses
+from posx.scoring import Scorer, context_of, documents_of, scored_tokens, store_targets
 from posx.session import build_model
 from posx.windows import (
     TargetSet,
@@ -268,7 +269,14 @@ def _cell(
             tokens_per_second=round(float(windows.lengths.sum()) / max(seconds, 1e-9), 1),
             peak_memory_bytes=machine.peak_memory(scorer.device),
         )
-        write_losses(parquet, split, corpus, windows, order, losses)
+        document = documents_of(order, split)
+        columns = {
+            "position": (order - split.offsets[document]).astype(np.int32),
+            "context": context_of(windows).astype(np.int32),
+            "bytes": corpus.token_bytes[split.tokens[order]],
+            "nll": losses,
+        }
+        write_losses(parquet, document, columns)
     write_record(path, record)
     return record
 

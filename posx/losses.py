@@ -1,4 +1,8 @@
-"""What an evaluation kept of its targets: the NLL of each, read back from Parquet, and summed over documents."""
+"""What an evaluation kept of its targets, in Parquet: the NLL of each, and their sums over documents.
+
+KEY.parquet            a row a target: document, position, context, bytes, nll
+KEY.documents.parquet  a row a document: document, targets, nats; all that an interval needs, and small
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posx.errors import PosxError
+from posx.files import whole_file
 from posx.records import Record
 
-COLUMNS = ("document", "position", "context", "bytes", "nll")
+# Integers barely change from row to row, and the bytes of like floats resemble each other: half the size.
+ENCODINGS = {
+    **dict.fromkeys(("document", "position", "context", "bytes"), "DELTA_BINARY_PACKED"),
+    "nll": "BYTE_STREAM_SPLIT",
+}
 
 
 @dataclass(frozen=True)
@@ -37,23 +46,27 @@ class ByDocument:
     nats: np.ndarray
 
 
-def losses_path(record: Record) -> Path | None:
-    """Where the targets of a record lie, or None where they were not copied along."""
-    path = record.path.with_suffix(".parquet") if record.path else None
-    return path if path is not None and path.is_file() else None
+def write_losses(path: Path, document: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+    """Both files of one cell: ``document`` [targets] and the other ``columns``, among them ``nll``."""
+    table = pa.table({"document": document.astype(np.int32), **columns})
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, column_encoding=ENCODINGS)
+    sums = sum_up(document, columns["nll"])
+    with whole_file(documents_path(path)) as temporary:
+        pq.write_table(pa.table({"document": sums.documents, "targets": sums.counts, "nats": sums.nats}), temporary)
+
+
+def documents_path(path: Path) -> Path:
+    """Beside the record or the targets of a cell."""
+    return path.with_suffix(".documents.parquet")
 
 
 def read_losses(record: Record) -> Losses | None:
     """None where they are not beside the record. Raises PosxError where they are damaged."""
-    path = losses_path(record)
-    if path is None:
+    path = record.path.with_suffix(".parquet") if record.path else None
+    if path is None or not path.is_file():
         return None
-    try:
-        table = pq.read_table(path, columns=["document", "position", "context", "nll"])
-        found = Losses(*(table.column(name).to_numpy() for name in ("document", "position", "context", "nll")))
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise PosxError(f"{path} is damaged ({reason}).", "Delete it and evaluate the run again.") from None
+    found = Losses(*_read(path, ["document", "position", "context", "nll"]))
     if len(found.nll) != record.n_targets:
         raise PosxError(
             f"{path} holds {len(found.nll)} targets, but its record {record.n_targets}.",
@@ -62,21 +75,45 @@ def read_losses(record: Record) -> Losses | None:
     return found
 
 
-def by_document(losses: Losses) -> ByDocument:
-    """Sums over the documents."""
-    documents, where, counts = np.unique(losses.document, return_inverse=True, return_counts=True)
-    nats = np.bincount(where, weights=losses.nll.astype(np.float64), minlength=len(documents))
+def _read(path: Path, columns: list[str]) -> list[np.ndarray]:
+    try:
+        table = pq.read_table(path, columns=columns)
+        return [table.column(name).to_numpy() for name in columns]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise PosxError(f"{path} is damaged ({reason}).", "Delete it and evaluate the run again.") from None
+
+
+def sum_up(document: np.ndarray, nll: np.ndarray) -> ByDocument:
+    """Sums over the documents, of the document [targets] and the NLL [targets] of each target."""
+    documents, where, counts = np.unique(document, return_inverse=True, return_counts=True)
+    nats = np.bincount(where, weights=nll.astype(np.float64), minlength=len(documents))
     return ByDocument(documents, counts, nats)
+
+
+def by_document(record: Record) -> ByDocument | None:
+    """The sums of a record, or None where neither they nor the targets lie beside it. Raises PosxError."""
+    path = documents_path(record.path) if record.path else None
+    if path is None or not path.is_file():
+        losses = read_losses(record)
+        return None if losses is None else sum_up(losses.document, losses.nll)
+    found = ByDocument(*_read(path, ["document", "targets", "nats"]))
+    if found.counts.sum() != record.n_targets:
+        raise PosxError(
+            f"{path} holds {found.counts.sum()} targets, but its record {record.n_targets}.",
+            "Delete both and evaluate the run again.",
+        )
+    return found
 
 
 def matrix(records: list[Record]) -> tuple[np.ndarray, np.ndarray] | None:
     """Counts [D] and sums of nats [records, D] of records over the same targets; None where any has no NLL kept."""
     rows = []
     for record in records:
-        losses = read_losses(record)
-        if losses is None:
+        row = by_document(record)
+        if row is None:
             return None
-        rows.append(by_document(losses))
+        rows.append(row)
     first = rows[0]
     for record, row in zip(records, rows, strict=True):
         if not (np.array_equal(row.documents, first.documents) and np.array_equal(row.counts, first.counts)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -110,26 +109,5 @@ def store_targets(folder: Path, targets: TargetSet) -> None:
     if not path.is_file():
         table = pa.table({"document": targets.documents, "last_target": targets.ends})
         about = {"sha256": targets.sha256, "stride": targets.stride, "target_context": targets.target_context}
-        _write_parquet(path, table, about)
-
-
-def write_losses(
-    path: Path, split: Split, corpus: Corpus, windows: Windows, order: np.ndarray, losses: np.ndarray
-) -> None:
-    """NLL of every target, with its document, position there, tokens of context and length in bytes."""
-    document = documents_of(order, split)
-    table = pa.table(
-        {
-            "document": document.astype(np.int32),
-            "position": (order - split.offsets[document]).astype(np.int32),
-            "context": context_of(windows).astype(np.int32),
-            "bytes": corpus.token_bytes[split.tokens[order]],
-            "nll": losses,
-        }
-    )
-    _write_parquet(path, table, {})
-
-
-def _write_parquet(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
-    with whole_file(path) as temporary:
-        pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in about.items()}), temporary)
+        with whole_file(path) as temporary:
+            pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in about.items()}), temporary)
