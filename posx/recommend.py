@@ -12,11 +12,12 @@ from posx.config import EvalConfig
 from posx.errors import PosxError
 from posx.evaluate import evaluate_all, make_plan
 from posx.extensions.base import Target
-from posx.figures import DASH, bounds, figure, nats, signed
+from posx.figures import bounds, figure, nats, signed
 from posx.losses import matrix
-from posx.pages import Entry, Page, entry
+from posx.pages import Entry, Footnotes, Page, entry
 from posx.progress import Display
 from posx.records import Record, nats_of, perplexity
+from posx.reproduce import shell
 from posx.runs import Run
 from posx.schemes.base import Scheme
 from posx.statistics import aggregate
@@ -80,20 +81,19 @@ def recommend(
 
 
 def _line(run: Run, record: Record) -> str:
-    from shlex import join
-
-    return join(["posx", "eval", run.name, "--length", str(record.length), "--extension", record.extension])
+    return shell(["posx", "eval", run.name, "--length", str(record.length), "--extension", record.extension])
 
 
 def page(choices: list[Choice], records: list[Record]) -> Page:
     """The ranking as a table."""
     cells = {(cell.group.extension, cell.length): cell for cell in aggregate(records)}
-    rows = []
+    rows, footnotes = [], Footnotes()
     for place, choice in enumerate(choices, 1):
         record = choice.record
         cell = cells[record.extension, record.length]
         if choice.behind is None:
-            rows.append([entry(""), entry(record.extension), entry(DASH), *([entry("")] * 4), entry(record.reason)])
+            dash = footnotes.mark(cell)
+            rows.append([entry(""), entry(record.extension), dash, *([entry("")] * 4)])
             continue
         change = "" if cell.delta is None else signed(cell.delta)
         interval = bounds(cell.interval.family if cell.interval else None)
@@ -111,7 +111,6 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
                 Entry((cell.verdict,), cell.verdict),
                 Entry((behind.strip(),), "uses" if choice.as_good else ""),
                 entry(f"{record.tokens_per_second:,.0f}", record.tokens_per_second),
-                entry(""),
             ]
         )
     some = choices[0].record
@@ -120,9 +119,10 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
         f"{some.n_targets:,} targets in {some.n_documents} documents"
     )
     notes = [
+        *footnotes.lines,
         "Ranked by nats/token. Changes are against the same weights at 1x, what is behind is against the first row. "
         "95 % intervals over documents, simultaneous over their column; one that reaches 0 tells no difference.",
         f"Chosen on {some.split}: report the number of the test split.",
     ]
-    heads = ["", "extension", "nats  ppl", "change", "verdict", "behind the best", "tokens/s", ""]
+    heads = ["", "extension", "nats  ppl", "change", "verdict", "behind the best", "tokens/s"]
     return Page("Extensions for this length", setup, heads, rows, notes, 2)

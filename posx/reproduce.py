@@ -11,7 +11,7 @@ from typing import Any
 from posx.compose import compose_run, quote
 from posx.config import EvalConfig, RunConfig
 from posx.errors import PosxError
-from posx.finetune import compose_finetune, first_run
+from posx.finetune import compose_finetune, default_label, first_run
 from posx.records import Record
 from posx.runs import Run, open_run
 
@@ -44,7 +44,15 @@ def commands(record: Record, runs_dir: Path = Path("runs"), trust: bool = False)
 
 def evaluate_command(record: Record, runs_dir: Path = Path("runs")) -> str:
     """``posx eval`` for this cell alone."""
-    return shlex.join(["posx", "eval", record.run, *eval_arguments(record), *_where_runs_are(runs_dir)])
+    return shell(["posx", "eval", record.run, *eval_arguments(record), *_where_runs_are(runs_dir)])
+
+
+def shell(parts: list[str]) -> str:
+    """A line for a shell; double quotes around single ones, where that is enough, since people read it too."""
+    plain = '"$`\\!'
+    return " ".join(
+        f'"{part}"' if "'" in part and not any(sign in part for sign in plain) else shlex.quote(part) for part in parts
+    )
 
 
 def _where_runs_are(runs_dir: Path) -> list[str]:
@@ -58,17 +66,21 @@ def train_command(run: Run, flag: list[str], trust: bool = False) -> str:
         first = first_run(run, trust)
         parts = ["--from", first.name]
         plain = compose_finetune(first.config, config.start.run, [], trust=trust)
+        usual = ["", default_label(first.config, config)]
     else:
         options = {"scheme": config.scheme["name"], "model": config.model.name, "data": config.data.name}
         chosen = [f"{group}={name}" for group, name in options.items() if name]
         parts, plain = chosen, compose_run([*chosen, *_where_the_text_is(config)], trust=trust)
+        usual = ["", config.scheme["name"]]
     wanted, given = _flat(asdict(config)), _flat(asdict(plain))
     for key, value in wanted.items():
         section = key.partition(".")[0]
         if value == given.get(key) or section == "start" or key.endswith((".name", "._target_")):
             continue
+        if key == "label" and value in usual:
+            continue
         parts.append(f"{key}={'null' if value is None else quote(value)}")
-    return shlex.join(["posx", "train", "--name", run.name, *parts, *flag])
+    return shell(["posx", "train", "--name", run.name, *parts, *flag])
 
 
 def _where_the_text_is(config: RunConfig) -> list[str]:

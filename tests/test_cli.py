@@ -101,7 +101,8 @@ def runs(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 HELP = """
 import sys
 from posx.__main__ import main
-for command in ["", "--help", "--version", *(f"{c} --help" for c in "train eval sweep table plot config".split())]:
+commands = "train eval sweep table plot compare report recommend reproduce config".split()
+for command in ["", "--help", "--version", *(f"{c} --help" for c in commands)]:
     sys.argv = ["posx", *command.split()]
     try:
         main()
@@ -142,7 +143,22 @@ def test_posx_alone_says_what_to_do_first(there: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "eval", "sweep", "table", "plot", "schemes", "extensions", "config", "doctor"]
+    "command",
+    [
+        "train",
+        "eval",
+        "sweep",
+        "table",
+        "plot",
+        "compare",
+        "report",
+        "recommend",
+        "reproduce",
+        "schemes",
+        "extensions",
+        "config",
+        "doctor",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     assert f"posx {command}" in posx(command, "--help").stdout

@@ -44,12 +44,12 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_every_config_and_module(unpacked: Path) -> None:
+def test_the_wheel_holds_every_config_module_and_template(unpacked: Path) -> None:
     for source, inside in ((ROOT / "configs", "posx/configs"), (ROOT / "posx", "posx")):
         wanted = {
             f"{inside}/{p.relative_to(source)}": p.read_bytes()
             for p in source.rglob("*")
-            if p.is_file() and p.suffix in (".py", ".yaml")
+            if p.is_file() and p.suffix in (".py", ".yaml", ".html")
         }
         assert len(wanted) > 20
         assert [name for name, content in wanted.items() if not (unpacked / name).is_file()] == []
@@ -59,8 +59,9 @@ def test_the_wheel_holds_every_config_and_module(unpacked: Path) -> None:
 def test_the_wheel_holds_nothing_else(unpacked: Path) -> None:
     names = {p.name for p in unpacked.iterdir()}
     assert names == {"posx", f"posx-{posx.__version__}.dist-info"}
-    strange = {p.suffix for p in unpacked.rglob("*") if p.is_file() and "dist-info" not in str(p)} - {".py", ".yaml"}
-    assert strange <= {"", ".typed"}, strange
+    files = [p for p in (unpacked / "posx").rglob("*") if p.is_file() and p.suffix not in (".py", ".yaml")]
+    strange = {p.relative_to(unpacked).as_posix() for p in files if p.suffix not in ("", ".typed")}
+    assert strange == {"posx/templates/report.html"}
 
 
 def test_the_wheel_says_nothing_of_this_machine(unpacked: Path) -> None:

@@ -1,4 +1,4 @@
-"""Aggregation over seeds, and every format of a table, on records made by hand."""
+"""Aggregation over seeds, and every format of a table, on records made by hand: with and without losses on disk."""
 
 from __future__ import annotations
 
@@ -7,19 +7,29 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from helpers import posx
+from posx.pages import gain, grid, long_form, protocols
 from posx.records import Record
+from posx.sheets import sheets
 from posx.statistics import Cell, aggregate
-from posx.tables import render, sheets, show
-from test_records import BYTES, TARGETS, record
+from posx.tables import choose, pages, render, show
+from record_helpers import ALIBI, DOCUMENTS, FEW, LONG, RECIPE, ROPE, TARGETS, Shelf, by_document, hardness
+from test_records import BYTES, record, stored
+from test_records import TARGETS as BARE
 
 OTHER = {"config_sha256": "55" * 32, "label": "alibi", "scheme": "alibi", "run": "alibi-seed0"}
 FORMS = ("md", "csv", "latex", "json")
+DELTA = 0.01  # PROTOCOL.md, "Verdict"
 
 
 def seeds(nats: list[float], **changes: Any) -> list[Record]:
@@ -34,11 +44,28 @@ def only(cells: list[Cell], **wanted: Any) -> Cell:
     return found[0]
 
 
-def shown(cells: list[Cell]) -> str:
-    """What a terminal that knows no colours gets."""
+def shown(cells: list[Cell], width: int = 200, side_by_side: bool = False) -> str:
+    """What a terminal of this width that knows no colours gets."""
     out = io.StringIO()
-    show(cells, Console(file=out, width=200, highlight=False))
+    show(cells, Console(file=out, width=width, highlight=False), side_by_side)
     return out.getvalue()
+
+
+def flat(text: str) -> str:
+    """In one line, each blank once."""
+    return " ".join(text.split())
+
+
+def refused(*arguments: object) -> str:
+    """The error of a command: exit code 2, nothing on standard output, a sentence and a way out."""
+    result = posx(*arguments, code=2)
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    message = result.stderr.partition("Error: ")[2]
+    lines = [line for line in message.splitlines() if line.strip()]
+    assert len(lines) == 2, result.stderr
+    assert lines[0].rstrip().endswith(".")
+    return " ".join(lines)
 
 
 # ---------------------------------------------------------------- statistics
@@ -53,7 +80,7 @@ def test_nats_are_averaged_before_anything_is_exponentiated() -> None:
 
 def test_bits_per_byte_follow_from_the_same_mean() -> None:
     (cell,) = aggregate(seeds([4.0, 6.0]))
-    assert cell.bpb == pytest.approx(5.0 * TARGETS / math.log(2) / BYTES)
+    assert cell.bpb == pytest.approx(5.0 * BARE / math.log(2) / BYTES)
 
 
 def test_spread_is_the_sample_standard_deviation() -> None:
@@ -102,7 +129,9 @@ def test_without_its_control_a_cell_has_no_delta(control: list[Record]) -> None:
     cell = only(aggregate([*control, record(5.5, length=256)]), length=256)
     assert cell.nats_per_token == pytest.approx(5.5)
     assert cell.delta is None
-    assert "%" not in render([cell], "md").split("| --- |")[1].split("\n- ")[0]
+    _, row = markdown_rows(render([cell], "md"))
+    assert row[4] == "244.7  5.500"  # no change beside it
+    assert "against the same weights" not in render([cell], "md")
 
 
 def test_one_seed_without_a_control_leaves_no_delta_of_the_others() -> None:
@@ -144,7 +173,7 @@ def test_unlike_targets_never_share_a_sheet() -> None:
         text = render(cells, form)
         assert "11111111" in text
         assert "66666666" in text
-        assert text.count("Perplexity by evaluation context") == 2
+        assert text.count("Perplexity and nats/token by evaluation context") == 2
 
 
 @pytest.mark.parametrize("change", [{"protocol": "stream"}, {"split": "validation"}, {"data": "text"}])
@@ -164,7 +193,7 @@ def test_two_configs_under_one_label_are_told_apart() -> None:
 
 
 def example() -> list[Cell]:
-    """Two schemes, three lengths, two seeds; one that cannot, and one extension."""
+    """Two schemes, three lengths, two seeds; one that cannot, and one extension. No losses beside the records."""
     records = [
         *seeds([4.0, 4.2]),
         *seeds([4.1, 4.3], length=128),
@@ -177,6 +206,17 @@ def example() -> list[Cell]:
     return aggregate(records)
 
 
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    """Every verdict, each sure: three seeds of rope, one of alibi, 24 documents."""
+    shelf = Shelf(tmp_path_factory.mktemp("judged"))
+    shelf.row({128: (-0.05, 0.005), 256: (0.002, 0.002), 512: (1.0, 0.1)}, seeds=3, **ROPE)
+    shelf.row({256: (0.01, 0.1)}, seeds=3, extension="pi", **ROPE)
+    shelf.row({128: (0.3, 0.02)}, seeds=1, **ALIBI)
+    shelf.put(None, length=512, **ALIBI)
+    return aggregate(shelf.records)
+
+
 def markdown_rows(text: str) -> list[list[str]]:
     """The cells of the one table in ``text``, head first."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
@@ -186,25 +226,211 @@ def markdown_rows(text: str) -> list[list[str]]:
     return [rows[0], *rows[2:]]
 
 
-def test_markdown() -> None:
+def remarks(text: str) -> str:
+    """What stands below a Markdown table."""
+    return "\n".join(line[2:] for line in text.splitlines() if line.startswith("- "))
+
+
+def printed(bounds: tuple[float, float]) -> str:
+    """Bounds of a change to a thousandth."""
+    return f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]".replace("-0.000", "+0.000")
+
+
+def test_markdown_without_losses_has_every_number_and_no_verdict() -> None:
     text = render(example(), "md")
     head, *rows = markdown_rows(text)
-    assert head == ["scheme", "extension", "parameters", "seeds", "64 (1x)", "128 (2x)", "256 (4x)"]
-    # exp(4.1) = 60.34; spread 0.1·√2 of it; at 2x exp(0.1) − 1 = 10.5 %; at 4x exp(2) − 1 = 638.9 %.
-    assert rows[0][:4] == ["rope", "none", "1,234,567", "2"]
-    assert rows[0][4] == "60.34 ±8.5"
-    assert rows[0][5].startswith("66.69 ±9.4")
-    assert rows[0][5].endswith("+10.5%")
-    assert rows[0][6].endswith("+638.9%")
+    assert head == ["scheme", "extension", "params", "seeds", "64 (1x)", "128 (2x)", "256 (4x)", "usable"]
+    # exp(4.1) = 60.34, exp(4.2) = 66.69, exp(6.1) = 445.86, exp(4.4) = 81.45; two seeds 0.2 apart spread by 0.1·√2.
+    assert rows[0][:4] == ["rope", "none", "1.23M", "2"]
+    assert rows[0][4:7] == ["60.34  4.100 ±0.141", "66.69  4.200 ±0.141<br>+0.100", "445.9  6.100 ±0.141<br>+2.000"]
     assert rows[1][:2] == ["rope", "pi"]
     assert rows[1][4:6] == ["", ""]  # never asked for: no number and no dash
-    assert rows[1][6].endswith("+35.0%")
-    assert rows[2][:2] == ["alibi", "none"]
-    assert rows[2][5].endswith("-9.5%")
+    assert rows[1][6] == "81.45  4.400 ±0.000<br>+0.300"
+    assert rows[2][:4] == ["alibi", "none", "1.23M", "1"]
+    assert rows[2][5] == "81.45  4.400<br>-0.100"  # one seed spreads nowhere
+    below = remarks(text)
+    assert "No intervals: the NLL of single targets is not beside the records" in below
+    for word in ("simultaneous", "uses:", "One seed", "The intervals speak"):
+        assert word not in below
+
+
+def test_a_cell_shows_perplexity_nats_change_interval_and_verdict(judged: list[Cell]) -> None:
+    """All numbers from the arrays that went to disk, but the bounds: their middle must be the change."""
+    text = render(judged, "md")
+    head, *rows = markdown_rows(text)
+    assert head[4:] == ["64 (1x)", "128 (2x)", "256 (4x)", "512 (8x)", "usable"]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("rope", "none", "3"),
+        ("rope", "pi", "3"),
+        ("alibi", "none", "1"),
+    ]
+    base = [sum(map(float, hardness(seed))) / TARGETS for seed in range(3)]
+    spread = math.sqrt(sum((b - sum(base) / 3) ** 2 for b in base) / 2)
+    assert rows[0][4] == f"{math.exp(sum(base) / 3):.2f}  {sum(base) / 3:.3f} ±{spread:.3f}"
+    assert rows[2][4] == f"{math.exp(base[0]):.2f}  {base[0]:.3f}"
+    verdicts = {}
+    for row, number in ((rows[0], 3), (rows[1], 3), (rows[2], 1)):
+        for place, length in ((5, 128), (6, 256), (7, 512)):
+            if "<br>" not in row[place]:
+                continue
+            value, change, verdict = row[place].split("<br>")
+            mean = float(value.split()[1])
+            assert float(value.split()[0]) == pytest.approx(math.exp(mean), rel=0.001)
+            assert mean - sum(base[:number]) / number == pytest.approx(float(change.split()[0]), abs=0.0011)
+            assert ("±" in value) == (number > 1)
+            delta, low, high = map(float, re.findall(r"[+-]\d+\.\d{3}", change))
+            assert low < delta < high
+            assert (low + high) / 2 == pytest.approx(delta, abs=0.0011)
+            assert change == f"{delta:+.3f} [{low:+.3f}, {high:+.3f}]"
+            cell = only(judged, length=length, label=row[0], extension=row[1])
+            assert cell.interval is not None
+            assert change.endswith(printed(cell.interval.family))  # of the whole table, not each for itself
+            verdicts[row[0], row[1], length] = verdict, low, high, delta
+    wanted = {
+        ("rope", "none", 128): ("uses", -0.05),
+        ("rope", "none", 256): ("survives", 0.002),
+        ("rope", "none", 512): ("breaks", 1.0),
+        ("rope", "pi", 256): ("undecided", 0.01),
+        ("alibi", "none", 128): ("breaks", 0.3),
+    }
+    assert {key: (found[0], found[3]) for key, found in verdicts.items()} == wanted
+    for verdict, low, high, _ in verdicts.values():  # the first that fits
+        fits = {"uses": high < 0, "survives": high <= DELTA, "breaks": low > DELTA, "undecided": True}
+        assert next(name for name, fit in fits.items() if fit) == verdict
+    assert [row[8] for row in rows] == ["256", "256?", "64"]
+    assert rows[2][7] == "– [1]"
+
+
+def test_intervals_of_a_table_are_simultaneous_and_as_wide_as_student_says(tmp_path: Path) -> None:
+    """One change alone has Student's interval over documents; among seven, a wider one. The table prints the latter."""
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.05)}, **ROPE)
+    (alone,) = [c for c in aggregate(shelf.records) if c.length == 128]
+    assert alone.interval is not None
+    # Ratio estimator over documents: residuals of sums, by plain loops.
+    difference = by_document(0.1, 0.05, seed=128)
+    documents = sorted(set(DOCUMENTS.tolist()))
+    counts = [sum(1 for d in DOCUMENTS if d == one) for one in documents]
+    rest = [sum(x - 0.1 for x, d in zip(difference, DOCUMENTS, strict=True) if d == one) for one in documents]
+    number = sum(counts) ** 2 / sum(n * n for n in counts)
+    error = math.sqrt(sum(r * r for r in rest)) / sum(counts)
+    half = (alone.interval.family[1] - alone.interval.family[0]) / 2
+    assert half == pytest.approx(2.09 * error * math.sqrt(number / (number - 1)), rel=0.12)  # t, 97.5 %, 19 degrees
+    for place in range(6):
+        shelf.row({128: (0.1, 0.05)}, **(ROPE | {"label": f"r{place}", "config_sha256": f"{place:064x}"}))
+    shelf.row({128: (0.1, 0.05), 256: (0.1, 0.05), 512: (0.1, 0.05)}, **ALIBI)
+    text = render(aggregate(shelf.records), "md")
+    low, high = map(float, re.findall(r"\[([+-]\d\.\d+), ([+-]\d\.\d+)\]", markdown_rows(text)[1][5])[0])
+    assert (high - low) / 2 > 1.1 * half
+    assert "95 % intervals, simultaneous over the 10 changes of this table" in remarks(text)
+
+
+def test_the_table_says_what_its_intervals_speak_of(judged: list[Cell]) -> None:
+    mixed = remarks(render(judged, "md"))
+    assert "The intervals speak of other documents and other seeds." in mixed
+    assert "Where only one seed has a number, its interval speaks of documents only." in mixed
+    assert "One seed:" not in mixed
+    three = [c for c in judged if c.group.label == "rope"]
+    assert "Where only one seed" not in remarks(render(three, "md"))
+    one = [c for c in judged if c.group.label == "alibi"]
+    for text in (render(one, "md"), shown(one), render(one, "latex"), shown(one, 80)):
+        assert "One seed: the intervals speak of other documents only, not of another training." in flat(text)
+        assert "other seeds" not in text
+
+
+def test_under_twenty_documents_the_table_says_few_documents(tmp_path: Path, judged: list[Cell]) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.05)}, documents=FEW, **ROPE)
+    cells = aggregate(shelf.records)
+    for text in (render(cells, "md"), shown(cells), render(cells, "latex"), shown(cells, 80)):
+        assert "Few documents: 7 are too few" in flat(text)
+        assert "in 7 documents" in flat(text)
+    assert "ew documents" not in render(judged, "md")
+
+
+@pytest.mark.parametrize("number, few", [(19, True), (20, False)])
+def test_twenty_are_not_few(tmp_path: Path, number: int, few: bool) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.05)}, documents=np.repeat(np.arange(number), 4), **ROPE)
+    assert ("Few documents" in render(aggregate(shelf.records), "md")) == few
+
+
+def test_one_document_gives_no_interval(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.05)}, documents=np.full(9, 4), **ROPE)
+    text = render(aggregate(shelf.records), "md")
+    assert markdown_rows(text)[1][5].endswith("<br>+0.100")
+    assert "all are of one document" in remarks(text)
+
+
+def test_usable_context_is_one_number_for_each_row(tmp_path: Path) -> None:
+    """Up to the first that breaks, or that could not be computed; a length past a gap never counts."""
+    shelf = Shelf(tmp_path)
+    fine, broken = (0.001, 0.001), (0.5, 0.01)
+    for name, row in {
+        "all": {128: fine, 256: fine, 512: fine},
+        "gap": {128: fine, 256: broken, 512: fine},
+        "none": {128: broken, 256: fine, 512: fine},
+        "doubt": {128: (0.01, 0.2), 256: fine, 512: broken},
+        "late doubt": {128: fine, 256: broken, 512: (0.01, 0.2)},
+    }.items():
+        shelf.row(row, label=name, config_sha256=name.encode().hex().ljust(64, "0"))
+    shelf.row({128: fine, 512: fine}, **ALIBI)
+    shelf.put(None, length=256, **ALIBI)
+    head, *rows = markdown_rows(render(aggregate(shelf.records), "md"))
+    assert head[-1] == "usable"
+    found = {row[0]: row[-1] for row in rows}
+    assert found == {"all": "512", "gap": "128", "none": "64", "doubt": "256?", "late doubt": "128", "alibi": "128"}
+    assert "the largest length up to which nothing breaks" in remarks(render(aggregate(shelf.records), "md"))
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def test_the_number_of_seeds_stands_in_every_form_of_the_table(judged: list[Cell]) -> None:
+    """The issue: "spread and number of seeds are always shown"."""
+    for page in (grid(sheets(judged)[0]), long_form(sheets(judged)[0])):
+        place = page.heads.index("seeds")
+        names = [row[0].text for row in page.rows]
+        assert page.rows[0][place].text == "3"
+        assert page.rows[names.index("alibi")][place].text == "1"
+        assert any("±" in entry.text for entry in page.rows[0])
+
+
+def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
+    """At 512 two of three seeds ran out of memory. The row says 3, and so this number must say 1."""
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.01)}, seeds=3, **ROPE)
+    shelf.put(hardness(0) + 0.2, length=512, **ROPE)
+    for seed in (1, 2):
+        shelf.put(None, length=512, seed=seed, status="oom", reason="out of memory", **ROPE)
+    cells = aggregate(shelf.records)
+    assert only(cells, length=512).seeds == [0]
+    _, row = markdown_rows(render(cells, "md"))
+    assert row[3] == "3"
+    last = row[6].replace("512", "")
+    assert re.search(r"\b1 seed|n = 1|\(1\)|\[\d\]", last), f"{row[6]!r} looks like a mean over three seeds"
+
+
+def test_failed_seeds_are_left_out_of_the_mean_and_of_the_count(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for seed in (0, 2):
+        shelf.put(hardness(seed), seed=seed, **ROPE)
+        shelf.put(hardness(seed) + by_document(0.1, 0.01), seed=seed, length=128, **ROPE)
+    for length in (64, 128):
+        shelf.put(None, seed=1, length=length, status="diverged", reason="not finite", **ROPE)
+    _, row = markdown_rows(render(aggregate(shelf.records), "md"))
+    mean = (hardness(0).mean() + hardness(2).mean()) / 2
+    assert row[3] == "2"
+    assert row[4].startswith(f"{math.exp(mean):.2f}  {mean:.3f} ±")
+    assert "+0.100 [" in row[5]
+
+
+# ---------------------------------------------------------------- dashes and captions
 
 
 def test_what_could_not_be_computed_is_a_dash_with_its_footnote() -> None:
-    for text in (render(example(), "md"), shown(example())):
+    for text in (render(example(), "md"), shown(example()), shown(example(), 80)):
         assert "– [1]" in text
         assert "[1] unsupported: learned positions end at 64. Try --extension interpolate." in text
     assert "-- [1]" in render(example(), "latex")
@@ -222,20 +448,19 @@ def test_equal_reasons_share_a_footnote_and_others_have_their_own() -> None:
     )
     text = render(cells, "md")
     _, row = markdown_rows(text)
-    assert row[5:] == ["– [1]", "– [1]", "– [2]", "– [3]"]
+    assert row[5:-1] == ["– [1]", "– [1]", "– [2]", "– [3]"]
     assert text.count("[1] unsupported") == 1
     assert "[2] oom: out of memory" in text
     assert "[3] diverged: the model's output" in text
 
 
-def test_the_table_says_on_what_its_numbers_rest() -> None:
-    for text in (render(example(), "md"), shown(example()), render(example(), "latex")):
-        flat = " ".join(text.split())
-        for part in ("fixed-targets", "test split", "100 targets in 7 documents", "S = 2", "11111111", "512 tokens"):
-            assert part in flat
-        assert "standard deviation over seeds" in flat
-        assert "One seed" not in flat
-    assert "One seed" in render(aggregate([record(5.0)]), "md")
+def test_the_table_says_on_what_its_numbers_rest(judged: list[Cell]) -> None:
+    for text in (render(judged, "md"), shown(judged), render(judged, "latex"), shown(judged, 80)):
+        for part in (
+            *("sotu", "fixed-targets", "test split", "128 targets in 24 documents", "S = 2", "11111111", "L = 64"),
+            *("512 tokens", "nats/token", "erplexity", "standard deviation", "95", "same weights at 1x"),
+        ):
+            assert part in flat(text), part
 
 
 def test_notes_of_the_corpus_reach_the_table() -> None:
@@ -249,76 +474,314 @@ def test_a_pipe_in_a_label_does_not_break_a_row() -> None:
     assert row[0] == "a\\|b"
 
 
-def test_csv_reads_back_a_row_a_cell_with_every_field() -> None:
-    cells = example()
-    rows = list(csv.DictReader(io.StringIO(render(cells, "csv"))))
-    assert len(rows) == len(cells) == 7
-    # What differs between seeds is aggregated: runs, seeds, nats_per_token. The rest of a record is there as it is.
-    aggregated = {"run", "seed", "nats", "checkpoint_sha256"}
-    wanted = {f.name for f in fields(Record)} - aggregated
-    assert wanted | {"runs", "seeds", "nats_per_token", "spread", "ppl", "bpb", "multiple", "delta"} <= set(rows[0])
-    first = rows[0]
-    assert json.loads(first["seeds"]) == [0, 1]
-    assert json.loads(first["runs"]) == ["rope-seed0", "rope-seed1"]
-    assert json.loads(first["scheme_params"]) == {"base": 10000.0, "fraction": 1.0}
-    assert float(first["nats_per_token"]) == pytest.approx(4.1)
-    assert float(first["ppl"]) == pytest.approx(math.exp(4.1))
-    assert (first["length"], first["base_context"], first["targets_sha256"]) == ("64", "64", "11" * 32)
-    failed = next(row for row in rows if row["status"] == "unsupported")
-    assert (failed["ppl"], failed["delta"]) == ("", "")
+def test_models_of_unlike_contexts_stand_under_tokens_not_multiples() -> None:
+    long = {"base_context": 128, "train_context": 128, "config_sha256": "99" * 32, "label": "rope-long"}
+    cells = aggregate([record(5.0), record(5.5, length=128), record(4.9, length=128, **long)])
+    head, *rows = markdown_rows(render(cells, "md"))
+    assert head[4:] == ["64", "128", "usable"]
+    assert [row[0] for row in rows] == ["rope (L = 64)", "rope-long (L = 128)"]
+    assert rows[1][5] == "134.3  4.900"  # its own 1x: no change beside it
+
+
+def test_a_bfloat16_evaluation_says_so() -> None:
+    cells = aggregate([record(5.0), record(5.1, dtype="bfloat16")])
+    _, *rows = markdown_rows(render(cells, "md"))
+    assert [row[0] for row in rows] == ["rope", "rope (bfloat16)"]
+
+
+def test_a_fine_tune_stands_below_its_model_and_says_what_it_was_trained_with() -> None:
+    tuned = {"config_sha256": "77" * 32, "parent_sha256": "33" * 32, "train_context": 256, "train_extension": "pi(s=4)"}
+    records = [
+        record(5.0),
+        record(4.5, **OTHER),
+        record(4.8, extension="trained", length=256, label="rope-tuned", run="rope-tuned", **tuned),
+    ]
+    text = render(aggregate(records), "md")
+    _, *rows = markdown_rows(text)
+    assert [row[:2] for row in rows] == [["rope", "none"], ["rope-tuned", "pi(s=4) (trained)"], ["alibi", "none"]]
+    assert "fine-tuned at 256" in text
+
+
+# ---------------------------------------------------------------- terminals and pipes
+
+
+def grid_heads(text: str) -> bool:
+    return "params" in text and "64 (1x)" in text and "change, 95 % interval" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_a_terminal_gets_every_number_and_name_whole_whatever_its_width(judged: list[Cell], width: int) -> None:
+    """One too narrow for the grid gets a row for each number."""
+    text = shown(judged, width)
+    assert ("change, 95 % interval" in text) == (width < 148)
+    assert grid_heads(text) == (width >= 148)
+    assert max(map(len, (line for line in text.splitlines() if line.startswith(("│", "┃"))))) <= width
+    assert "…" not in text
+    for word in ("rope", "alibi", "none", "pi", "uses", "survives", "breaks", "undecided", "– [1]"):
+        assert word in text, word
+    for cell in judged:
+        if cell.nats_per_token is None:
+            continue
+        assert f"{cell.nats_per_token:.3f}" in text
+        if cell.interval is not None:
+            assert printed(cell.interval.family) in text
+
+
+def test_a_row_for_each_number_says_what_the_grid_says(judged: list[Cell]) -> None:
+    (sheet,) = sheets(judged)
+    wide, narrow = grid(sheet), long_form(sheet)
+    assert len(narrow.rows) == len(judged) == 8
+    entries = {}
+    name = extension = ""
+    for row in narrow.rows:
+        name, extension = row[0].text or name, row[1].text or extension
+        entries[name, extension, row[2].text] = [one.text for one in row[3:]]
+    assert entries["rope", "none", "512 (8x)"][-1] == "breaks"
+    assert entries["rope", "pi", "256 (4x)"][-1] == "undecided"
+    assert entries["alibi", "none", "512 (8x)"][0] == "– [1]"
+    for row in wide.rows:
+        for head, one in zip(wide.heads[4:-1], row[4:-1], strict=True):
+            if not one.text or one.text.startswith("–"):
+                continue
+            nats, ppl, change, verdict = entries[row[0].text, row[1].text, head]
+            again = (f"{ppl}  {nats}", *((change, verdict) if change else ()))
+            assert one.lines == again
+
+
+def test_the_row_for_each_number_has_the_usable_context_too(judged: list[Cell]) -> None:
+    """The issue: "the table then shows … usable context, one number for each scheme × extension"."""
+    page = long_form(sheets(judged)[0])
+    assert "256?" in " ".join(one.text for row in page.rows for one in row) + " ".join(page.notes)
+
+
+@pytest.mark.parametrize("lengths", [2, 7])
+def test_a_pipe_gets_the_grid(tmp_path: Path, lengths: int) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.row({64 * 2**n: (0.1, 0.02) for n in range(1, lengths)}, seeds=3, **ROPE)
+    text = posx("table", "--runs-dir", tmp_path).stdout
+    assert grid_heads(text), text.splitlines()[3]
+    assert f"{64 * 2 ** (lengths - 1)} ({2 ** (lengths - 1)}x)" in text
+    assert "…" not in text
+    assert "\x1b" not in text
+
+
+def test_colours_say_the_verdict(judged: list[Cell]) -> None:
+    out = io.StringIO()
+    show(judged, Console(file=out, width=200, highlight=False, force_terminal=True, color_system="standard"))
+    text = out.getvalue()
+    for verdict, code in (("uses", 32), ("breaks", 31), ("undecided", 33)):
+        assert re.search(rf"\x1b\[{code}m *{verdict}\x1b\[0m", text), verdict
+    assert not re.search(r"\x1b\[\d+m *survives", text)
+
+
+# ---------------------------------------------------------------- csv and json
+
+
+def test_csv_reads_back_a_row_a_cell_with_every_field(judged: list[Cell]) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(judged, "csv"))))
+    assert len(rows) == len(judged) == 8
+    wanted = {f.name for f in fields(Record)} - {"path"}
+    derived = "seeds nats_per_token spread ppl bpb multiple delta deltas interval verdict usable_context share cells"
+    assert wanted | set(derived.split()) <= set(rows[0])
+    assert None not in rows[0]  # no row is longer than the head
+    row = next(r for r in rows if (r["length"], r["extension"], r["label"]) == ("128", "none", "rope"))
+    records = [r for c in judged for r in c.records if (r.length, r.extension, r.label) == (128, "none", "rope")]
+    assert len(records) == 3
+    # What differs between the seeds is a list in their order; the rest of the record is there as it is.
+    for name in ("run", "seed", "nats", "checkpoint_sha256"):
+        assert json.loads(row[name]) == [getattr(r, name) for r in records], name
+    assert json.loads(row["seeds"]) == [0, 1, 2]
+    assert json.loads(row["cells"]) == [r.key for r in records]
+    per_seed = {"run", "seed", "nats", "checkpoint_sha256", "seconds", "tokens_per_second", "peak_memory_bytes"}
+    for name in wanted - per_seed:
+        value = getattr(records[0], name)
+        found: Any = row[name]
+        if isinstance(value, dict | list):
+            found = json.loads(found)
+        elif value is None:
+            value = ""
+        elif not isinstance(value, str):
+            found = type(value)(found)
+        assert found == value, name
+    kept = [r.nats / TARGETS for r in records if r.nats is not None]
+    assert float(row["nats_per_token"]) == pytest.approx(sum(kept) / 3, rel=1e-12)
+    assert float(row["ppl"]) == pytest.approx(math.exp(sum(kept) / 3))
+    assert float(row["delta"]) == pytest.approx(-0.05, abs=1e-6)
+    assert json.loads(row["deltas"]) == pytest.approx([-0.051, -0.05, -0.049], abs=1e-6)
+    low, high = json.loads(row["interval"])
+    alone = json.loads(row["interval_alone"])
+    assert low < alone[0] < -0.05 < alone[1] < high < 0
+    assert row["verdict"] == "uses"
+    failed = next(r for r in rows if r["status"] == "unsupported")
+    assert [failed[k] for k in ("ppl", "delta", "interval", "nats_per_token", "verdict")] == [""] * 5
     assert failed["reason"] == "learned positions end at 64. Try --extension interpolate."
 
 
-def test_json_is_an_array_of_cells() -> None:
-    cells = json.loads(render(example(), "json"))
-    assert len(cells) == 7
-    named = {"seeds", "nats_per_token", "ppl", "bpb", "multiple", "delta", "scheme", "extension", "length", "status"}
-    assert all(named <= cell.keys() for cell in cells)
-    longest = next(c for c in cells if c["length"] == 256 and c["extension"] == "none" and c["scheme"] == "rope")
-    assert longest["seeds"] == [0, 1]
-    assert longest["nats_per_token"] == pytest.approx(6.1)
-    assert longest["ppl"] == pytest.approx(math.exp(6.1))
-    assert longest["delta"] == pytest.approx(2.0)
-    assert longest["multiple"] == 4.0
-    assert longest["bpb"] == pytest.approx(6.1 * TARGETS / math.log(2) / BYTES)
-    failed = next(c for c in cells if c["status"] == "unsupported")
-    assert [failed[key] for key in ("nats_per_token", "ppl", "bpb", "delta", "seeds")] == [None, None, None, None, []]
+def test_csv_survives_what_csv_is_made_of() -> None:
+    label = 'a,"b"\nc;\t|'
+    rows = list(
+        csv.DictReader(io.StringIO(render(aggregate([record(5.0, label=label), record(5.1, length=128)]), "csv")))
+    )
+    assert [r["label"] for r in rows] == [label, "rope"]
+
+
+def test_json_is_an_array_of_cells(judged: list[Cell]) -> None:
+    cells = json.loads(render(judged, "json"))
+    assert len(cells) == 8
+    named = "seeds nats_per_token ppl bpb multiple delta interval verdict scheme extension length status"
+    assert all(set(named.split()) <= cell.keys() for cell in cells)
+    assert all({f.name for f in fields(Record)} - {"path"} <= cell.keys() for cell in cells)
+    at = {(c["label"], c["extension"], c["length"]): c for c in cells}
+    one = at["rope", "none", 512]
+    nats = sum(float(hardness(seed).mean()) for seed in range(3)) / 3 + 1.0
+    assert one["seeds"] == one["seed"] == [0, 1, 2]
+    assert one["run"] == ["rope-seed0", "rope-seed1", "rope-seed2"]
+    assert one["nats_per_token"] == pytest.approx(nats, abs=1e-6)
+    assert one["ppl"] == pytest.approx(math.exp(nats), rel=1e-6)
+    assert one["bpb"] == pytest.approx(nats * TARGETS / math.log(2) / (3 * TARGETS), abs=1e-6)
+    assert one["multiple"] == 8.0
+    assert one["delta"] == pytest.approx(1.0, abs=1e-6)
+    assert one["interval"][0] < 1.0 < one["interval"][1]
+    assert one["verdict"] == "breaks"
+    assert one["usable_context"] == 256
+    control = at["rope", "none", 64]
+    assert (control["delta"], control["interval"], control["verdict"]) == (0.0, None, "")
+    failed = at["alibi", "none", 512]
+    empty = [failed[key] for key in ("nats_per_token", "ppl", "bpb", "delta", "interval", "seeds")]
+    assert empty == [None, None, None, None, None, []]
 
 
 def test_json_measures_multiples_in_the_training_context() -> None:
-    """DESIGN: ``multiple`` (of the training context). L = 64, and so 96 tokens are 1.5x."""
+    """``multiple`` of the training context. L = 64, and so 96 tokens are 1.5x."""
     (cell,) = json.loads(render(aggregate([record(5.0, length=96)]), "json"))
     assert cell["multiple"] == 1.5
 
 
+# ---------------------------------------------------------------- latex
+
 NASTY = "50%_of {x} & $y$ #1 ~ ^ \\z"
+LABELS = (NASTY, "a_b%c&$#{}~^\\", "[0.5ex] x", "*star", "a--b", "<a> | b")
 
 
-def test_latex_is_balanced_and_escaped() -> None:
-    records = [record(5.0, label=NASTY), record(5.5, label=NASTY, length=128), record(None, length=256, label=NASTY)]
-    text = render(aggregate(records), "latex")
+def nasty() -> list[Cell]:
+    """A row for each label; one cannot, one has a change."""
+    records = []
+    for number, label in enumerate(LABELS):
+        own = {"label": label, "config_sha256": f"{number:064x}", "run": f"r{number}"}
+        records += [record(5.0, **own), record(5.5, length=128, **own), record(None, length=256, **own)]
+    return aggregate(records)
+
+
+def unescaped(text: str) -> str:
+    """``text`` without its escaped signs."""
+    return re.sub(r"\\[&%$#_{}]", "", text)
+
+
+def body_rows(text: str) -> list[str]:
+    """The rows between the rules, escaped signs taken away."""
+    inside = text.split("\\midrule\n")[1].split("\\bottomrule")[0]
+    return [line for line in unescaped(inside).splitlines() if not line.startswith("\\addlinespace")]
+
+
+@pytest.mark.parametrize("which", ["nasty", "judged", "gain", "all"])
+def test_latex_is_balanced_and_every_row_has_every_column(
+    which: str, judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]
+) -> None:
+    cells = {"nasty": nasty(), "judged": judged, "gain": attainable, "all": protocol_cells}[which]
+    text = render(cells, "latex", side_by_side=which == "all")
+    number = 2 if which == "gain" else 1
     for name in ("table", "tabular"):
-        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
-    body = text.split("\n", 1)[1]  # the first line is a comment
-    bare = re.sub(r"\\[&%$#_{}]", "", body)
-    depth = 0
-    for sign in bare:
-        depth += {"{": 1, "}": -1}.get(sign, 0)
-        assert depth >= 0
-    assert depth == 0
-    assert r"50\%\_of \{x\} \& \$y\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}z" in text
-    for sign in "%#_":
-        assert sign not in bare
-    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
-    assert columns is not None
-    rows = [line for line in bare.splitlines() if line.endswith("\\\\")]
-    assert len(rows) == 2
-    assert {row.count("&") for row in rows} == {len(columns.group(1)) - 1}
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == number
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert text.count(f"\\{rule}") == number
+    assert text.count("% needs \\usepackage{booktabs}\n") == number
+    assert not re.search(r"\\hline|\|", unescaped(text).replace("<a> | b", ""))
+    for one in text.split("% needs \\usepackage{booktabs}\n")[1:]:
+        bare = unescaped(one)
+        depth = 0
+        for sign in bare:
+            depth += {"{": 1, "}": -1}.get(sign, 0)
+            assert depth >= 0
+        assert depth == 0
+        for sign in "%#_":
+            assert sign not in bare
+        assert bare.count("$") % 2 == 0
+        columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", one)
+        assert columns is not None
+        rows = body_rows(one)
+        head = unescaped(one.split("\\toprule\n")[1].split("\\midrule")[0]).strip()
+        assert all(row.endswith(("\\\\", "\\\\*")) for row in [head, *rows])
+        assert {row.count("&") for row in [head, *rows]} == {len(columns.group(1)) - 1}
+        caption = re.search(r"\\caption\{(.+)\}\n", one)
+        assert caption is not None
+        assert one.index("\\caption") < one.index("\\begin{tabular}")
 
 
-def test_latex_holds_nothing_that_plain_latex_cannot_set() -> None:
-    text = render(example(), "latex")
+def test_labels_are_set_as_they_are_written() -> None:
+    text = render(nasty(), "latex")
+    assert r"50\%\_of \{x\} \& \$y\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}z & none &" in text
+    assert r"a\_b\%c\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{} & none &" in text
+
+
+def test_no_row_begins_with_what_the_end_of_a_row_would_take_for_itself() -> None:
+    r"""``\\`` and ``\\*`` look past the line's end for [length], and ``\\`` for a star; so does \addlinespace."""
+    rows = body_rows(render(nasty(), "latex"))
+    assert any("[0.5ex] x" in row for row in rows)
+    assert [row for row in rows if row.lstrip().startswith("[")] == []
+    assert [row for row in rows if row.lstrip().startswith("*")] == []
+
+
+def test_the_caption_has_units_and_protocol(judged: list[Cell]) -> None:
+    caption = re.search(r"\\caption\{(.+)\}\n", render(judged, "latex"))
+    assert caption is not None
+    for part in (
+        *("Perplexity and nats/token", "in tokens", "fixed-targets", "test split", "128 targets in 24 documents"),
+        *("L = 64", "S = 2", "targets 11111111", r"95 \% intervals", "nats a token", "[1] unsupported"),
+    ):
+        assert part in caption.group(1), part
+
+
+def test_a_latex_cell_has_all_that_a_markdown_cell_has(judged: list[Cell]) -> None:
+    text = render(judged, "latex")
+    rows = [[part.strip() for part in row.rstrip("\\*").split("&")] for row in body_rows(text)]
+    for cell in judged:
+        if cell.nats_per_token is None or cell.ppl is None:
+            continue
+        assert any(f"{cell.nats_per_token:.3f}" in part for row in rows for part in row)
+        if cell.interval is not None:
+            assert printed(cell.interval.family) in text
+    for verdict in ("uses", "survives", "breaks", "undecided"):
+        assert f"{{\\footnotesize {verdict}}}" in text
+
+
+@pytest.mark.parametrize("which", ["example", "judged", "gain", "all"])
+def test_latex_holds_nothing_that_plain_latex_cannot_set(
+    which: str, judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]
+) -> None:
+    cells = {"example": example(), "judged": judged, "gain": attainable, "all": protocol_cells}[which]
+    text = render(cells, "latex", side_by_side=which == "all")
     assert [sign for sign in text if ord(sign) > 127] == []
+
+
+TEX = next((name for name in ("pdflatex", "lualatex", "xelatex", "tectonic") if shutil.which(name)), None)
+
+
+@pytest.mark.skipif(TEX is None, reason="no TeX on PATH (pdflatex, lualatex, xelatex, tectonic)")
+@pytest.mark.parametrize("which", ["nasty", "judged", "gain", "all"])
+def test_a_paper_with_the_table_compiles(
+    tmp_path: Path, which: str, judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]
+) -> None:
+    cells = {"nasty": nasty(), "judged": judged, "gain": attainable, "all": protocol_cells}[which]
+    table = render(cells, "latex", side_by_side=which == "all")
+    paper = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{table}\\end{{document}}\n"
+    (tmp_path / "paper.tex").write_text(paper, "utf-8")
+    options = [] if TEX == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([str(TEX), *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+
+
+# ---------------------------------------------------------------- values past all numbers
 
 
 @pytest.mark.parametrize("nats", [800.0, 1e6])
@@ -328,6 +791,7 @@ def test_a_perplexity_past_all_numbers_crashes_no_format(nats: float) -> None:
     assert "∞" in render(cells, "md")
     assert r"$\infty$" in render(cells, "latex")
     assert "∞" in shown(cells)
+    assert "∞" in shown(cells, 60)
     assert json.loads(render(cells, "json"))[1]["ppl"] is None
     assert json.loads(render(cells, "json"))[1]["nats_per_token"] == nats
     assert list(csv.DictReader(io.StringIO(render(cells, "csv"))))[1]["ppl"] == "inf"
@@ -345,16 +809,238 @@ def test_only_unsupported_cells_still_make_a_table(form: str) -> None:
     assert "interpolate" in render(aggregate([record(None, length=128)]), form)
 
 
-def test_models_of_unlike_contexts_stand_under_tokens_not_multiples() -> None:
-    long = {"base_context": 128, "train_context": 128, "config_sha256": "99" * 32, "label": "rope-long"}
-    cells = aggregate([record(5.0), record(5.5, length=128), record(4.9, length=128, **long)])
-    head, *rows = markdown_rows(render(cells, "md"))
-    assert head[4:] == ["64", "128"]
-    assert [row[0] for row in rows] == ["rope (L = 64)", "rope-long (L = 128)"]
-    assert rows[1][5] == "134.3"  # its own 1x: no change beside it
+# ---------------------------------------------------------------- attainable gain
 
 
-def test_a_bfloat16_evaluation_says_so() -> None:
-    cells = aggregate([record(5.0), record(5.1, dtype="bfloat16")])
-    _, *rows = markdown_rows(render(cells, "md"))
-    assert [row[0] for row in rows] == ["rope", "rope (bfloat16)"]
+@pytest.fixture(scope="module")
+def attainable(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    """At 256: 0.40 nats to gain, of which pi gains 0.10 and alibi has no control; none loses 0.20. Two seeds."""
+    shelf = Shelf(tmp_path_factory.mktemp("attainable"))
+    for seed in range(2):
+        base, own = hardness(seed), {"seed": seed, "recipe_sha256": RECIPE}
+        shelf.put(base, **own, **ROPE)
+        shelf.put(base + by_document(0.20, 0.02, seed=1), length=256, **own, **ROPE)
+        shelf.put(base + by_document(-0.10, 0.02, seed=2), length=256, extension="pi", **own, **ROPE)
+        shelf.put(base + by_document(-0.40, 0.02, seed=3), length=256, **own, **LONG, run=f"rope-long-seed{seed}")
+        shelf.put(base + by_document(-0.05, 0.02, seed=4), length=64, **own, **LONG, run=f"rope-long-seed{seed}")
+    shelf.row({256: (-0.01, 0.002)}, **ALIBI)
+    return aggregate(shelf.records)
+
+
+def test_the_share_of_the_attainable_gain_is_as_the_protocol_defines_it(attainable: list[Cell]) -> None:
+    """(nats(1x) − nats(ℓ)) / (nats(1x) − nats_long(ℓ)): 0.10/0.40 = 25 % for pi, −0.20/0.40 = −50 % without."""
+    page = gain(sheets(attainable)[0])
+    assert page is not None
+    rows = [[entry.text for entry in row] for row in page.rows]
+    assert page.heads[-3:] == ["attainable", "long's own gain", "share"]
+    base = (hardness(0).mean() + hardness(1).mean()) / 2
+    # The long model's own nats(L) − nats(ℓ) = −0.05 + 0.40.
+    for row, name, change, share in ((rows[0], "none", 0.20, -50), (rows[1], "pi", -0.10, 25)):
+        assert row[:2] == ["rope", name]
+        assert row[2].startswith("256")
+        assert row[3] == "2"
+        assert row[4:7] == [f"{base:.3f}", f"{base + change:.3f}", f"{base - 0.40:.3f}"]
+        assert row[7].startswith("+0.400 [+0.3")
+        assert row[8] == "+0.350"
+        found = re.fullmatch(r"(-?\d+)% \[(-?\d+)%, (-?\d+)%\]", row[9])
+        assert found is not None, row[9]
+        value, low, high = map(int, found.groups())
+        assert value == share
+        assert low < value < high
+        assert high - low < 30
+    assert len(rows) == 2  # alibi has no control, and the control needs none
+    notes = flat(" ".join(page.notes))
+    assert "Rank by nats, never by the share" in notes
+    assert "trained at ℓ from scratch" in notes
+
+
+def test_all_formats_show_the_share(attainable: list[Cell]) -> None:
+    md = render(attainable, "md")
+    assert "Share of the attainable gain" in md
+    assert "| 25% [" in md
+    assert r"25\% [" in render(attainable, "latex")
+    assert re.search(r"25% \[", shown(attainable))
+    at = {(c["label"], c["extension"], c["length"]): c for c in json.loads(render(attainable, "json"))}
+    one = at["rope", "pi", 256]
+    assert one["share"] == pytest.approx(0.25, abs=1e-5)
+    assert one["attainable"] == pytest.approx(0.40, abs=1e-5)
+    assert one["share_interval"][0] < 0.25 < one["share_interval"][1]
+    assert at["alibi", "none", 256]["share"] is None
+    rows = list(csv.DictReader(io.StringIO(render(attainable, "csv"))))
+    assert [float(r["share"]) for r in rows if r["extension"] == "pi"] == pytest.approx([0.25], abs=1e-5)
+
+
+def test_controls_are_no_row_of_the_grid(attainable: list[Cell]) -> None:
+    _, *rows = markdown_rows(render(attainable, "md").split("Share of the attainable gain")[0])
+    assert [row[:2] for row in rows] == [["rope", "none"], ["rope", "pi"], ["alibi", "none"]]
+
+
+def test_a_gain_that_is_not_shown_to_be_there_is_a_dash(tmp_path: Path) -> None:
+    """The denominator's interval holds 0: no share, but the attainable gain and its interval are shown."""
+    shelf = Shelf(tmp_path)
+    base, own = hardness(), {"recipe_sha256": RECIPE}
+    shelf.put(base, **own, **ROPE)
+    shelf.put(base + by_document(0.2, 0.02, seed=1), length=256, **own, **ROPE)
+    shelf.put(base + by_document(-0.01, 0.3, seed=3), length=256, **own, **LONG, run="long")
+    page = gain(sheets(aggregate(shelf.records))[0])
+    assert page is not None
+    (row,) = page.rows
+    assert row[-1].text == "–"
+    assert re.fullmatch(r"\+0\.010 \[-0\.\d+, \+0\.\d+\]", row[7].text)
+    assert row[8].text == "–"  # the long model was not evaluated at L
+
+
+def test_without_controls_there_is_no_page_of_shares(judged: list[Cell]) -> None:
+    assert gain(sheets(judged)[0]) is None
+    assert "attainable" not in render(judged, "md")
+
+
+# ---------------------------------------------------------------- protocols side by side
+
+
+def protocol_records(folder: Path) -> list[Record]:
+    """At 256 rope breaks under fixed-targets (+0.3), and gains under non-overlapping (−0.2)."""
+    shelf = Shelf(folder)
+    for scheme in (ROPE, ALIBI):
+        shelf.row({128: (0.1, 0.01), 256: (0.3, 0.01)}, **scheme)
+        other = {"protocol": "non-overlapping", "targets_sha256": "66" * 32, "stride": None, "target_context": None}
+        shelf.row({128: (-0.1, 0.01), 256: (-0.2, 0.01)}, level=4.5, **other, **scheme)
+        curve = {"protocol": "curve", "targets_sha256": "77" * 32, "stride": None, "target_context": None}
+        shelf.row({256: (0.0, 0.01)}, **curve, **scheme)
+    shelf.row({256: (0.0, 0.01)}, split="validation", targets_sha256="88" * 32, **ROPE)
+    shelf.row({256: (0.05, 0.01)}, protocol="stream", targets_sha256="99" * 32, **ROPE)
+    return shelf.records
+
+
+@pytest.fixture(scope="module")
+def protocol_cells(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    return choose(aggregate(protocol_records(tmp_path_factory.mktemp("protocols"))), "all")
+
+
+def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: list[Cell]) -> None:
+    text = render(protocol_cells, "md", side_by_side=True)
+    head, *rows = markdown_rows(text)
+    assert head == ["scheme", "extension", "protocol", "64 (1x)", "128 (2x)", "256 (4x)"]
+    assert [row[:3] for row in rows] == [
+        ["rope", "none", "fixed-targets"],
+        ["", "", "non-overlapping"],
+        ["", "", "stream"],
+        ["alibi", "none", "fixed-targets"],
+        ["", "", "non-overlapping"],
+    ]
+    base = hardness().mean()
+    assert rows[0][3] == f"{math.exp(base):.2f}"
+    # exp(0.3) − 1 = 35.0 %, exp(−0.2) − 1 = −18.1 %, exp(0.05) − 1 = 5.1 %.
+    assert rows[0][5] == f"{math.exp(base + 0.3):.2f} +35.0% breaks"
+    assert rows[1][5] == f"{math.exp(base + 0.5 - 0.2):.2f} -18.1% uses"
+    assert rows[2][4:] == ["", f"{math.exp(base + 0.05):.2f} +5.1% breaks"]
+    below = remarks(text)
+    assert "compare changes along a row, not perplexities across rows" in below
+    assert "perplexity falls without any use of the longer context" in below
+    page = protocols(protocol_cells)
+    assert page is not None
+    assert page.sections == {3}
+
+
+def test_two_target_sets_of_one_protocol_are_told_apart(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.01)}, **ROPE)
+    shelf.row({128: (0.2, 0.01)}, targets_sha256="66" * 32, **ROPE)
+    _, *rows = markdown_rows(render(aggregate(shelf.records), "md", side_by_side=True))
+    assert [row[2] for row in rows] == ["fixed-targets 111111", "fixed-targets 666666"]
+
+
+def test_fixed_targets_of_the_test_split_are_the_table_unless_another_is_asked(tmp_path: Path) -> None:
+    records = protocol_records(tmp_path)
+    cells = aggregate(records)
+    assert {(c.comparison.protocol, c.comparison.split) for c in choose(cells, None)} == {("fixed-targets", "test")}
+    assert {c.comparison.protocol for c in choose(cells, "stream")} == {"stream"}
+    assert {c.comparison.protocol for c in choose(cells, "all")} == {"fixed-targets", "non-overlapping", "stream"}
+    some = aggregate([r for r in records if r.protocol != "fixed-targets"])
+    assert {c.comparison.protocol for c in choose(some, None)} == {"non-overlapping", "stream"}
+    only_validation = aggregate([r for r in records if r.split == "validation"])
+    assert choose(only_validation, None) == only_validation
+
+
+def test_other_protocols_say_that_context_grows(protocol_cells: list[Cell]) -> None:
+    text = render(choose(protocol_cells, "non-overlapping"), "md")
+    assert "perplexity can fall without use of the longer context" in text
+    assert "The same targets at every length" not in text
+    assert "S = " not in text
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_prints_and_writes_every_format(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    protocol_records(runs)
+    there = ("--runs-dir", runs)
+    assert "breaks" in posx("table", *there).stdout
+    assert "Also evaluated: curve, non-overlapping, stream (--protocol NAME, or all)." in posx("table", *there).stderr
+    assert len(json.loads(posx("table", "--format", "json", *there).stdout)) == 6
+    assert len(json.loads(posx("table", "--format", "json", "--protocol", "all", *there).stdout)) == 14
+    side = posx("table", "--protocol", "all", *there)
+    assert "-18.1% uses" in side.stdout
+    assert "Also evaluated: curve" in side.stderr
+    for suffix, sign in ((".md", "| --- |"), (".csv", "run,label"), (".tex", "\\toprule"), (".json", "[\n")):
+        result = posx("table", "-o", tmp_path / f"t{suffix}", *there)
+        assert result.stdout == ""
+        assert "Wrote" in result.stderr
+        assert sign in (tmp_path / f"t{suffix}").read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(posx("table", "rope-seed0", "--format", "csv", *there).stdout)))
+    assert {row["label"] for row in rows} == {"rope"}
+    # The second table of a pipe is also whole.
+    assert "curve, test split" in flat(posx("table", "--protocol", "curve", *there).stdout)
+
+
+def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
+    runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
+    there = ("--runs-dir", runs)
+    assert "no format 'html'" in refused("table", "--format", "html", *there)
+    assert "no protocol 'fixed'" in refused("table", "--protocol", "fixed", *there)
+    assert "Did you mean fixed-targets" in refused("table", "--protocol", "fixed-target", *there)
+    assert "no evaluations under stream" in refused("table", "--protocol", "stream", *there)
+    assert "There are some under fixed-targets" in refused("table", "--protocol", "stream", *there)
+    assert "for a terminal" in refused("table", "--format", "rich", "-o", tmp_path / "t.txt", *there)
+    assert "no run 'rope-seed1'" in refused("table", "rope-seed1", *there)
+    assert "no evaluations" in refused("table", "--runs-dir", tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    assert "cannot be written" in refused("table", "-o", tmp_path / "file" / "t.md", *there)
+    assert "cannot be written" in refused("table", "-o", tmp_path, "--format", "md", *there)
+
+
+def test_only_a_curve_is_a_sentence_that_names_it(tmp_path: Path) -> None:
+    runs = stored(tmp_path / "runs", record(5.0, protocol="curve"))
+    assert "There are some under curve." in refused("table", "--runs-dir", runs)
+
+
+def test_records_without_their_losses_keep_their_numbers(tmp_path: Path) -> None:
+    runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
+    text = flat(posx("table", "--runs-dir", runs).stdout)
+    assert "148.4 5.000" in text
+    assert "244.7 5.500" in text
+    assert "+0.500" in text
+    assert "No intervals: the NLL of single targets is not beside the records" in text
+
+
+def test_without_any_verdict_no_context_is_called_usable(tmp_path: Path) -> None:
+    """exp(3) times the perplexity of 1x, and not one interval: 128 must not stand under "usable", nor by a ?."""
+    runs = stored(tmp_path / "runs", record(5.0), record(8.0, length=128))
+    _, row = markdown_rows(posx("table", "--runs-dir", runs, "--format", "md").stdout)
+    assert row[-1] == "–"
+
+
+def test_damaged_losses_are_a_sentence(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.01)}, **ROPE)
+    path = shelf.records[1].path
+    assert path is not None
+    path.with_suffix(".parquet").write_bytes(b"PAR1")
+    assert f"{path.with_suffix('.parquet')} is damaged" in refused("table", "--runs-dir", tmp_path)
+
+
+def test_pages_follow_the_width(judged: list[Cell]) -> None:
+    assert len(pages(judged)) == 1
+    assert pages(judged)[0].heads == grid(sheets(judged)[0]).heads
+    assert pages(judged, width=50)[0].heads == long_form(sheets(judged)[0]).heads
