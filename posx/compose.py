@@ -278,6 +278,11 @@ def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: b
     from posx.schemes.base import Scheme
 
     specs = parse_extension(config.train.extension, config_dir, trust)
+    if TRAINED in config.train.extension:
+        raise PosxError(
+            f"train.extension={config.train.extension} does not say which extension to train with.",
+            "Name it, such as pi; without one a fine-tune keeps that of the run that it starts from.",
+        )
     if specs:
         scheme = load_class(config.scheme["_target_"], Scheme, trust)
         check_fit(specs, config.scheme["name"], scheme, known_extensions(config_dir, trust))
@@ -367,8 +372,10 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
             if inside or len(_split_plus(text)) > 1:
                 raise PosxError(f"'{text}': none stands alone.", "Drop it, or use --extension none.")
             return []
-        if name == TRAINED and not inside:
-            continue  # it is the run that knows what it was trained with
+        if name == TRAINED:
+            if inside is not None:
+                raise PosxError(f"'{text}': {TRAINED} takes no parameters.", "It means what the run was trained with.")
+            continue  # it is the run that knows what that is
         known = options("extension", config_dir)
         if name not in known:
             raise unknown("extension", name, [*known, "none", TRAINED])

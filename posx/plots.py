@@ -33,6 +33,10 @@ MOST_LINES = 12  # of a picture that can be read
 BY = ("context", "place", "document")  # what --kind position is drawn over
 
 
+class NothingToDraw(PosxError):
+    """These cells hold nothing that this kind of plot shows."""
+
+
 class Look:
     """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot."""
 
@@ -109,7 +113,7 @@ def plot_length(cells: list[Cell]) -> Figure:
     wanted = [cell for cell in cells if cell.ppl is not None and math.isfinite(cell.ppl)]
     found = [sheet for sheet in map(without_controls, sheets(wanted)) if sheet.comparison.protocol != "curve"]
     if not found:
-        raise PosxError("There is no number to plot.", "posx table says why each cell has none.")
+        raise NothingToDraw("There is no number to plot.", "posx table says why each cell has none.")
     found = [_readable(sheet) for sheet in found]
     figure, axes = _canvas(len(found), names=max(len(sheet.rows) for sheet in found))
     for sheet, axis in zip(found, axes, strict=True):
@@ -182,7 +186,7 @@ def _position_by_context(cells: list[Cell]) -> Figure:
     drawn = [(sheet, [by_context(cell) for cell in sheet.cells]) for sheet in found]
     drawn = [(sheet, lines) for sheet, lines in drawn if any(line.points for line in lines)]
     if not drawn:
-        raise PosxError(
+        raise NothingToDraw(
             "There is no curve to plot: whole windows were not scored yet, or their NLL is not beside the records.",
             "Score them: posx eval RUN --protocol curve --length 4x.",
         )
@@ -215,7 +219,7 @@ def _position_in_document(cells: list[Cell], by: str) -> Figure:
         if any(line.points for line in lines):
             drawn.append((sheet, longest, lines))
     if not drawn:
-        raise PosxError(
+        raise NothingToDraw(
             "There is no change against 1x to plot: only 1x was evaluated, or the NLL of targets is not there.",
             "Evaluate a longer length: posx eval RUN --length 4x.",
         )
@@ -268,7 +272,7 @@ def plot_gain(cells: list[Cell]) -> Figure:
         if bars:
             found.append((sheet, bars))
     if not found:
-        raise PosxError(
+        raise NothingToDraw(
             "There is no attainable gain to plot: no control trained at a longer length stands beside these runs, or "
             "none of them is shown to gain.",
             "Name a control in a sweep, controls: [4x], or see posx table.",
@@ -308,7 +312,7 @@ def plot_finetune(cells: list[Cell]) -> Figure:
     """Change against the first model's 1x over the steps of fine-tuning, a panel a length."""
     curves = finetunes([cell for cell in cells if cell.comparison.protocol == "fixed-targets"])
     if not curves:
-        raise PosxError(
+        raise NothingToDraw(
             "There is no fine-tuning to plot: no run here starts from another that is here too.",
             "Try posx sweep finetune, or posx train --from RUN --extension pi train.context=4x.",
         )

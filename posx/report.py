@@ -20,7 +20,7 @@ from posx.errors import PosxError
 from posx.figures import DASH, bounds, nats, signed
 from posx.files import read_json, write_text
 from posx.pages import Entry, Page, entry
-from posx.plots import KINDS, plot_position
+from posx.plots import KINDS, NothingToDraw, plot_position
 from posx.progress import clock
 from posx.records import Record
 from posx.sheets import Sheet, extension_name, row_name, setup, sheets, without_controls
@@ -192,7 +192,7 @@ def _plots(everything: list[Cell], cells: list[Cell]) -> list[_Plot]:
     for name, draw in drawings:
         try:
             figure = draw()
-        except PosxError:
+        except NothingToDraw:
             continue  # not every set of runs has what every plot draws
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg")

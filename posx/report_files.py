@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posx.errors import PosxError
 from posx.files import write_text
-from posx.plots import KINDS, plot
+from posx.plots import KINDS, NothingToDraw, plot
 from posx.progress import Display, to_stdout
 from posx.records import Record
 from posx.statistics import aggregate
@@ -27,6 +26,6 @@ def write_results(records: list[Record], stem: Path, display: Display) -> None:
     for kind in KINDS:
         try:
             written += plot(kind, cells if kind == "length" else everything, stem.with_name(f"{stem.name}-{kind}"))
-        except PosxError:
+        except NothingToDraw:
             continue  # a sweep need not have what every kind draws
     display.say(f"Wrote {', '.join(map(str, written))}.")
