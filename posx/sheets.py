@@ -65,17 +65,8 @@ def _sheet(comparison: Comparison, rows: list[tuple[Group, dict[int, Cell]]]) ->
 
 def without_controls(sheet: Sheet) -> Sheet:
     """The sheet without models trained long only to show what there is to gain: those never leave their L."""
-    shares = {
-        (c.first.recipe_sha256, c.length)
-        for c in sheet.cells
-        if c.share is not None and c.length > c.group.base_context
-    }
-
-    def is_control(group: Group, row: dict[int, Cell]) -> bool:
-        recipe = next(iter(row.values())).first.recipe_sha256
-        return max(row) <= group.base_context and (recipe, group.base_context) in shares
-
-    return _sheet(sheet.comparison, [(group, row) for group, row in sheet.rows if not is_control(group, row)])
+    kept = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).trained_long]
+    return _sheet(sheet.comparison, kept)
 
 
 def row_name(sheet: Sheet, group: Group) -> str:

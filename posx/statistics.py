@@ -62,6 +62,7 @@ class Cell:
     share: Share | None = None
     usable: int | None = None  # of the whole row: the largest length up to which nothing breaks
     usable_undecided: bool = False  # whether a verdict up to there is undecided, or missing
+    trained_long: bool = False  # of a row that only shows what a long training gains: no part of the table's family
 
     @property
     def ok(self) -> bool:
@@ -200,7 +201,26 @@ def aggregate(records: Iterable[Record], replicates: int = REPLICATES) -> list[C
             )
         )
         against.append(tuple(before) if deltas else ())
-    return _with_usable(with_shares(_with_intervals(cells, against, replicates), controls, replicates))
+    marked = _mark_trained_long(cells)
+    return _with_usable(with_shares(_with_intervals(marked, against, replicates), controls, replicates))
+
+
+def _mark_trained_long(cells: list[Cell]) -> list[Cell]:
+    """Rows that never leave their own L, beside a row of the same recipe with a smaller one."""
+    least: dict[tuple[Comparison, str], int] = {}
+    longest: dict[tuple[Comparison, Group], int] = {}
+    for cell in cells:
+        recipe = cell.comparison, cell.first.recipe_sha256
+        least[recipe] = min(least.get(recipe, cell.group.base_context), cell.group.base_context)
+        row = cell.comparison, cell.group
+        longest[row] = max(longest.get(row, 0), cell.length)
+    return [
+        replace(cell, trained_long=True)
+        if least[cell.comparison, cell.first.recipe_sha256] < cell.group.base_context
+        and longest[cell.comparison, cell.group] <= cell.group.base_context
+        else cell
+        for cell in cells
+    ]
 
 
 def _with_intervals(cells: list[Cell], against: list[tuple[Record, ...]], replicates: int) -> list[Cell]:
@@ -209,7 +229,7 @@ def _with_intervals(cells: list[Cell], against: list[tuple[Record, ...]], replic
     for comparison in dict.fromkeys(cell.comparison for cell in cells):
         counts, which, sums = None, [], []
         for index, (cell, before) in enumerate(zip(cells, against, strict=True)):
-            if cell.comparison != comparison or not before or cell.is_control:
+            if cell.comparison != comparison or not before or cell.is_control or cell.trained_long:
                 continue
             both = matrix([*cell.computed, *before])
             if both is None:
