@@ -20,7 +20,7 @@ from posx.curves import Line, by_context, by_each_document, by_place, finetunes
 from posx.errors import PosxError, unknown
 from posx.files import whole_file
 from posx.records import perplexity
-from posx.sheets import Sheet, extension_name, row_name, sheets, without_controls
+from posx.sheets import Sheet, extension_name, row_name, sheets, test_split, without_controls
 from posx.statistics import DELTA, Cell, Group
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
@@ -38,7 +38,10 @@ class NothingToDraw(PosxError):
 
 
 class Look:
-    """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot."""
+    """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot.
+
+    Where there is but one scheme, colours tell its extensions apart.
+    """
 
     def __init__(self, sheet: Sheet):
         self.sheet = sheet
@@ -52,7 +55,9 @@ class Look:
         return name.replace("$", r"\$")
 
     def colour(self, group: Group) -> str:
-        return COLOURS[self.labels.index(row_name(self.sheet, group)) % len(COLOURS)]
+        single = len(self.labels) == 1
+        number = self.extensions.index(group.extension) if single else self.labels.index(row_name(self.sheet, group))
+        return COLOURS[number % len(COLOURS)]
 
     def style(self, group: Group) -> dict[str, Any]:
         """For ``Axes.plot``."""
@@ -336,7 +341,9 @@ def plot_finetune(cells: list[Cell]) -> Figure:
                 axis.plot([p.x, p.x], p.interval, color=COLOURS[number % len(COLOURS)], linewidth=1.1, alpha=0.7)
         _no_change(axis)
         steps = sorted({p.x for c in curves for p in c.points})
-        axis.set_xscale("symlog", linthresh=min([s for s in steps if s > 0], default=1.0))
+        least = min([s for s in steps if s > 0], default=1.0)
+        axis.set_xscale("symlog", linthresh=least)
+        axis.set_xlim(left=-0.1 * least)
         _steps(axis, steps, lambda x: f"{x:g}")
         axis.set_xlabel("steps of fine-tuning (0: the extension untrained)")
         axis.set_ylabel("change against the first\nmodel at 1x (nats/token)")
@@ -376,7 +383,8 @@ def plot(kind: str, cells: list[Cell], stem: Path, by: str = "context") -> list[
     """Draw one kind and save it; ``by`` is for positions. Raises PosxError."""
     if kind not in KINDS:
         raise unknown("kind of plot", kind, KINDS)
-    return save(plot_position(cells, by) if kind == "position" else KINDS[kind](cells), stem)
+    tested = test_split(cells)
+    return save(plot_position(tested, by) if kind == "position" else KINDS[kind](tested), stem)
 
 
 def _label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:

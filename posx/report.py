@@ -23,7 +23,7 @@ from posx.pages import Entry, Page, entry
 from posx.plots import KINDS, NothingToDraw, plot_position
 from posx.progress import clock
 from posx.records import Record
-from posx.sheets import Sheet, extension_name, row_name, setup, sheets, without_controls
+from posx.sheets import Sheet, extension_name, row_name, setup, sheets, test_split, without_controls
 from posx.statistics import DELTA, Cell, aggregate
 from posx.tables import ALL, choose, pages
 
@@ -54,7 +54,7 @@ def write_report(
     records: list[Record], runs_dir: Path, path: Path, title: str = "", say: Callable[[str], None] = lambda text: None
 ) -> None:
     """The page of these records as ``path``. Raises PosxError."""
-    everything = aggregate(records)
+    everything = test_split(aggregate(records))
     cells = choose(everything, None)
     side_by_side = choose(everything, ALL)
     found = [without_controls(sheet) for sheet in sheets(cells)]

@@ -35,6 +35,11 @@ class Sheet:
         return max(len(cell.seeds) for cell in self.cells)
 
 
+def test_split(cells: list[Cell]) -> list[Cell]:
+    """Those of the test split, where there is any: the validation split is there to choose by."""
+    return [cell for cell in cells if cell.comparison.split == "test"] or cells
+
+
 def sheets(cells: list[Cell]) -> list[Sheet]:
     """A sheet for each set of targets, in the order of the cells; unlike targets never share one."""
     found: dict[Comparison, dict[Group, dict[int, Cell]]] = {}

@@ -8,6 +8,7 @@ overrides: [model=tiny, train.steps=500, eval.max_targets=2048]    # for all; ev
 lengths: [1x, 2x, 4x]
 extensions: {rope: [none, pi, ntk]}    # by label or scheme; none where nothing is said
 controls: [4x]                 # each row also trained from scratch at 4x, with the same tokens: what is there to gain
+control_seeds: [0, 1]          # of those; all seeds if left out
 protocols: [fixed-targets]     # and non-overlapping, stream, curve
 finetune:                      # each row trained on for so many steps, at a longer context
   context: 4x
@@ -80,6 +81,7 @@ class SweepConfig:
     lengths: list[str] = field(default_factory=lambda: ["1x", "2x", "4x"])
     extensions: dict[str, list[str]] = field(default_factory=dict)
     controls: list[str] = field(default_factory=list)
+    control_seeds: list[int] = field(default_factory=list)
     protocols: list[str] = field(default_factory=lambda: ["fixed-targets"])
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     description: str = ""
@@ -150,6 +152,8 @@ def read_sweep(
             raise unknown("row", row, rows, f" in {path} for the extensions")
     _check_overrides([*file.overrides, *overrides, *(o for entry in entries for o in entry.overrides)], path)
     _check_overrides(file.finetune.overrides, path)
+    for seed in set(file.control_seeds) - set(file.seeds):
+        raise PosxError(f"{path}: control_seeds names {seed}, which is not among the seeds.", "Add it to seeds.")
     if bool(file.finetune.context) != bool(file.finetune.steps):
         raise PosxError(f"{path}: finetune wants a context and steps.", "Write context: 4x and steps: [50, 200].")
     planned: list[_Planned] = []
@@ -172,7 +176,7 @@ def read_sweep(
             first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))
             first = _Planned(config, first_asked, protocols)
             planned.append(first)
-            for control in file.controls:
+            for control in file.controls if seed in (file.control_seeds or file.seeds) else []:
                 context = _control_context(control, asked, first.config.base_context, path)
                 long = compose_run([*own, f"train.context={context}"], config_dir, trust)
                 lengths = [str(first.config.base_context), str(context)]

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from posx.config import TABLED
 from posx.pages import Page, curve, gain, grid, long_form, protocols
-from posx.sheets import sheets
+from posx.sheets import sheets, test_split
 from posx.statistics import Cell
 
 FORMATS = ("rich", "md", "csv", "latex", "json")
@@ -25,9 +25,9 @@ ALL = "all"  # the protocols side by side
 def choose(cells: list[Cell], protocol: str | None) -> list[Cell]:
     """The cells of a protocol; without one, fixed-targets where there are any, else all that have one number a cell.
 
-    Of the test split where there is any: the validation split is there to choose by.
+    Of the test split, where there is any.
     """
-    cells = [cell for cell in cells if cell.comparison.split == "test"] or cells
+    cells = test_split(cells)
     tabled = [cell for cell in cells if cell.comparison.protocol in TABLED]
     if protocol in (None, ALL):
         fixed = [cell for cell in tabled if cell.comparison.protocol == TABLED[0]]
