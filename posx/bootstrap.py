@@ -29,6 +29,7 @@ import numpy as np
 REPLICATES = 10_000
 COVERAGE = 0.95
 FEW_DOCUMENTS = 20
+FEWEST_DOCUMENTS = 2.0  # of equal weight: fewer give no interval
 ROWS = 4_000_000  # weights held at a time: replicates × documents
 
 
@@ -71,15 +72,14 @@ class Replicates:
 
     def _documents(self, sums: np.ndarray, together: bool) -> np.ndarray:
         """[replicates, quantities] from the sums over documents [D, quantities], averaged over seeds."""
-        number = len(self.counts)
-        effective = self.counts.sum() ** 2 / np.square(self.counts).sum()
+        number, effective = len(self.counts), effective_number(self.counts)
         parts = []
         step = max(1, ROWS // number)
         for start in range(0, self.size, step):
             rows = min(step, self.size - start)
             drawn = self.random.multinomial(number, np.full(number, 1 / number), size=rows).astype(np.float64)
             parts.append((drawn @ sums) / (drawn @ self.counts)[:, None] - self.means)
-        wide = np.sqrt(effective / (effective - 1))
+        wide = np.sqrt(effective / max(effective - 1, 1e-9))
         return np.concatenate(parts) * wide * self._studentise(effective - 1, 1 if together else sums.shape[1])
 
     def _seeds(self) -> np.ndarray:
@@ -100,6 +100,7 @@ class Replicates:
 
     def _studentise(self, freedom: float, width: int) -> np.ndarray:
         """Factors √(ν/χ²_ν) that turn a normal variate into Student's t."""
+        freedom = max(1.0, freedom)  # below one degree no moment is left, and χ² is 0 to the computer
         return np.sqrt(freedom / self.random.chisquare(freedom, size=(self.size, width)))
 
     def intervals(self, coverage: float = COVERAGE) -> list[Interval]:
@@ -113,6 +114,11 @@ class Replicates:
             Interval(float(m), (float(m - a), float(m + a)), (float(m - f), float(m + f)))
             for m, a, f in zip(self.means, alone, family, strict=True)
         ]
+
+
+def effective_number(counts: np.ndarray) -> float:
+    """D = (Σn)²/Σn²: as many documents of equal weight would say as much."""
+    return float(np.sum(counts) ** 2 / np.square(counts.astype(np.float64)).sum())
 
 
 def standard_error(values: np.ndarray) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
-from posx.bootstrap import REPLICATES, Interval, Replicates
+from posx.bootstrap import COVERAGE, REPLICATES, Interval, Replicates
 from posx.errors import PosxError
-from posx.losses import matrix
+from posx.losses import sums_of
 from posx.records import Record, nats_of
 from posx.statistics import DELTA
 
@@ -47,23 +48,23 @@ def differences(
     order. Raises PosxError for unlike targets.
     """
     pairs: dict[int, list[tuple[Record, Record]]] = {}
-    for length in sorted(a.keys() & b.keys()):
-        left, right = ({r.seed: r for r in side if r.nats_per_token is not None} for side in (a[length], b[length]))
+    lengths = sorted(a.keys() & b.keys())
+    shared = {length: _hashes(a[length]) & _hashes(b[length]) for length in lengths}
+    often = Counter(digest for digests in shared.values() for digest in digests)
+    for length in lengths:
+        if not shared[length]:
+            refuse_unlike(a[length][0], b[length][0])
+        digest = max(sorted(shared[length]), key=lambda one: often[one])
+        left, right = (
+            {r.seed: r for r in side[length] if r.nats_per_token is not None and r.targets_sha256 == digest}
+            for side in (a, b)
+        )
         common = sorted(left.keys() & right.keys())
         if common:
             pairs[length] = [(left[seed], right[seed]) for seed in common]
         elif left and right:
             pairs[length] = list(zip(left.values(), right.values(), strict=False))
-        for one, other in pairs.get(length, []):
-            refuse_unlike(one, other)
-    found = {length: matrix([r for pair in two for r in pair]) for length, two in pairs.items()}
-    kept = [length for length, both in found.items() if both is not None and len(both[0]) > 1]
-    intervals: dict[int, Interval] = {}
-    if kept:
-        both = [found[length] for length in kept]
-        counts = both[0][0]  # type: ignore[index]
-        sums = [nats[0::2] - nats[1::2] for _, nats in both]  # type: ignore[misc]
-        intervals = dict(zip(kept, Replicates(counts, sums, replicates).intervals(), strict=True))
+    intervals = _intervals(pairs, replicates)
     return [
         Difference(
             length,
@@ -77,6 +78,31 @@ def differences(
         )
         for length, two in pairs.items()
     ]
+
+
+def _hashes(records: list[Record]) -> set[str]:
+    return {record.targets_sha256 for record in records}
+
+
+def _intervals(pairs: dict[int, list[tuple[Record, Record]]], replicates: int) -> dict[int, Interval]:
+    """Simultaneous over all lengths; where these have unlike targets, by a share of the 5 % for each set of targets."""
+    by_targets: dict[str, list[int]] = {}
+    for length, two in pairs.items():
+        by_targets.setdefault(two[0][0].targets_sha256, []).append(length)
+    found: dict[int, Interval] = {}
+    for lengths in by_targets.values():
+        sums = sums_of([record for length in lengths for two in pairs[length] for record in two])
+        kept = [n for n in lengths if all(sums.has(list(side)) for side in zip(*pairs[n], strict=True))]
+        if not kept or not sums.speaks_of_others:
+            continue
+        changes = []
+        for length in kept:
+            left, right = (list(side) for side in zip(*pairs[length], strict=True))
+            changes.append(sums.of(left) - sums.of(right))
+        coverage = 1 - (1 - COVERAGE) / len(by_targets)
+        intervals = Replicates(sums.counts, changes, replicates).intervals(coverage)
+        found |= dict(zip(kept, intervals, strict=True))
+    return found
 
 
 # What makes two target sets unlike, in the words of a user.

@@ -13,7 +13,7 @@ from statistics import fmean
 import numpy as np
 
 from posx.bootstrap import Interval, Replicates
-from posx.losses import Losses, matrix, read_losses
+from posx.losses import Losses, read_losses, sums_of
 from posx.records import Record, nats_of
 from posx.statistics import Cell
 
@@ -91,12 +91,11 @@ def by_each_document(cell: Cell, control: Cell) -> Line:
 
     A document is one draw: its interval is the range over seeds, None for one seed.
     """
-    both = matrix([*cell.computed, *control.computed]) if len(cell.computed) == len(control.computed) else None
-    if both is None:
+    sums = sums_of([*cell.computed, *control.computed])
+    if len(cell.computed) != len(control.computed) or not (sums.has(cell.computed) and sums.has(control.computed)):
         return Line(cell, [])
-    counts, nats = both
     number = len(cell.computed)
-    changes = (nats[:number] - nats[number:]) / counts
+    changes = (sums.of(cell.computed) - sums.of(control.computed)) / sums.counts
     order = np.argsort(changes.mean(axis=0))
     points = []
     for place, document in enumerate(order, 1):
@@ -200,8 +199,10 @@ def against(cell: Cell, first: Cell, x: float) -> Point | None:
     if not pairs:
         return None
     mean = fmean(nats_of(a) - nats_of(b) for a, b in pairs)
-    both = matrix([record for pair in pairs for record in pair])
-    if both is None or len(both[0]) < 2:
+    after, first_records = (list(side) for side in zip(*pairs, strict=True))
+    sums = sums_of([*after, *first_records])
+    if not (sums.has(after) and sums.has(first_records) and sums.speaks_of_others):
         return Point(x, mean, None)
-    interval: Interval = Replicates(both[0], [both[1][0::2] - both[1][1::2]], REPLICATES).intervals()[0]
+    change = sums.of(after) - sums.of(first_records)
+    interval: Interval = Replicates(sums.counts, [change], REPLICATES).intervals()[0]
     return Point(x, mean, interval.alone)

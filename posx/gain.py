@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from posx.bootstrap import Replicates
-from posx.losses import matrix
+from posx.losses import sums_of
 from posx.records import Record, nats_of
 
 if TYPE_CHECKING:
@@ -70,14 +70,16 @@ def _share(
         return None
     gained = fmean(nats_of(before) - nats_of(after) for before, after, _ in triples)
     attainable = fmean(nats_of(before) - nats_of(top) for before, _, top in triples)
-    short = control_short.nats_per_token if control_short else None
+    shorts = {r.seed: r for r in control_short.computed} if control_short else {}
+    own = [nats_of(shorts[top.seed]) - nats_of(top) for _, _, top in triples if top.seed in shorts]
     long = fmean(nats_of(top) for _, _, top in triples)
     share, attainable_interval, interval = None, None, None
-    found = matrix([record for triple in triples for record in triple])
-    if found is not None and len(found[0]) > 1:
-        counts, nats = found
-        first, second, third = nats[0::3], nats[1::3], nats[2::3]
-        both = Replicates(counts, [first - second, first - third], replicates, together=True)
+    befores, afters, tops = (list(part) for part in zip(*triples, strict=True))
+    sums = sums_of([*befores, *afters, *tops])
+    if all(map(sums.has, (befores, afters, tops))) and sums.speaks_of_others:
+        first = sums.of(befores)
+        parts = [first - sums.of(afters), first - sums.of(tops)]
+        both = Replicates(sums.counts, parts, replicates, together=True)
         attainable_interval = both.intervals()[1].alone
         if attainable_interval[0] > 0:
             share = gained / attainable
@@ -87,7 +89,7 @@ def _share(
             interval = (float(low), float(high))
     return Share(
         long,
-        short - control.nats_per_token if short is not None and control.nats_per_token is not None else None,
+        fmean(own) if own else None,
         attainable,
         attainable_interval,
         share,

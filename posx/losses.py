@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from posx.bootstrap import FEWEST_DOCUMENTS, effective_number
 from posx.errors import PosxError
 from posx.files import whole_file
 from posx.records import Record
@@ -106,18 +107,47 @@ def by_document(record: Record) -> ByDocument | None:
     return found
 
 
-def matrix(records: list[Record]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Counts [D] and sums of nats [records, D] of records over the same targets; None where any has no NLL kept."""
-    rows = []
+@dataclass(frozen=True)
+class Sums:
+    """Sums over documents of records over the same targets. ``counts`` [D]; ``nats``: [D] for each record's path."""
+
+    counts: np.ndarray
+    nats: dict[Path, np.ndarray]
+
+    def has(self, records: list[Record]) -> bool:
+        """Whether the sums of all of them were kept."""
+        return all(record.path in self.nats for record in records)
+
+    def of(self, records: list[Record]) -> np.ndarray:
+        """[records, D]."""
+        return np.stack([self.nats[record.path] for record in records if record.path])
+
+    @property
+    def speaks_of_others(self) -> bool:
+        """Whether these documents say anything about others: one that outweighs the rest does not."""
+        return len(self.counts) > 1 and effective_number(self.counts) >= FEWEST_DOCUMENTS
+
+
+def sums_of(records: list[Record]) -> Sums:
+    """Of the records that kept them. Raises PosxError where they are not over the same targets."""
+    first: ByDocument | None = None
+    nats: dict[Path, np.ndarray] = {}
     for record in records:
+        if record.path is None or record.path in nats:
+            continue
         row = by_document(record)
         if row is None:
-            return None
-        rows.append(row)
-    first = rows[0]
-    for record, row in zip(records, rows, strict=True):
+            continue
+        first = first or row
         if not (np.array_equal(row.documents, first.documents) and np.array_equal(row.counts, first.counts)):
             raise PosxError(
                 f"{record.path} has other targets than its hash says.", "Delete it and evaluate the run again."
             )
-    return first.counts, np.stack([row.nats for row in rows])
+        if record.nats is not None and abs(row.nats.sum() - record.nats) > 1e-6 * abs(record.nats) + 1e-3:
+            raise PosxError(
+                f"The targets beside {record.path} add up to {row.nats.sum():.3f} nats, but its record has "
+                f"{record.nats:.3f}.",
+                "Delete both and evaluate the run again.",
+            )
+        nats[record.path] = row.nats
+    return Sums(first.counts if first else np.zeros(0), nats)

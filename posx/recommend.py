@@ -13,7 +13,7 @@ from posx.errors import PosxError
 from posx.evaluate import evaluate_all, make_plan
 from posx.extensions.base import Target
 from posx.figures import bounds, figure, nats, signed
-from posx.losses import matrix
+from posx.losses import sums_of
 from posx.pages import Entry, Footnotes, Page, entry
 from posx.progress import Display
 from posx.records import Record, nats_of, perplexity
@@ -66,11 +66,11 @@ def recommend(
     ranked = sorted((r for r in there if r.nats_per_token is not None), key=nats_of)
     if not ranked:
         raise PosxError(f"No extension gives a number at {tokens} tokens: {there[0].reason}", code=1)
-    both = matrix(ranked)
+    sums = sums_of(ranked)
     intervals: list[Interval | None] = [None] * len(ranked)
-    if both is not None and len(both[0]) > 1 and len(ranked) > 1:
-        counts, sums = both
-        found = Replicates(counts, [(row - sums[0])[None] for row in sums[1:]]).intervals()
+    if sums.has(ranked) and sums.speaks_of_others and len(ranked) > 1:
+        nats = sums.of(ranked)
+        found = Replicates(sums.counts, [(row - nats[0])[None] for row in nats[1:]]).intervals()
         intervals = [None, *found]
     chosen = [
         Choice(record, nats_of(record) - nats_of(ranked[0]), interval, _line(run, record))

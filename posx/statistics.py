@@ -9,7 +9,7 @@ from typing import Any
 
 from posx.bootstrap import REPLICATES, Interval, Replicates
 from posx.gain import Share, with_shares
-from posx.losses import matrix
+from posx.losses import sums_of
 from posx.records import Record, as_json, bits_per_byte, nats_of, perplexity
 
 DELTA = 0.01  # δ, nats a token: a smaller loss than this is none
@@ -227,19 +227,18 @@ def _with_intervals(cells: list[Cell], against: list[tuple[Record, ...]], replic
     """All changes of a comparison together; the controls themselves change nothing."""
     out = list(cells)
     for comparison in dict.fromkeys(cell.comparison for cell in cells):
-        counts, which, sums = None, [], []
-        for index, (cell, before) in enumerate(zip(cells, against, strict=True)):
-            if cell.comparison != comparison or not before or cell.is_control or cell.trained_long:
-                continue
-            both = matrix([*cell.computed, *before])
-            if both is None:
-                continue
-            counts, nats = both
-            which.append(index)
-            sums.append(nats[: len(before)] - nats[len(before) :])
-        if counts is None or len(counts) < 2:
-            continue  # one document says nothing about others
-        for index, interval in zip(which, Replicates(counts, sums, replicates).intervals(), strict=True):
+        judged = [
+            (index, cell.computed, list(before))
+            for index, (cell, before) in enumerate(zip(cells, against, strict=True))
+            if cell.comparison == comparison and before and not (cell.is_control or cell.trained_long)
+        ]
+        sums = sums_of([record for _, after, before in judged for record in (*after, *before)])
+        judged = [one for one in judged if sums.has(one[1]) and sums.has(one[2])]
+        if not judged or not sums.speaks_of_others:
+            continue
+        changes = [sums.of(after) - sums.of(before) for _, after, before in judged]
+        intervals = Replicates(sums.counts, changes, replicates).intervals()
+        for (index, _, _), interval in zip(judged, intervals, strict=True):
             out[index] = replace(out[index], interval=interval)
     return out
 
