@@ -57,7 +57,7 @@ class ExtensionSpec:
         return self.cls(self.cls.Config(**self.params))
 
     def __str__(self) -> str:
-        inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
+        inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
         return f"{self.name}({inside})" if inside else self.name
 
 
@@ -89,6 +89,20 @@ def freeze(specs: Sequence[ExtensionSpec], base_context: int, train_context: int
     """The extensions as a run that is trained with them keeps them: with the scale of its training context."""
     target = Target(context=base_context, length=train_context)
     return [replace(spec, params={**spec.params, **spec.make().frozen(target)}) for spec in specs]
+
+
+def check_reach(
+    specs: Sequence[ExtensionSpec], config: dict[str, Any], shape: ModelShape, context: int, trust: bool
+) -> None:
+    """Refuse to train at a context past the scheme's last position, unless an extension leads back before it."""
+    if context <= shape.context or any(spec.cls.changes == "positions" for spec in specs):
+        return
+    last = make_scheme(config, shape, trust).last_position
+    if last is not None and context > last + 1:
+        raise PosxError(
+            f"{config['name']} positions end at {last + 1}, but train.context={context} was asked.",
+            f"Train with --extension interpolate, or at a context up to {last + 1}.",
+        )
 
 
 def bind(

@@ -274,7 +274,8 @@ def override_value(override: str) -> Any:
 
 def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
     """Check the extension that is to be trained with, and fix its scale at that of the training context."""
-    from posx.components import check_fit, freeze, load_class, spec_name
+    from posx.components import check_fit, check_reach, freeze, load_class, spec_name
+    from posx.model import model_shape
     from posx.schemes.base import Scheme
 
     specs = parse_extension(config.train.extension, config_dir, trust)
@@ -286,6 +287,7 @@ def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: b
     if specs:
         scheme = load_class(config.scheme["_target_"], Scheme, trust)
         check_fit(specs, config.scheme["name"], scheme, known_extensions(config_dir, trust))
+    check_reach(specs, config.scheme, model_shape(config.model, config.base_context), config.train.context, trust)
     config.train.extension = spec_name(freeze(specs, config.base_context, config.train.context))
     return config
 

@@ -248,7 +248,7 @@ def _cell(
     try:
         losses = scorer.score(windows, applied, display, title)
     except Unsupported as error:
-        record = replace(record, status="unsupported", reason=str(error))
+        record = replace(record, status="unsupported", reason=_unsupported(error, cell, run))
     except (MemoryError, torch.OutOfMemoryError) as error:
         record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
     except RuntimeError as error:
@@ -279,6 +279,17 @@ def _cell(
         write_losses(parquet, document, columns)
     write_record(path, record)
     return record
+
+
+def _unsupported(error: Unsupported, cell: Cell, run: Run) -> str:
+    """The scheme knows its own end alone; a fine-tune with an extension reaches its own context."""
+    if not any(spec.cls.changes == "positions" for spec in cell.trained):
+        return str(error)
+    reached = run.config.train.context
+    return (
+        f"{run.config.scheme['name']} positions, trained with {run.config.train.extension} at {reached}, end there. "
+        f"Try --extension interpolate on top, or a length up to {reached}."
+    )
 
 
 def _out_of_memory(error: BaseException, scorer: Scorer) -> str:

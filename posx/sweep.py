@@ -377,7 +377,7 @@ def show_jobs(sweep: Sweep, runs_dir: Path) -> None:
             str(plan.config.train.context),
             str(plan.config.train.steps),
             " ".join(plan.evals[0].lengths),
-            " ".join(plan.evals[0].extensions).replace(TRAINED, plan.config.train.extension),
+            " ".join(dict.fromkeys(e.replace(TRAINED, plan.config.train.extension) for e in plan.evals[0].extensions)),
             "done" if done else "to do",
         )
     to_stdout().print(table, markup=False)

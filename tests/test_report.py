@@ -183,15 +183,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(runs: Path) -> Path:
-    """The report, by the command."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "constrained_layout not applied")  # a plot without room for its axes
+def made(runs: Path) -> tuple[Path, list[str]]:
+    """The report, by the command, and what was warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         result = posx("report", "--title", TITLE, "--runs-dir", runs)
     path = runs / "report.html"
     assert result.stdout == f"{path}\n"
     assert "Next: open" in result.stderr
-    return path
+    return path, [str(one.message) for one in caught]
+
+
+@pytest.fixture(scope="module")
+def page(made: tuple[Path, list[str]]) -> Path:
+    return made[0]
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +290,11 @@ def test_every_plot_is_there(root: Node) -> None:
     assert [c.text for c in root.all("figcaption")] == alts
 
 
+def test_a_long_label_leaves_room_for_the_axes(made: tuple[Path, list[str]]) -> None:
+    """matplotlib warns where a legend or a label has pushed the axes out of the drawing."""
+    assert [text for text in made[1] if "constrained_layout not applied" in text] == []
+
+
 def test_every_cell_config_command_and_version_is_there(root: Node, runs: Path, records: list[Record]) -> None:
     (cells,) = [t for t in tables_of(root) if t.title == "All cells"]
     keys = Counter(row[0].text for row in cells.rows)
@@ -330,7 +340,9 @@ def test_numbers_are_those_of_the_records(root: Node, records: list[Record]) -> 
         assert cells_shown["usable"].text == f"{usable.usable}{'?' if usable.usable_undecided else ''}"
         assert cells_shown["seeds"].text == str(len(usable.seeds) or len(usable.records))
     assert compared >= 9
-    assert {"uses", "survives", "breaks", "undecided"} >= {n.text for n in root.all("span") if "verdict" in str(n)}
+    assert {"uses", "survives", "breaks", "undecided"} >= {
+        n.text for n in root.all("span") if n.attributes["class"] == "verdict"
+    }
 
 
 def check_number(shown: Node, cell: Cell) -> int:
@@ -381,6 +393,12 @@ def test_changes_of_seeds_gains_and_costs_are_those_of_the_records(root: Node, r
     assert {row[0].text for row in training.rows} == {r.run for r in records}
     times = {row[0].text: row[5].text for row in training.rows}
     assert (times["rope-0"], times["rope-1"]) == ("1 min 15 s", "9 s")
+
+
+def test_nothing_is_minus_nothing(root: Node) -> None:
+    for table in tables_of(root):
+        for row in table.rows:
+            assert not [c.text for c in row if re.search(r"-0(\.0+)?(%|\b(?!\.))", c.text)], table.title
 
 
 def test_a_sentence_for_each_row(root: Node) -> None:
