@@ -34,7 +34,7 @@ def bounds(interval: tuple[float, float] | None) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     """A part of 1 in per cent."""
-    return DASH if share is None else f"{100 * share:.{digits}f}%"
+    return DASH if share is None else f"{round(100 * share, digits) + 0.0:.{digits}f}%"
 
 
 def change(delta: float) -> str:

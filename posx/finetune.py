@@ -53,7 +53,8 @@ def _set(values: dict[str, Any], override: str, config: RunConfig) -> None:
     key, _, text = override.lstrip("+").partition("=")
     section, _, name = key.partition(".")
     if key == "label":
-        values["label"] = text.strip("'\"")
+        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+        values["label"] = text[1:-1] if quoted else text
         return
     if section not in ("train", "optim") or not name:
         if key == "scheme" and text == config.scheme["name"]:

@@ -26,11 +26,15 @@ from posx.statistics import DELTA, Cell, Group
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell: one or more lines. ``style`` is a verdict, or empty; ``sort`` orders a column where scripts run."""
+    """A cell: one or more lines. ``style`` is a verdict, or empty; ``sort`` orders a column where scripts run.
+
+    ``unsaid``: what an empty cell repeats from above, for where rows can be sorted.
+    """
 
     lines: tuple[str, ...]
     style: str = ""
     sort: float | None = None
+    unsaid: str = ""
 
     @property
     def text(self) -> str:
@@ -84,7 +88,7 @@ def _value(cell: Cell) -> str:
     """Perplexity, and nats a token with their spread."""
     assert cell.ppl is not None
     spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
-    return f"{figure(cell.ppl)}  {nats(cell.nats_per_token)}{spread}"
+    return f"{figure(cell.ppl)} · {nats(cell.nats_per_token)}{spread}"
 
 
 def number(cell: Cell | None, notes: Footnotes) -> Entry:
@@ -116,13 +120,13 @@ def grid(sheet: Sheet) -> Page:
                 entry(name),
                 entry(extension_name(group)),
                 entry(count(some.first.parameters), some.first.parameters),
-                entry(str(len(some.seeds) or len(some.records))),
+                entry(str(len(some.seeds) or len(some.records)), len(some.seeds)),
                 *(number(row.get(length), notes) for length in sheet.lengths),
                 usable(some),
             ]
         )
     heads = ["scheme", "extension", "params", "seeds", *(heading(sheet, n) for n in sheet.lengths), "usable"]
-    title = "Perplexity and nats/token by evaluation context in tokens, with the change against 1x"
+    title = "Perplexity · nats/token by evaluation context in tokens, with the change against 1x"
     return Page(title, setup(sheet), heads, rows, [*notes.lines, *remarks(sheet)], 2, frozenset(sections))
 
 
@@ -175,7 +179,7 @@ def gain(sheet: Sheet) -> Page | None:
                     entry(name),
                     entry(extension_name(group)),
                     entry(heading(sheet, length), length),
-                    entry(str(len(share.seeds))),
+                    entry(str(len(share.seeds)), len(share.seeds)),
                     entry(nats(cell.nats_per_token - cell.delta), cell.nats_per_token - cell.delta),
                     entry(nats(cell.nats_per_token), cell.nats_per_token),
                     entry(nats(share.long), share.long),
@@ -231,8 +235,8 @@ def protocols(cells: list[Cell]) -> Page | None:
                 protocol += f" {sheet.comparison.targets_sha256[:6]}"
             rows.append(
                 [
-                    entry("" if place else name),
-                    entry("" if place else extension),
+                    _again(name, place),
+                    _again(extension, place),
                     entry(protocol),
                     *(_brief(row.get(length), notes) for length in lengths),
                 ]
@@ -254,6 +258,11 @@ def protocols(cells: list[Cell]) -> Page | None:
         3,
         frozenset(sections - {0}),
     )
+
+
+def _again(text: str, place: int) -> Entry:
+    """Said in the first row of several alone."""
+    return Entry(("",), unsaid=text) if place else entry(text)
 
 
 def _brief(cell: Cell | None, notes: Footnotes) -> Entry:

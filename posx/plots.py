@@ -29,6 +29,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LABEL_PIXELS = 17  # between the middles of two labels
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 NAMES_A_ROW = 3  # of a legend
+LONGEST_NAME = 44  # more would push the axes out of the picture
 MOST_LINES = 12  # of a picture that can be read
 BY = ("context", "place", "document")  # what --kind position is drawn over
 
@@ -52,6 +53,8 @@ class Look:
         """As it stands in the table; a dollar would begin a formula."""
         shown = extension_name(group)
         name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
+        if len(name) > LONGEST_NAME:
+            name = name[: LONGEST_NAME - 1] + "…"
         return name.replace("$", r"\$")
 
     def colour(self, group: Group) -> str:
@@ -175,6 +178,7 @@ def _mark_contexts(axis: Axes, contexts: list[int]) -> None:
             va="top",
             fontsize=8.5,
             color="0.3",
+            annotation_clip=True,
         )
 
 
@@ -260,8 +264,10 @@ def _draw_lines(axis: Axes, look: Look, lines: list[Line], joined: bool = True) 
 
 def _no_change(axis: Axes) -> None:
     """Zero, and the δ up to which a model survives."""
+    low, high = axis.get_ylim()
     axis.axhline(0, color="0.3", linewidth=1)
     axis.axhline(DELTA, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)))
+    axis.set_ylim(min(low, 0.0), max(high, 0.0))  # δ is shown where it is near, and flattens nothing where it is not
 
 
 def plot_gain(cells: list[Cell]) -> Figure:

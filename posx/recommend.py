@@ -51,9 +51,18 @@ def candidates(run: Run, length: int, config_dir: Path | None, trust: bool) -> l
 
 
 def recommend(
-    run: Run, length: str, config: EvalConfig, display: Display, config_dir: Path | None = None, trust: bool = False
+    run: Run,
+    name: str,
+    length: str,
+    config: EvalConfig,
+    display: Display,
+    config_dir: Path | None = None,
+    trust: bool = False,
 ) -> tuple[list[Choice], list[Record]]:
-    """Choices from the best to the worst, those without a number last; and all records, with the 1x control."""
+    """Choices from the best to the worst, those without a number last; and all records, with the 1x control.
+
+    ``name`` is what the command line calls the run.
+    """
     tokens = parse_length(length, run.config.base_context)
     if tokens <= run.config.train.context:
         raise PosxError(
@@ -73,15 +82,15 @@ def recommend(
         found = Replicates(sums.counts, [(row - nats[0])[None] for row in nats[1:]]).intervals()
         intervals = [None, *found]
     chosen = [
-        Choice(record, nats_of(record) - nats_of(ranked[0]), interval, _line(run, record))
+        Choice(record, nats_of(record) - nats_of(ranked[0]), interval, _line(name, record))
         for record, interval in zip(ranked, intervals, strict=True)
     ]
     failed = [Choice(r, None, None, "") for r in there if r.nats_per_token is None]
     return [*chosen, *failed], records
 
 
-def _line(run: Run, record: Record) -> str:
-    return shell(["posx", "eval", run.name, "--length", str(record.length), "--extension", record.extension])
+def _line(name: str, record: Record) -> str:
+    return shell(["posx", "eval", name, "--length", str(record.length), "--extension", record.extension])
 
 
 def page(choices: list[Choice], records: list[Record]) -> Page:
@@ -106,7 +115,7 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
             [
                 entry(str(place), place),
                 entry(record.extension),
-                entry(f"{nats(record.nats_per_token)}  {figure(perplexity(nats_of(record)))}", nats_of(record)),
+                entry(f"{figure(perplexity(nats_of(record)))} · {nats(record.nats_per_token)}", nats_of(record)),
                 Entry((f"{change} {interval}".strip(),), cell.verdict),
                 Entry((cell.verdict,), cell.verdict),
                 Entry((behind.strip(),), "uses" if choice.as_good else ""),
@@ -124,5 +133,5 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
         "95 % intervals over documents, simultaneous over their column; one that reaches 0 tells no difference.",
         f"Chosen on {some.split}: report the number of the test split.",
     ]
-    heads = ["", "extension", "nats  ppl", "change", "verdict", "behind the best", "tokens/s"]
+    heads = ["", "extension", "ppl · nats", "change", "verdict", "behind the best", "tokens/s"]
     return Page("Extensions for this length", setup, heads, rows, notes, 2)

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from posx import __version__
 from posx.errors import PosxError
-from posx.figures import DASH, bounds, nats, signed
+from posx.figures import DASH, bounds, figure, nats, signed
 from posx.files import read_json, write_text
 from posx.pages import Entry, Page, entry
 from posx.plots import KINDS, NothingToDraw, plot_position
@@ -69,7 +69,7 @@ def write_report(
         "version": __version__,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "question": (
-            f"A model was trained with at most {_names(contexts)} positions. What happens when it is given more "
+            f"A model was trained with at most {_names(contexts, 'or')} positions. What happens when it is given more "
             "tokens: does it use the longer context, survive it, or break?"
         ),
         "contents": [
@@ -97,54 +97,61 @@ def write_report(
         raise PosxError(f"{path} cannot be written: {error.strerror}.", "Choose another -o.") from None
 
 
-def _names(values: list[Any]) -> str:
+def _names(values: list[Any], last: str = "and") -> str:
     shown = [f"{value}" for value in values]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"
 
 
 def _answers(sheet: Sheet) -> list[str]:
-    """A sentence a row: up to where it holds, and where it first does not."""
-    lines = []
+    """Up to where each row holds, and where it first does not; rows with the same answer together."""
+    told: dict[str, list[str]] = {}
     for group, row in sheet.rows:
         extension = extension_name(group)
         name = row_name(sheet, group) + ("" if extension == "none" else f" with {extension}")
         beyond = [cell for length, cell in sorted(row.items()) if length > group.base_context]
-        if not beyond:
-            continue
-        parts = []
-        for verdict, told in (
-            ("uses", "uses the longer context at"),
-            ("survives", "survives"),
-            ("breaks", "breaks at"),
-        ):
-            lengths = [cell.length for cell in beyond if cell.verdict == verdict]
-            if lengths:
-                parts.append(f"{told} {', '.join(map(str, lengths))}")
-        unknown = [cell for cell in beyond if cell.verdict in ("", "undecided") and cell.ok]
-        if unknown:
-            parts.append(f"is undecided at {', '.join(str(cell.length) for cell in unknown)}")
-        refused = [cell for cell in beyond if not cell.ok]
-        if refused:
-            parts.append(f"gives no number at {', '.join(str(c.length) for c in refused)} ({refused[0].first.reason})")
-        usable = beyond[0].usable
-        worst = max((c for c in beyond if c.delta is not None), key=lambda c: c.delta or 0.0, default=None)
-        tail = f" Usable context: {usable} tokens{', some of it undecided' if beyond[0].usable_undecided else ''}."
-        if worst is not None and worst.delta is not None and worst.verdict == "breaks" and worst.interval:
-            tail += f" Worst: {signed(worst.delta)} nats/token {bounds(worst.interval.family)} at {worst.length}."
-        lines.append(f"{name} {'; '.join(parts)}." + (tail if usable is not None else ""))
-    return lines
+        if beyond:
+            told.setdefault(_answer(beyond), []).append(name)
+    return [f"{_names(names)}: {answer}" for answer, names in told.items()]
+
+
+def _answer(beyond: list[Cell]) -> str:
+    """What happens at these lengths past 1x."""
+    parts, verbs = [], {"uses": "uses the longer context at", "survives": "survives", "breaks": "breaks at"}
+    for verdict, verb in verbs.items():
+        lengths = [cell.length for cell in beyond if cell.verdict == verdict]
+        if lengths:
+            parts.append(f"{verb} {_names(lengths)}")
+    unknown = [cell.length for cell in beyond if cell.verdict in ("", "undecided") and cell.ok]
+    if unknown:
+        parts.append(f"undecided at {_names(unknown)}")
+    refused = [cell for cell in beyond if not cell.ok]
+    if refused:
+        reason = refused[0].first.reason.rstrip(".")
+        parts.append(f"no number at {_names([c.length for c in refused])} ({reason})")
+    text = "; ".join(parts) + "."
+    broken = [c for c in beyond if c.verdict == "breaks" and c.delta is not None and c.interval is not None]
+    if broken:
+        worst = max(broken, key=lambda c: c.delta or 0.0)
+        assert worst.interval is not None
+        text += f" Worst: {signed(worst.delta or 0.0)} nats/token {bounds(worst.interval.family)} at {worst.length}."
+    if beyond[0].usable is not None:
+        doubt = ", some of it undecided" if beyond[0].usable_undecided else ""
+        text += f" Usable context: {beyond[0].usable} tokens{doubt}."
+    return text
 
 
 def _setup(records: list[Record], found: list[Sheet]) -> list[tuple[str, str]]:
-    def all_of(name: str) -> str:
-        return ", ".join(sorted({str(getattr(record, name)) for record in records}))
+    def all_of(name: str, form: str = "") -> str:
+        return _names([f"{value:{form}}" for value in sorted({getattr(record, name) for record in records})])
 
+    models = {r.model: sorted({x.parameters for x in records if x.model == r.model}) for r in records}
+    sizes = "; ".join(f"{name}: {_names([f'{n:,}' for n in counts])} parameters" for name, counts in models.items())
     documents = sorted({sheet.any.first.n_documents for sheet in found})
     return [
         ("Text", all_of("data")),
-        ("Model", ", ".join(sorted({f"{r.model} ({r.parameters:,} parameters)" for r in records}))),
+        ("Model", sizes),
         ("Training contexts", f"{all_of('train_context')} tokens"),
-        ("Tokens of a training", _names(sorted({f"{r.train_tokens:,}" for r in records}))),
+        ("Tokens of a training", all_of("train_tokens", ",")),
         ("Seeds", all_of("seed")),
         *((f"Protocol {sheet.comparison.protocol}", setup(sheet)) for sheet in found),
         ("Documents behind a number", _names(documents) if documents else DASH),
@@ -213,10 +220,10 @@ def _training_costs(folders: dict[str, Path]) -> Page:
                 entry(str(meta.get("device_name", meta.get("device", DASH)))),
                 entry(str(meta.get("dtype", DASH))),
                 entry(str(meta.get("backend", DASH))),
-                entry(str(meta.get("threads", DASH))),
+                entry(str(meta.get("threads", DASH)), meta.get("threads")),
                 entry(clock(seconds) if seconds else DASH, seconds),
                 entry(f"{peak / 2**20:,.0f} MiB" if peak else DASH, peak),
-                entry(nats(meta.get("validation_nats_per_token"))),
+                entry(nats(meta.get("validation_nats_per_token")), meta.get("validation_nats_per_token")),
             ]
         )
     heads = ["run", "device", "precision", "attention", "threads", "time", "peak memory", "validation nats/token"]
@@ -240,7 +247,7 @@ def _evaluation_costs(found: list[Sheet]) -> Page:
                         entry(extension_name(group)),
                         entry(str(length), length),
                         entry(cell.first.backend),
-                        entry(f"{seconds:.1f} s", seconds),
+                        entry(f"{figure(seconds, 2)} s", seconds),
                         entry(f"{rate:,.0f}", rate),
                         entry(f"{peak / 2**20:,.0f} MiB", peak),
                     ]
@@ -256,7 +263,7 @@ def _cells_page(records: list[Record]) -> Page:
             Entry((r.key,)),
             entry(r.run),
             entry(r.extension),
-            entry(r.protocol),
+            entry(f"{r.protocol}, {r.split}"),
             entry(str(r.length), r.length),
             entry(nats(r.nats_per_token) if r.status == "ok" else r.status, r.nats_per_token),
             entry(r.targets_sha256[:8]),
@@ -264,7 +271,7 @@ def _cells_page(records: list[Record]) -> Page:
         for r in ordered
     ]
     sections = frozenset(n for n, (a, b) in enumerate(pairwise(ordered), 1) if a.label != b.label)
-    heads = ["cell", "run", "extension", "protocol", "context", "nats/token", "targets"]
+    heads = ["cell", "run", "extension", "protocol, split", "context", "nats/token", "targets"]
     return Page("All cells", f"{len(rows)} records", heads, rows, [], 4, sections)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from posx.compose import compose_run, quote
+from posx.compose import LITERAL, compose_run, quote
 from posx.config import EvalConfig, RunConfig
 from posx.errors import PosxError
 from posx.finetune import compose_finetune, default_label, first_run
@@ -32,19 +32,26 @@ def run_of(record: Record, trust: bool = False) -> Run:
     return open_run(record.path.parent.parent, trust)
 
 
-def commands(record: Record, runs_dir: Path = Path("runs"), trust: bool = False) -> Commands:
+def commands(
+    record: Record, runs_dir: Path = Path("runs"), config_dir: Path | None = None, trust: bool = False
+) -> Commands:
     """What made this record. Raises PosxError where the run that a fine-tune starts from is gone."""
     run = run_of(record, trust)
     chain = [run]
     while chain[0].config.start.run:
         chain.insert(0, first_run(chain[0], trust))
-    flag = _where_runs_are(runs_dir)
-    return Commands([train_command(one, flag, trust) for one in chain], evaluate_command(record, runs_dir))
+    flags = _flags(runs_dir, config_dir, trust)
+    return Commands(
+        [train_command(one, flags, config_dir, trust) for one in chain],
+        evaluate_command(record, runs_dir, config_dir, trust),
+    )
 
 
-def evaluate_command(record: Record, runs_dir: Path = Path("runs")) -> str:
+def evaluate_command(
+    record: Record, runs_dir: Path = Path("runs"), config_dir: Path | None = None, trust: bool = False
+) -> str:
     """``posx eval`` for this cell alone."""
-    return shell(["posx", "eval", record.run, *eval_arguments(record), *_where_runs_are(runs_dir)])
+    return shell(["posx", "eval", record.run, *eval_arguments(record), *_flags(runs_dir, config_dir, trust)])
 
 
 def shell(parts: list[str]) -> str:
@@ -55,22 +62,28 @@ def shell(parts: list[str]) -> str:
     )
 
 
-def _where_runs_are(runs_dir: Path) -> list[str]:
-    return [] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)]
+def _flags(runs_dir: Path, config_dir: Path | None, trust: bool) -> list[str]:
+    """Where runs and configs are, unless that is the default."""
+    return [
+        *(["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") else []),
+        *(["--config-dir", str(config_dir)] if config_dir else []),
+        *(["--trust"] if trust else []),
+    ]
 
 
-def train_command(run: Run, flag: list[str], trust: bool = False) -> str:
+def train_command(run: Run, flags: list[str], config_dir: Path | None = None, trust: bool = False) -> str:
     """``posx train`` with the overrides in which this run differs from its options."""
     config = run.config
     if config.start.run:
         first = first_run(run, trust)
         parts = ["--from", first.name]
-        plain = compose_finetune(first.config, config.start.run, [], trust=trust)
+        plain = compose_finetune(first.config, config.start.run, [], config_dir, trust)
         usual = ["", default_label(first.config, config)]
     else:
         options = {"scheme": config.scheme["name"], "model": config.model.name, "data": config.data.name}
         chosen = [f"{group}={name}" for group, name in options.items() if name]
-        parts, plain = chosen, compose_run([*chosen, *_where_the_text_is(config)], trust=trust)
+        chosen += _where_the_text_is(config)
+        parts, plain = chosen, compose_run(chosen, config_dir, trust)
         usual = ["", config.scheme["name"]]
     wanted, given = _flat(asdict(config)), _flat(asdict(plain))
     for key, value in wanted.items():
@@ -79,8 +92,8 @@ def train_command(run: Run, flag: list[str], trust: bool = False) -> str:
             continue
         if key == "label" and value in usual:
             continue
-        parts.append(f"{key}={'null' if value is None else quote(value)}")
-    return shell(["posx", "train", "--name", run.name, *parts, *flag])
+        parts.append(f"{key}={'null' if value is None else value if key in LITERAL else quote(value)}")
+    return shell(["posx", "train", "--name", run.name, *parts, *flags])
 
 
 def _where_the_text_is(config: RunConfig) -> list[str]:

@@ -16,7 +16,7 @@ def find_cell(runs_dir: Path, text: str) -> Record:
     if Path(text).suffix == ".json" and Path(text).is_file():
         from posx.records import read_record
 
-        return read_record(Path(text))
+        return read_record(Path(text).resolve())
     records = read_records(runs_dir, [])
     matching = [r for r in records if r.key.startswith(text)] if len(text) >= LEAST_KEY else []
     if len(matching) == 1:

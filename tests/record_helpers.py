@@ -96,3 +96,10 @@ class Shelf:
                 difference = by_document(mean + 0.001 * (seed - (seeds - 1) / 2), spread, documents, length)
                 made.append(self.put(control + difference, seed=seed, length=length, **values))
         return made
+
+    def curve(self, nll: np.ndarray, length: int, windows: list[int], **values: Any) -> Record:
+        """Whole windows of ``length``: ``windows`` says how many each document has; ``nll`` [sum(windows) · length]."""
+        context = np.tile(np.arange(1, length + 1), sum(windows))
+        documents = np.repeat(np.arange(len(windows)), np.array(windows) * length)
+        own = {"protocol": "curve", "stride": None, "targets_sha256": f"{length:064x}", "length": length}
+        return self.put(nll, documents=documents, context=context, **(own | values))

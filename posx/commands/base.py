@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,4 +93,4 @@ def runs_and_overrides(arguments: list[str] | None, runs_dir: Path) -> tuple[lis
 
 
 def dir_flag(runs_dir: Path) -> str:
-    return "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
+    return "" if runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(runs_dir))}"

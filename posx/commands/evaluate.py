@@ -125,7 +125,10 @@ def recommend(
         raise PosxError(f"One run at a time, but {len(names)} were given.", "posx recommend RUN --length 4x.")
     if not length:
         raise PosxError("For which length?", "Add --length 3000, or --length 4x.")
-    given = {o.partition("=")[0] for o in overrides}
+    given = {o.lstrip("+").partition("=")[0] for o in overrides}
+    for key, instead in (("eval.lengths", "--length"), ("eval.extensions", "none: all that fit are tried")):
+        if key in given:
+            raise PosxError(f"posx recommend takes no {key}.", f"Use {instead}.")
     chosen = {"eval.split": "validation", "eval.max_targets": str(RECOMMEND_TARGETS)}
     added = [f"{key}={value}" for key, value in chosen.items() if key not in given]
     config = compose_eval([*added, *overrides], config_dir)
@@ -137,7 +140,8 @@ def recommend(
     with display() as shown:
         if not names:
             shown.say(f"The newest finished run is {run.name}.")
-        choices, records = rank(run, length, config, shown, config_dir, trust)
+        name = names[0] if names else run.name
+        choices, records = rank(run, name, length, config, shown, config_dir, trust)
     if json:
         import json as json_format
 

@@ -31,7 +31,7 @@ def reproduce(
     from posx.select import find_cell
 
     record = find_cell(runs_dir, cell)
-    lines = commands(record, runs_dir, trust)
+    lines = commands(record, runs_dir, config_dir, trust)
     for line in [*lines.train, lines.evaluate]:
         print(line)
     if dry_run:

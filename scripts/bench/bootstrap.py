@@ -3,8 +3,8 @@
     .venv/bin/python scripts/bench/bootstrap.py > results/bench/bootstrap.md
 
 The two sides alternate; medians of their times and of the ratios are printed. The plain side draws documents with
-replacement and re-divides the sums, as the textbook has it; it has no part for seeds and no simultaneous intervals, so it
-does less.
+replacement and re-divides the sums, as the textbook has it; it has no part for seeds and no simultaneous intervals, so
+it does less.
 """
 
 from __future__ import annotations
