@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from posx.compose import as_overrides, freeze_extension, override_value, typed
+from posx.compose import as_overrides, freeze_extension, override_value
 from posx.config import RunConfig, StartConfig, check_train
 from posx.errors import PosxError
 from posx.files import read_json
 from posx.runs import Run, folder_name, group_hash, label_of, newest_checkpoint, open_run
+from posx.typed import typed
 from posx.windows import parse_length
 
 SHARE_OF_STEPS = 10  # without train.steps: a tenth of what the first run took

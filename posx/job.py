@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from posx.compose import resolve_scheme, typed
+from posx.compose import resolve_scheme
 from posx.config import EvalConfig, RunConfig
 from posx.corpus import prepare
 from posx.errors import PosxError
@@ -21,6 +21,7 @@ from posx.progress import Display
 from posx.records import as_json
 from posx.runs import create, find_run
 from posx.train import train
+from posx.typed import typed
 
 
 def main(spec_path: Path) -> int:

@@ -9,9 +9,10 @@ from typing import Any
 from rich.table import Table
 
 from posx.components import fits
-from posx.compose import compose_run, known_extensions, known_schemes, typed
+from posx.compose import compose_run, known_extensions, known_schemes
 from posx.model import model_shape
 from posx.progress import to_stdout
+from posx.typed import typed
 
 
 def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:

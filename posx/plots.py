@@ -6,111 +6,37 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from posx.canvas import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    MOST_LINES,
+    Look,
+    canvas,
+    finish,
+    label_ends,
+    legend,
+    mark_contexts,
+    save,
+    ticks,
+    title,
+)
 from posx.curves import Line, by_context, by_each_document, by_place, finetunes
 from posx.errors import PosxError, unknown
-from posx.files import whole_file
 from posx.records import perplexity
-from posx.sheets import Sheet, extension_name, row_name, sheets, test_split, without_controls
-from posx.statistics import DELTA, Cell, Group
+from posx.sheets import Sheet, sheets, test_split, without_controls
+from posx.statistics import DELTA, Cell
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LABEL_PIXELS = 17  # between the middles of two labels
-DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-NAMES_A_ROW = 3  # of a legend
-LONGEST_NAME = 44  # more would push the axes out of the picture
-MOST_LINES = 12  # of a picture that can be read
 BY = ("context", "place", "document")  # what --kind position is drawn over
 
 
 class NothingToDraw(PosxError):
     """These cells hold nothing that this kind of plot shows."""
-
-
-class Look:
-    """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot.
-
-    Where there is but one scheme, colours tell its extensions apart.
-    """
-
-    def __init__(self, sheet: Sheet):
-        self.sheet = sheet
-        self.labels = sorted({row_name(sheet, group) for group, _ in sheet.rows})
-        self.extensions = ["none", *sorted({g.extension for g, _ in sheet.rows} - {"none"})]
-
-    def name(self, group: Group) -> str:
-        """As it stands in the table; a dollar would begin a formula."""
-        shown = extension_name(group)
-        name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
-        if len(name) > LONGEST_NAME:
-            name = name[: LONGEST_NAME - 1] + "…"
-        return name.replace("$", r"\$")
-
-    def colour(self, group: Group) -> str:
-        single = len(self.labels) == 1
-        number = self.extensions.index(group.extension) if single else self.labels.index(row_name(self.sheet, group))
-        return COLOURS[number % len(COLOURS)]
-
-    def style(self, group: Group) -> dict[str, Any]:
-        """For ``Axes.plot``."""
-        colour = self.colour(group)
-        return {
-            "color": colour,
-            "marker": MARKERS[self.labels.index(row_name(self.sheet, group)) % len(MARKERS)],
-            "markersize": 6,
-            "markerfacecolor": colour if group.extension == "none" else "white",
-            "linestyle": DASHES[self.extensions.index(group.extension) % len(DASHES)],
-            "linewidth": 1.7,
-        }
-
-
-def _canvas(panels: int, height: float = 4.6, names: int = 0) -> tuple[Figure, list[Axes]]:
-    """``names``: how many a panel's legend holds."""
-    height += 0.2 * -(-names // NAMES_A_ROW)
-    figure, axes = plt.subplots(panels, 1, figsize=(8.2, height * panels), squeeze=False, layout="constrained")
-    return figure, list(axes[:, 0])
-
-
-def _finish(axis: Axes) -> None:
-    axis.grid(True, which="major", color="0.9", linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-
-
-def _legend(axis: Axes, columns: int = NAMES_A_ROW) -> None:
-    axis.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False, handlelength=3.2
-    )
-
-
-def _title(axis: Axes, sheet: Sheet, what: str = "") -> None:
-    record = sheet.any.first
-    seeds = f"{sheet.seeds} seeds" if sheet.seeds > 1 else "one seed"
-    axis.set_title(
-        f"{sheet.comparison.data}: {what}{record.n_targets:,} {sheet.comparison.split} targets "
-        f"in {record.n_documents} documents, {sheet.comparison.protocol}, {seeds}",
-        fontsize=9.5,
-        loc="left",
-    )
-
-
-def _steps(axis: Axes, values: list[float], label: Callable[[float], str]) -> None:
-    """Ticks at these places of the horizontal axis and nowhere else."""
-    axis.xaxis.set_major_locator(FixedLocator(values))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: label(x)))
 
 
 # ---------------------------------------------------------------- kinds
@@ -123,7 +49,7 @@ def plot_length(cells: list[Cell]) -> Figure:
     if not found:
         raise NothingToDraw("There is no number to plot.", "posx table says why each cell has none.")
     found = [_readable(sheet) for sheet in found]
-    figure, axes = _canvas(len(found), names=max(len(sheet.rows) for sheet in found))
+    figure, axes = canvas(len(found), names=max(len(sheet.rows) for sheet in found))
     for sheet, axis in zip(found, axes, strict=True):
         _draw_length(sheet, axis)
     return figure
@@ -152,34 +78,18 @@ def _draw_length(sheet: Sheet, axis: Axes) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     single = sheet.contexts[0] if len(sheet.contexts) == 1 else None
-    _steps(axis, list(map(float, sheet.lengths)), lambda x: f"{x:g}\n{x / single:.3g}x" if single else f"{x:g}")
+    ticks(axis, list(map(float, sheet.lengths)), lambda x: f"{x:g}\n{x / single:.3g}x" if single else f"{x:g}")
     axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
-    _mark_contexts(axis, sheet.contexts)
-    _label_ends(axis, ends)
+    mark_contexts(axis, sheet.contexts)
+    label_ends(axis, ends)
     axis.set_xlabel("evaluation context (tokens)")
     axis.set_ylabel("perplexity")
-    _title(axis, sheet)
+    title(axis, sheet)
     # The names stand at the lines' ends; the legend shows dashes and markers to those who print in grey.
-    _legend(axis)
-    _finish(axis)
-
-
-def _mark_contexts(axis: Axes, contexts: list[int]) -> None:
-    for context in contexts:
-        axis.axvline(context, color="0.45", linestyle=(0, (1, 2)), linewidth=1.2)
-        axis.annotate(
-            f"trained at {context}",
-            (context, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(4, -4),
-            textcoords="offset points",
-            va="top",
-            fontsize=8.5,
-            color="0.3",
-            annotation_clip=True,
-        )
+    legend(axis)
+    finish(axis)
 
 
 def plot_position(cells: list[Cell], by: str = "context") -> Figure:
@@ -199,18 +109,18 @@ def _position_by_context(cells: list[Cell]) -> Figure:
             "There is no curve to plot: whole windows were not scored yet, or their NLL is not beside the records.",
             "Score them: posx eval RUN --protocol curve --length 4x.",
         )
-    figure, axes = _canvas(len(drawn), names=max(len(lines) for _, lines in drawn))
+    figure, axes = canvas(len(drawn), names=max(len(lines) for _, lines in drawn))
     for (sheet, lines), axis in zip(drawn, axes, strict=True):
         _draw_lines(axis, Look(sheet), lines)
         axis.set_xscale("log", base=2)
-        ticks = [2.0**k for k in range(max(sheet.lengths).bit_length())]
-        _steps(axis, ticks, lambda x: f"{x:g}")
-        _mark_contexts(axis, sheet.contexts)
+        octaves = [2.0**k for k in range(max(sheet.lengths).bit_length())]
+        ticks(axis, octaves, lambda x: f"{x:g}")
+        mark_contexts(axis, sheet.contexts)
         axis.set_xlabel(f"available context (tokens), in windows of {max(sheet.lengths)}")
         axis.set_ylabel("nats/token")
-        _title(axis, sheet)
-        _legend(axis)
-        _finish(axis)
+        title(axis, sheet)
+        legend(axis)
+        finish(axis)
     return figure
 
 
@@ -232,7 +142,7 @@ def _position_in_document(cells: list[Cell], by: str) -> Figure:
             "There is no change against 1x to plot: only 1x was evaluated, or the NLL of targets is not there.",
             "Evaluate a longer length: posx eval RUN --length 4x.",
         )
-    figure, axes = _canvas(len(drawn), names=max(len(lines) for _, _, lines in drawn))
+    figure, axes = canvas(len(drawn), names=max(len(lines) for _, _, lines in drawn))
     for (sheet, longest, lines), axis in zip(drawn, axes, strict=True):
         _draw_lines(axis, Look(sheet), lines, joined=by == "place")
         _no_change(axis)
@@ -243,9 +153,9 @@ def _position_in_document(cells: list[Cell], by: str) -> Figure:
         )
         axis.set_xlabel(over)
         axis.set_ylabel(f"change at {longest} against 1x (nats/token)")
-        _title(axis, sheet)
-        _legend(axis)
-        _finish(axis)
+        title(axis, sheet)
+        legend(axis)
+        finish(axis)
     return figure
 
 
@@ -288,7 +198,7 @@ def plot_gain(cells: list[Cell]) -> Figure:
             "none of them is shown to gain.",
             "Name a control in a sweep, controls: [4x], or see posx table.",
         )
-    figure, axes = _canvas(len(found), max(2.6, 0.36 * max(len(bars) for _, bars in found) + 1.6))
+    figure, axes = canvas(len(found), max(2.6, 0.36 * max(len(bars) for _, bars in found) + 1.6))
     for (sheet, bars), axis in zip(found, axes, strict=True):
         look = Look(sheet)
         least, most = -1.0, 1.5  # beyond, an arrow says that it goes on
@@ -314,8 +224,8 @@ def plot_gain(cells: list[Cell]) -> Figure:
         axis.axvline(1, color="0.3", linewidth=1, linestyle=(0, (4, 2)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
         axis.set_xlabel("share of what a training at that length gains (0: nothing; 100 %: all of it), 95 % intervals")
-        _title(axis, sheet)
-        _finish(axis)
+        title(axis, sheet)
+        finish(axis)
     return figure
 
 
@@ -330,7 +240,7 @@ def plot_finetune(cells: list[Cell]) -> Figure:
     lengths = sorted({curve.length for curve in curves})
     kinds = sorted({(curve.name, curve.train_context, curve.extension) for curve in curves})
     several = len({name for name, _, _ in kinds}) > 1
-    figure, axes = _canvas(len(lengths), 3.8)
+    figure, axes = canvas(len(lengths), 3.8)
     for length, axis in zip(lengths, axes, strict=True):
         for curve in (c for c in curves if c.length == length):
             number = kinds.index((curve.name, curve.train_context, curve.extension))
@@ -350,12 +260,12 @@ def plot_finetune(cells: list[Cell]) -> Figure:
         least = min([s for s in steps if s > 0], default=1.0)
         axis.set_xscale("symlog", linthresh=least)
         axis.set_xlim(left=-0.1 * least)
-        _steps(axis, steps, lambda x: f"{x:g}")
+        ticks(axis, steps, lambda x: f"{x:g}")
         axis.set_xlabel("steps of fine-tuning (0: the extension untrained)")
         axis.set_ylabel("change against the first\nmodel at 1x (nats/token)")
         axis.set_title(f"evaluated at {length} tokens", fontsize=9.5, loc="left")
-        _finish(axis)
-    _legend(axes[-1], 2)
+        finish(axis)
+    legend(axes[-1], 2)
     return figure
 
 
@@ -369,41 +279,9 @@ KINDS: dict[str, Callable[[list[Cell]], Figure]] = {
 }
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem``.png and .svg. Raises PosxError."""
-    written = []
-    try:
-        for suffix in (".png", ".svg"):
-            path = stem.with_name(stem.name + suffix)
-            with whole_file(path) as temporary:
-                figure.savefig(temporary, format=suffix[1:], dpi=160)
-            written.append(path)
-    except OSError as error:
-        raise PosxError(f"{stem} cannot be written: {error.strerror or error}.", "Choose another -o.") from None
-    finally:
-        plt.close(figure)
-    return written
-
-
 def plot(kind: str, cells: list[Cell], stem: Path, by: str = "context") -> list[Path]:
     """Draw one kind and save it; ``by`` is for positions. Raises PosxError."""
     if kind not in KINDS:
         raise unknown("kind of plot", kind, KINDS)
     tested = test_split(cells)
     return save(plot_position(tested, by) if kind == "position" else KINDS[kind](tested), stem)
-
-
-def _label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
-    """Names at the lines' right ends, pushed apart where they would overlap."""
-    axis.figure.canvas.draw()  # settles the scales, which turn values into places on the page
-    to_screen, from_screen = axis.transData.transform, axis.transData.inverted().transform
-    ends = sorted(ends)
-    heights = [float(to_screen((length, value))[1]) for value, length, _, _ in ends]
-    for _ in range(200):  # neighbours that are too close push each other apart by equal steps
-        for low in range(len(heights) - 1):
-            overlap = heights[low] + LABEL_PIXELS - heights[low + 1]
-            if overlap > 0:
-                heights[low] -= overlap / 2
-                heights[low + 1] += overlap / 2
-    for (_, length, name, colour), height in zip(ends, heights, strict=True):
-        axis.text(length * 1.06, from_screen((0, height))[1], name, fontsize=9, color=colour, va="center")

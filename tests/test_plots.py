@@ -426,12 +426,14 @@ def test_nats_by_context_are_the_means_of_their_buckets(shelf: Shelf, length: in
     assert f"windows of {length}" in axis.get_xlabel()
 
 
-def test_curves_of_two_lengths_are_told_apart(shelf: Shelf) -> None:
-    """posx eval always adds 1x: whole windows of 64 and of 256 over the same targets stand in one picture."""
-    for length, windows in ((64, [4, 8]), (256, [1, 2])):
-        shelf.curve(np.linspace(6, 4, 768), length, windows, targets_sha256="66" * 32, **ROPE)
-    for axis in plot_position(aggregate(shelf.records)).axes:
-        assert named(axis)
+def test_curves_of_two_lengths_have_a_panel_each(shelf: Shelf) -> None:
+    """Whole windows of 64 and of 256 score other tokens, and have hashes of their own."""
+    for length, windows in ((64, [4, 8, 2]), (256, [1, 2, 1])):
+        for label in (ROPE, ALIBI):
+            shelf.curve(np.linspace(6, 4, sum(windows) * length), length, windows, **label)
+    axes = plot_position(aggregate(shelf.records)).axes
+    assert [set(named(axis)) for axis in axes] == [{"rope", "alibi"}] * 2
+    assert [axis.get_xlabel().rpartition(" ")[2] for axis in axes] == ["64", "256"]
 
 
 # ---------------------------------------------------------------- in documents
@@ -544,7 +546,7 @@ def test_gain_draws_shares_with_their_intervals(shelf: Shelf) -> None:
         assert found.interval is not None
         assert spans[place] == pytest.approx(found.interval)
         assert spans[place][0] < share < spans[place][1]
-    marks = sorted(float(line.get_xdata()[0]) for line in axis.lines if line.get_ydata()[1:] == [1])  # type: ignore[index, comparison-overlap]
+    marks = sorted(list(line.get_xdata())[0] for line in axis.lines if list(line.get_ydata()) == [0, 1])  # type: ignore[arg-type]
     assert marks == [0.0, 1.0]
 
 

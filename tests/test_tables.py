@@ -976,6 +976,26 @@ def test_other_protocols_say_that_context_grows(protocol_cells: list[Cell]) -> N
     assert "S = " not in text
 
 
+def test_a_curve_is_a_table_by_available_context(tmp_path: Path) -> None:
+    """Means over targets by context 1, 2, 3–4, 5–8, …, by plain loops; two seeds, three documents."""
+    shelf = Shelf(tmp_path)
+    sums: dict[str, list[float]] = {}
+    for seed in range(2):
+        nll = 6 - np.log(np.tile(np.arange(1, 25), 6)) + 0.1 * np.random.default_rng(seed).standard_normal(144)
+        shelf.curve(nll, 24, [1, 3, 2], seed=seed, **ROPE)
+        for place, value in enumerate(nll.tolist()):
+            context = place % 24 + 1
+            for low, high in ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 24)):
+                if low <= context <= high:
+                    sums.setdefault(f"{low}–{high}" if high > low else f"{low}", []).append(value)
+    text = render(aggregate(shelf.records), "md")
+    head, row = markdown_rows(text)
+    assert head == ["scheme", "extension", *sums]
+    assert row == ["rope", "none", *(f"{sum(values) / len(values):.3f}" for values in sums.values())]
+    assert "Whole windows of 24" in text
+    assert "144 targets in 3 documents" in text
+
+
 # ---------------------------------------------------------------- the command
 
 
