@@ -61,7 +61,7 @@ def entry(text: str, sort: float | None = None) -> Entry:
 
 def usable(cell: Cell) -> Entry:
     """``512``, ``512?`` or a dash."""
-    if cell.usable is None or (cell.interval is None and not cell.is_control and cell.ok):
+    if cell.usable is None:
         return entry(DASH)
     return entry(f"{cell.usable}{'?' if cell.usable_undecided else ''}", cell.usable)
 

@@ -61,7 +61,7 @@ class Cell:
     interval: Interval | None = None
     share: Share | None = None
     usable: int | None = None  # of the whole row: the largest length up to which nothing breaks
-    usable_undecided: bool = False  # whether a verdict up to there is undecided, or missing
+    usable_undecided: bool = False  # whether a verdict up to there is undecided
     trained_long: bool = False  # of a row that only shows what a long training gains: no part of the table's family
 
     @property
@@ -256,8 +256,11 @@ def _with_usable(cells: list[Cell]) -> list[Cell]:
                 continue
             if not cell.ok or cell.verdict == "breaks":
                 break
+            if not cell.verdict and not cell.is_control:
+                usable = None  # without an interval nobody knows
+                break
             usable = cell.length
-            doubt = doubt or not (cell.is_control or cell.verdict in ("uses", "survives"))
+            doubt = doubt or cell.verdict == "undecided"
         found[key] = (usable, doubt)
     return [
         replace(cell, usable=usable, usable_undecided=doubt)

@@ -40,7 +40,6 @@ from posx.compose import (
     parse_extension,
     quote,
     read_yaml,
-    typed,
 )
 from posx.config import EvalConfig, RunConfig, check_eval
 from posx.corpus import prepare
@@ -54,6 +53,7 @@ from posx.progress import Display, to_stdout
 from posx.records import Record, as_json, current_records
 from posx.runs import FREE_TO_CHANGE, folder_name
 from posx.schemes.base import Scheme
+from posx.typed import typed
 from posx.windows import check_long_enough, check_windows, comparable, parse_length
 
 # Settings that a sweep file gives in fields of its own.

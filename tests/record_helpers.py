@@ -101,5 +101,5 @@ class Shelf:
         """Whole windows of ``length``: ``windows`` says how many each document has; ``nll`` [sum(windows) · length]."""
         context = np.tile(np.arange(1, length + 1), sum(windows))
         documents = np.repeat(np.arange(len(windows)), np.array(windows) * length)
-        own = {"protocol": "curve", "stride": None, "targets_sha256": f"{length:064x}", "length": length}
+        own = {"protocol": "curve", "stride": None, "targets_sha256": f"{length:032x}" * 2, "length": length}
         return self.put(nll, documents=documents, context=context, **(own | values))

@@ -50,7 +50,7 @@ def shelf(tmp_path: Path) -> Shelf:
 def curve(label: str, nats: list[float | None], number: int = 0, **changes: object) -> list[Record]:
     """A row of cells at 1x, 2x, 4x, 8x, without losses."""
     return [
-        record(value, label=label, run=label, length=length, config_sha256=f"{number:064x}", **changes)
+        record(value, label=label, run=label, length=length, config_sha256=f"{number:032x}" * 2, **changes)
         for length, value in zip(LENGTHS, nats, strict=False)
     ]
 
@@ -306,7 +306,7 @@ def test_names_at_the_lines_ends_lie_inside_the_picture() -> None:
 
 def test_fine_tunes_are_left_to_their_own_picture_where_there_are_too_many_lines() -> None:
     few = [r for n in range(MOST_LINES - 1) for r in curve(f"s{n}", [4.0, 4.2], n)]
-    tuned = curve("tuned", [4.0, 4.1], 99, parent_sha256=f"{0:064x}")
+    tuned = curve("tuned", [4.0, 4.1], 99, parent_sha256=f"{0:032x}" * 2)
     assert "tuned" in named(only_axis(plot_length(aggregate([*few, *tuned]))))
     more = [*few, *curve("one-more", [4.0, 4.2], 98), *tuned]
     assert named(only_axis(plot_length(aggregate(more)))).keys() == {r.label for r in more} - {"tuned"}
@@ -546,7 +546,7 @@ def test_gain_draws_shares_with_their_intervals(shelf: Shelf) -> None:
         assert found.interval is not None
         assert spans[place] == pytest.approx(found.interval)
         assert spans[place][0] < share < spans[place][1]
-    marks = sorted(list(line.get_xdata())[0] for line in axis.lines if list(line.get_ydata()) == [0, 1])  # type: ignore[arg-type]
+    marks = sorted(next(iter(line.get_xdata())) for line in axis.lines if list(line.get_ydata()) == [0, 1])  # type: ignore[arg-type]
     assert marks == [0.0, 1.0]
 
 
@@ -560,6 +560,16 @@ def test_a_share_out_of_sight_is_an_arrow_with_its_number(shelf: Shelf) -> None:
     assert low < -1.0 < 1.5 < high
 
 
+def test_nothing_written_beside_the_bars_is_cut_off(shelf: Shelf) -> None:
+    figure = plot_gain(attainable(shelf, {"none": 0.1, "window(w=64)+interpolate(how=linear)": -0.1}))
+    figure.canvas.draw()
+    axis = only_axis(figure)
+    for text in (axis.xaxis.label, *axis.get_yticklabels(), *axis.texts):
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0, text.get_text()
+        assert box.x1 <= figure.bbox.x1, text.get_text()
+
+
 # ---------------------------------------------------------------- fine-tuning
 
 
@@ -571,7 +581,7 @@ def fine_tuned(shelf: Shelf) -> list[Cell]:
         shelf.put(base + by_document(0.5, 0.05, seed=1), seed=seed, length=256, extension="pi", **ROPE)
         shelf.put(base + by_document(0.9, 0.05, seed=2), seed=seed, length=256, **ROPE)
         for steps, change in ((400, -0.2), (100, 0.1)):
-            own = TUNED | {"config_sha256": f"{steps:064x}", "train_steps": steps, "run": f"t{steps}-{seed}"}
+            own = TUNED | {"config_sha256": f"{steps:032x}" * 2, "train_steps": steps, "run": f"t{steps}-{seed}"}
             shelf.put(base + by_document(change, 0.05, seed=steps), seed=seed, **own)
         bare = TUNED | {"config_sha256": "bb" * 32, "train_steps": 400, "train_extension": "none", "extension": "none"}
         shelf.put(base + by_document(0.3, 0.05, seed=3), seed=seed, **bare, run=f"bare{seed}")
@@ -608,7 +618,7 @@ def test_fine_tunes_over_unlike_targets_never_share_a_line(shelf: Shelf) -> None
     for change, own in ((0.0, {}), (1.0, {"targets_sha256": "66" * 32, "target_context": 1024})):
         shelf.put(hardness(), **own, **ROPE)
         for steps in (100, 400):
-            tuned = TUNED | {"config_sha256": f"{steps:064x}", "train_steps": steps, "run": f"t{steps}"}
+            tuned = TUNED | {"config_sha256": f"{steps:032x}" * 2, "train_steps": steps, "run": f"t{steps}"}
             shelf.put(hardness() + change - steps / 1000, **own, **tuned)
     for one in finetunes(aggregate(shelf.records)):
         xs = [point.x for point in one.points]
