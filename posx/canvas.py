@@ -29,6 +29,11 @@ LONGEST_NAME = 44  # more would push the axes out of the picture
 MOST_LINES = 12  # of a picture that can be read
 
 
+def marker_of(number: int) -> str:
+    """Moved on by one with each round of the colours, so that no two of the first 64 look alike."""
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
 class Look:
     """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot.
 
@@ -41,12 +46,13 @@ class Look:
         self.extensions = ["none", *sorted({g.extension for g, _ in sheet.rows} - {"none"})]
 
     def name(self, group: Group) -> str:
-        """As it stands in the table; a dollar would begin a formula."""
+        """As it stands in the table."""
         shown = extension_name(group)
         name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
         if len(name) > LONGEST_NAME:
             name = name[: LONGEST_NAME - 1] + "…"
-        return name.replace("$", r"\$")
+        # A dollar would begin a formula, and a name that begins with _ would be left out of legends.
+        return (" " + name if name.startswith("_") else name).replace("$", r"\$")
 
     def colour(self, group: Group) -> str:
         single = len(self.labels) == 1
@@ -58,7 +64,7 @@ class Look:
         colour = self.colour(group)
         return {
             "color": colour,
-            "marker": MARKERS[self.labels.index(row_name(self.sheet, group)) % len(MARKERS)],
+            "marker": marker_of(self.labels.index(row_name(self.sheet, group))),
             "markersize": 6,
             "markerfacecolor": colour if group.extension == "none" else "white",
             "linestyle": DASHES[self.extensions.index(group.extension) % len(DASHES)],

@@ -15,7 +15,7 @@ import numpy as np
 from posx.bootstrap import Interval, Replicates
 from posx.losses import Losses, read_losses, sums_of
 from posx.records import Record, nats_of
-from posx.statistics import Cell
+from posx.statistics import Cell, Comparison
 
 REPLICATES = 2000  # of each point: a line has many, and is read by eye
 PLACES = 8  # parts of a document's length that are told apart
@@ -161,6 +161,7 @@ class Curve:
     """Fine-tunes of one model with one extension: the change against its own 1x, over steps, at one length."""
 
     name: str
+    comparison: Comparison
     length: int
     train_context: int
     extension: str
@@ -175,13 +176,14 @@ def finetunes(cells: list[Cell]) -> list[Curve]:
     tuned = [c for c in cells if c.first.parent_sha256 and c.first.as_trained and c.ok]
     firsts = {(c.comparison, c.group.config_sha256): c for c in cells if c.is_control and not c.first.parent_sha256}
     plain = {(c.comparison, c.group.config_sha256, c.group.extension, c.length): c for c in cells}
-    found: dict[tuple[str, int, int, str], list[Point]] = {}
-    names: dict[tuple[str, int, int, str], str] = {}
+    found: dict[tuple[str, Comparison, int, int, str], list[Point]] = {}
+    names: dict[tuple[str, Comparison, int, int, str], str] = {}
     for cell in sorted(tuned, key=lambda c: c.first.train_steps):
         first = firsts.get((cell.comparison, cell.first.parent_sha256))
         if first is None:
             continue
-        key = (cell.first.parent_sha256, cell.length, cell.group.train_context, cell.group.train_extension)
+        group = cell.group
+        key = (cell.first.parent_sha256, cell.comparison, cell.length, group.train_context, group.train_extension)
         if key not in found:
             names[key] = first.group.label
             untrained = plain.get((cell.comparison, cell.first.parent_sha256, cell.group.train_extension, cell.length))
@@ -189,7 +191,7 @@ def finetunes(cells: list[Cell]) -> list[Curve]:
         point = against(cell, first, cell.first.train_steps)
         if point is not None:
             found[key].append(point)
-    return [Curve(names[key], key[1], key[2], key[3], points) for key, points in found.items() if points]
+    return [Curve(names[key], *key[1:], points) for key, points in found.items() if points]
 
 
 def against(cell: Cell, first: Cell, x: float) -> Point | None:

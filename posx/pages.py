@@ -120,7 +120,7 @@ def grid(sheet: Sheet) -> Page:
                 entry(name),
                 entry(extension_name(group)),
                 entry(count(some.first.parameters), some.first.parameters),
-                entry(str(len(some.seeds) or len(some.records)), len(some.seeds)),
+                entry(_seeds(row), len(some.seeds)),
                 *(number(row.get(length), notes) for length in sheet.lengths),
                 usable(some),
             ]
@@ -131,34 +131,46 @@ def grid(sheet: Sheet) -> Page:
 
 
 def long_form(sheet: Sheet) -> Page:
-    """The same, a row for each number: for a narrow terminal."""
+    """The same, a row for each number: for a narrow terminal. A row's name stands above its first number."""
     sheet = without_controls(sheet)
     notes = Footnotes()
-    rows, sections, before = [], set(), None
+    rows: list[list[Entry]] = []
+    sections = set()
     for group, row in sheet.rows:
-        if before is not None:
-            sections.add(len(rows))
-        before = group
+        sections.add(len(rows))
+        extension = extension_name(group)
+        name = row_name(sheet, group) + ("" if extension == "none" else f" + {extension}")
+        held = usable(next(iter(row.values()))).text
+        head = [name, f"{_seeds(row)} seed{'' if _seeds(row) == '1' else 's'}, usable {held}"]
         for length in sorted(row):
             cell = row[length]
-            shown = length == min(row)
-            spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
+            above = head if length == min(row) else []
             known = cell.delta is not None and not cell.is_control
             interval = bounds(cell.interval.family if cell.interval else None)
+            spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
+            dash = "" if cell.ok else notes.mark(cell).text
+            values = [
+                f"{nats(cell.nats_per_token)}{spread}" if cell.ok else dash,
+                figure(cell.ppl) if cell.ppl is not None else "",
+                f"{signed(cell.delta)} {interval}".strip() if known and cell.delta is not None else "",
+                cell.verdict,
+            ]
             rows.append(
                 [
-                    entry(row_name(sheet, group) if shown else ""),
-                    entry(extension_name(group) if shown else ""),
-                    entry(heading(sheet, length), length),
-                    entry(f"{nats(cell.nats_per_token)}{spread}") if cell.ok else notes.mark(cell),
-                    entry(figure(cell.ppl) if cell.ppl is not None else ""),
-                    entry(f"{signed(cell.delta)} {interval}" if known and cell.delta is not None else ""),
-                    Entry((cell.verdict,), cell.verdict),
+                    Entry((*above, heading(sheet, length)), sort=length),
+                    *(Entry((*("" for _ in above), value), cell.verdict) for value in values),
                 ]
             )
-    heads = ["scheme", "extension", "context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
+    heads = ["context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
     title = "nats/token and perplexity by evaluation context in tokens, with the change against 1x"
-    return Page(title, setup(sheet), heads, rows, [*notes.lines, *remarks(sheet)], 2, frozenset(sections))
+    return Page(title, setup(sheet), heads, rows, [*notes.lines, *remarks(sheet)], 1, frozenset(sections - {0}))
+
+
+def _seeds(row: dict[int, Cell]) -> str:
+    """How many seeds are behind the numbers of a row: ``5``, or ``1–3`` where they differ."""
+    numbers = [len(cell.seeds) for cell in row.values() if cell.ok] or [len(next(iter(row.values())).records)]
+    least, most = min(numbers), max(numbers)
+    return f"{most}" if least == most else f"{least}–{most}"
 
 
 def gain(sheet: Sheet) -> Page | None:
@@ -238,6 +250,7 @@ def protocols(cells: list[Cell]) -> Page | None:
                     _again(name, place),
                     _again(extension, place),
                     entry(protocol),
+                    entry(_seeds(row)),
                     *(_brief(row.get(length), notes) for length in lengths),
                 ]
             )
@@ -252,7 +265,7 @@ def protocols(cells: list[Cell]) -> Page | None:
     return Page(
         "Perplexity and its change against 1x, by protocol",
         f"{found[0].comparison.data}, {found[0].comparison.split} split",
-        ["scheme", "extension", "protocol", *heads],
+        ["scheme", "extension", "protocol", "seeds", *heads],
         rows,
         [*notes.lines, *remarks_],
         3,
@@ -320,20 +333,24 @@ def compared(found: list[Difference], a: str, b: str, some: Record) -> Page:
                 Entry((one.verdict,), better),
             ]
         )
-    first = found[0]
-    notes = [
-        "A − B in nats a token, paired by target; below 0, A is better. 95 % intervals, simultaneous over these "
-        f"lengths. No difference: all of the interval within ±{DELTA:g}."
-    ]
-    if len(first.seeds) == 1:
-        notes.append("One seed: the intervals speak of other documents only, not of another training.")
-    if any(x != y for x, y in first.seeds):
-        notes.append("The two share no seed: their seeds are paired in order.")
-    if first.n_documents < FEW_DOCUMENTS:
-        notes.append(f"Few documents: {first.n_documents} are too few for intervals to be relied on.")
-    if all(one.interval is None for one in found):
+    known = [one for one in found if one.interval is not None]
+    fewest = min(one.n_documents for one in found)
+    notes = ["A − B in nats a token, paired by target; below 0, A is better."]
+    if known:
+        notes.append(
+            f"95 % intervals, simultaneous over these lengths. No difference: all of the interval within ±{DELTA:g}."
+        )
+        if any(len(one.seeds) == 1 for one in known):
+            notes.append("One seed: the intervals speak of other documents only, not of another training.")
+        if fewest < FEW_DOCUMENTS:
+            notes.append(f"Few documents: {fewest} are too few for intervals to be relied on.")
+    else:
         notes.append("No intervals: the NLL of single targets is not beside the records, or all are of one document.")
-    targets = f"{first.n_targets:,} targets in {first.n_documents} documents"
+    if any(x != y for one in found for x, y in one.seeds):
+        notes.append("The two share no seed: their seeds are paired in order.")
+    targets = " and ".join(
+        f"{n:,} targets in {d} documents" for n, d in dict.fromkeys((one.n_targets, one.n_documents) for one in found)
+    )
     caption = f"{some.data}, {some.protocol}, {some.split} split, {targets}"
     heads = ["context", "A", "B", "A − B, 95 % interval", "perplexity", "seeds", "verdict"]
     return Page(f"A = {a}, B = {b}: paired difference in nats/token", caption, heads, rows, notes, 1)

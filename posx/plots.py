@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from posx.canvas import (
     COLOURS,
     DASHES,
-    MARKERS,
     MOST_LINES,
     Look,
     canvas,
@@ -22,6 +21,7 @@ from posx.canvas import (
     label_ends,
     legend,
     mark_contexts,
+    marker_of,
     save,
     ticks,
     title,
@@ -95,8 +95,6 @@ def _draw_length(sheet: Sheet, axis: Axes) -> None:
 def plot_position(cells: list[Cell], by: str = "context") -> Figure:
     """Nats a token over the available context (from --protocol curve), or the change against 1x over the place in the
     document or document by document (from fixed targets, at the longest length)."""
-    if by not in BY:
-        raise unknown("way to draw positions", by, BY)
     return _position_by_context(cells) if by == "context" else _position_in_document(cells, by)
 
 
@@ -223,7 +221,8 @@ def plot_gain(cells: list[Cell]) -> Figure:
         axis.axvline(0, color="0.3", linewidth=1)
         axis.axvline(1, color="0.3", linewidth=1, linestyle=(0, (4, 2)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
-        axis.set_xlabel("share of what a training at that length gains (0: nothing; 100 %: all of it), 95 % intervals")
+        axis.set_ylim(-0.6, len(bars) - 0.4)
+        axis.set_xlabel("share of the attainable gain, 95 % intervals")
         title(axis, sheet)
         finish(axis)
     return figure
@@ -237,18 +236,20 @@ def plot_finetune(cells: list[Cell]) -> Figure:
             "There is no fine-tuning to plot: no run here starts from another that is here too.",
             "Try posx sweep finetune, or posx train --from RUN --extension pi train.context=4x.",
         )
-    lengths = sorted({curve.length for curve in curves})
+    panels = sorted({(c.comparison.targets_sha256, c.length) for c in curves})
+    several_targets = len({targets for targets, _ in panels}) > 1
     kinds = sorted({(curve.name, curve.train_context, curve.extension) for curve in curves})
     several = len({name for name, _, _ in kinds}) > 1
-    figure, axes = canvas(len(lengths), 3.8)
-    for length, axis in zip(lengths, axes, strict=True):
-        for curve in (c for c in curves if c.length == length):
+    figure, axes = canvas(len(panels), 3.8)
+    for (targets, length), axis in zip(panels, axes, strict=True):
+        own = [c for c in curves if (c.comparison.targets_sha256, c.length) == (targets, length)]
+        for curve in own:
             number = kinds.index((curve.name, curve.train_context, curve.extension))
             what = "no extension" if curve.extension == "none" else curve.extension
             name = f"{curve.name}, " * several + f"{what}, trained on at {curve.train_context}"
             xs, means = [p.x for p in curve.points], [p.mean for p in curve.points]
             axis.plot(
-                xs, means, label=name, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)],
+                xs, means, label=name, color=COLOURS[number % len(COLOURS)], marker=marker_of(number),
                 linestyle=DASHES[number % len(DASHES)], linewidth=1.6,
             )  # fmt: skip
             known = [p for p in curve.points if p.interval is not None]
@@ -258,12 +259,14 @@ def plot_finetune(cells: list[Cell]) -> Figure:
         _no_change(axis)
         steps = sorted({p.x for c in curves for p in c.points})
         least = min([s for s in steps if s > 0], default=1.0)
-        axis.set_xscale("symlog", linthresh=least)
+        axis.set_xscale("symlog", linthresh=least, linscale=0.4)
         axis.set_xlim(left=-0.1 * least)
         ticks(axis, steps, lambda x: f"{x:g}")
         axis.set_xlabel("steps of fine-tuning (0: the extension untrained)")
         axis.set_ylabel("change against the first\nmodel at 1x (nats/token)")
-        axis.set_title(f"evaluated at {length} tokens", fontsize=9.5, loc="left")
+        where = own[0].comparison
+        told = f"{where.data}, {where.split} split, fixed targets{f' {targets[:8]}' if several_targets else ''}"
+        axis.set_title(f"{told}: evaluated at {length} tokens", fontsize=9.5, loc="left")
         finish(axis)
     legend(axes[-1], 2)
     return figure
@@ -279,9 +282,13 @@ KINDS: dict[str, Callable[[list[Cell]], Figure]] = {
 }
 
 
-def plot(kind: str, cells: list[Cell], stem: Path, by: str = "context") -> list[Path]:
-    """Draw one kind and save it; ``by`` is for positions. Raises PosxError."""
+def plot(kind: str, cells: list[Cell], stem: Path, by: str | None = None) -> list[Path]:
+    """Draw one kind and save it; ``by`` is for positions alone. Raises PosxError."""
     if kind not in KINDS:
         raise unknown("kind of plot", kind, KINDS)
+    if by is not None and by not in BY:
+        raise unknown("way to draw positions", by, BY)
+    if by is not None and kind != "position":
+        raise PosxError(f"--by {by} is for --kind position, but {kind} was asked.", "Drop it.")
     tested = test_split(cells)
-    return save(plot_position(tested, by) if kind == "position" else KINDS[kind](tested), stem)
+    return save(plot_position(tested, by or BY[0]) if kind == "position" else KINDS[kind](tested), stem)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
+WIDE = 1000  # columns of a file or a pipe: no table is broken there
 
 
 class Display:
@@ -94,4 +95,4 @@ def console(stderr: bool = False) -> Console:
 def to_stdout() -> Console:
     """The console for results; wide enough for a table where the output is a file or a pipe."""
     shown = console()
-    return shown if sys.stdout.isatty() else Console(highlight=False, width=200)
+    return shown if sys.stdout.isatty() else Console(highlight=False, width=WIDE)

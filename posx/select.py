@@ -48,12 +48,17 @@ def find_row(runs_dir: Path, text: str, protocol: str = "fixed-targets") -> tupl
         raise PosxError(f"{name} has no evaluation under {protocol} on the test split.", f"posx eval {name} first.")
     there = sorted({r.extension for r in records})
     wanted = extension.replace(" ", "")
-    chosen = [r for r in records if (r.extension.replace(" ", "") == wanted if colon else r.as_trained)]
+    chosen = [r for r in records if (wanted in _names_of(r) if colon else r.as_trained)]
     if not chosen:
         raise unknown("extension", extension or TRAINED, there, f" among the evaluations of {name}")
     least = min(r.base_context for r in chosen)
     chosen = [r for r in chosen if r.base_context == least]  # without controls that were trained at a longer context
     kinds = {(r.config_sha256, r.dtype) for r in chosen}
+    trained = sorted({r.train_extension for r in chosen})
+    if len(kinds) > 1 and len(trained) > 1 and not colon:
+        raise PosxError(
+            f"{name} means models trained with {' and '.join(trained)}.", f"Name one: '{name}:{trained[-1]}'."
+        )
     if len(kinds) > 1:
         runs = ", ".join(sorted({r.run for r in chosen})[:6])
         raise PosxError(f"{name} means runs of unlike settings: {runs}.", "Name one of these runs.")
@@ -61,3 +66,9 @@ def find_row(runs_dir: Path, text: str, protocol: str = "fixed-targets") -> tupl
     for record in chosen:
         rows.setdefault(record.length, []).append(record)
     return text, rows
+
+
+def _names_of(record: Record) -> set[str]:
+    """What may follow the colon: the extension; of a model as it was trained, what it was trained with."""
+    found = {record.extension} | ({record.train_extension} if record.as_trained else set())
+    return {name.replace(" ", "") for name in found}

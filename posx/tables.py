@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
+import re
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -74,13 +76,18 @@ def render(cells: list[Cell], form: str, side_by_side: bool = False) -> str:
 
 def show(cells: list[Cell], console: Console, side_by_side: bool = False) -> None:
     """Tables on a terminal."""
-    for page in pages(cells, side_by_side, console.width):
+    for page in pages(cells, side_by_side, console.width if console.is_terminal else None):
         show_page(page, console)
 
 
 def show_page(page: Page, console: Console) -> None:
     """One table, its caption above and its remarks below."""
-    table = Table(title=Text(f"{page.title}\n{page.setup}"), title_justify="left")
+    narrow = _width(page) > console.width
+    table = Table(
+        box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD,
+        title=Text(f"{page.title}\n{page.setup}"),
+        title_justify="left",
+    )
     for place, head in enumerate(page.heads):
         table.add_column(head, justify="left" if place < page.left else "right", no_wrap=place >= page.left)
     for number, row in enumerate(page.rows):
@@ -111,11 +118,20 @@ def markdown(page: Page) -> str:
 _LATEX = str.maketrans(
     {
         "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+        "|": r"\textbar{}", "\0": "{}",
         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}",
         "×": r"$\times$", "±": r"$\pm$", "∞": r"$\infty$", "−": r"$-$", "δ": r"$\delta$",
         "ℓ": r"$\ell$", "≥": r"$\geq$", "≤": r"$\leq$", "θ": r"$\theta$", "·": r"$\cdot$",
     }
 )  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """Text as LaTeX prints it: no ligature of hyphens, a minus before numbers."""
+    text = re.sub(r"-(?=-)", "-\0", text)
+    text = re.sub(r"(?<![\w.)-])-(?=\d)", "−", text).translate(_LATEX)
+    # After \\ an asterisk or a bracket would be read as its argument.
+    return f"{{{text}}}" if text.startswith(("[", "*")) else text
 
 
 def latex(page: Page) -> str:
@@ -126,9 +142,7 @@ def latex(page: Page) -> str:
             rows.append(r"\addlinespace")
         height = max(len(part.lines) for part in row)
         for line in range(height):
-            texts = [part.lines[line].translate(_LATEX) if line < len(part.lines) else "" for part in row]
-            # A row that begins with a bracket would be read as the optional argument of \\.
-            texts = [f"{{{text}}}" if text.startswith("[") else text for text in texts]
+            texts = [tex(part.lines[line]) if line < len(part.lines) else "" for part in row]
             small = [rf"{{\footnotesize {text}}}" if line and text else text for text in texts]
             rows.append(" & ".join(small) + (r" \\" if line == height - 1 else r" \\*"))
     notes = " ".join(note if note.endswith((".", "!", "?")) else f"{note}." for note in page.notes)
@@ -138,10 +152,10 @@ def latex(page: Page) -> str:
             "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{caption.translate(_LATEX)}}}",
+            rf"\caption{{{tex(caption)}}}",
             rf"\begin{{tabular}}{{{'l' * page.left}{'r' * (len(page.heads) - page.left)}}}",
             r"\toprule",
-            " & ".join(head.translate(_LATEX) for head in page.heads) + r" \\",
+            " & ".join(tex(head) for head in page.heads) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",

@@ -81,9 +81,11 @@ def plot(
     runs: Runs = None,
     kind: Annotated[str, typer.Option(help="length, position, gain or finetune.")] = "length",
     by: Annotated[
-        str,
-        typer.Option(help="For --kind position: over context (of whole windows), place (in the document) or document."),
-    ] = "context",
+        str | None,
+        typer.Option(
+            help="--kind position: over context (in whole windows), place (in documents), document. [context]"
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to; .png and .svg are written. [RUNS_DIR/KIND]"),
@@ -133,6 +135,10 @@ def compare(
         raise unknown("protocol", protocol, TABLED)
     name_a, left = find_row(runs_dir, a, protocol)
     name_b, right = find_row(runs_dir, b, protocol)
+    if sorted(_cells(left)) == sorted(_cells(right)):
+        raise PosxError(
+            f"{name_a} would be compared with itself ({name_b}).", "Name two rows, such as rope:pi and rope:ntk."
+        )
     wanted = _lengths(length, left, right, name_a, name_b)
     found = differences({n: left[n] for n in wanted}, {n: right[n] for n in wanted})
     if not found:
@@ -151,6 +157,10 @@ def compare(
         some = next(iter(left.values()))[0]
         show_page(compared(found, name_a, name_b, some), to_stdout())
     next_step(f"posx table{dir_flag(runs_dir)}")
+
+
+def _cells(rows: dict[int, list[Any]]) -> list[str]:
+    return [str(record.path) for records in rows.values() for record in records]
 
 
 def _lengths(
