@@ -250,7 +250,7 @@ def protocols(cells: list[Cell]) -> Page | None:
                     _again(name, place),
                     _again(extension, place),
                     entry(protocol),
-                    entry(_seeds(row)),
+                    entry(_seeds(row), len(next(iter(row.values())).seeds)),
                     *(_brief(row.get(length), notes) for length in lengths),
                 ]
             )

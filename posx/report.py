@@ -221,8 +221,8 @@ def _training_costs(folders: dict[str, Path]) -> Page:
                 entry(str(meta.get("dtype", DASH))),
                 entry(str(meta.get("backend", DASH))),
                 entry(str(meta.get("threads", DASH)), meta.get("threads")),
-                entry(clock(seconds) if seconds else DASH, seconds),
-                entry(f"{peak / 2**20:,.0f} MiB" if peak else DASH, peak),
+                entry(DASH if seconds is None else clock(seconds), seconds),
+                entry(DASH if peak is None else f"{peak / 2**20:,.0f} MiB", peak),
                 entry(nats(meta.get("validation_nats_per_token")), meta.get("validation_nats_per_token")),
             ]
         )
