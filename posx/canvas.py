@@ -23,10 +23,20 @@ from posx.statistics import Group
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LABEL_PIXELS = 17  # between the middles of two labels
-DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+DASHES = (
+    "-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (8, 2, 1, 2)), (0, (3, 1)),
+    (0, (6, 4)),
+)  # fmt: skip
 NAMES_A_ROW = 3  # of a legend
 LONGEST_NAME = 44  # more would push the axes out of the picture
 MOST_LINES = 12  # of a picture that can be read
+
+
+def shown_name(name: str) -> str:
+    """A name as matplotlib draws it: not too long; a dollar would begin a formula, a first _ hide it from legends."""
+    if len(name) > LONGEST_NAME:
+        name = name[: LONGEST_NAME - 1] + "…"
+    return (" " + name if name.startswith("_") else name).replace("$", r"\$")
 
 
 def marker_of(number: int) -> str:
@@ -43,21 +53,18 @@ class Look:
     def __init__(self, sheet: Sheet):
         self.sheet = sheet
         self.labels = sorted({row_name(sheet, group) for group, _ in sheet.rows})
-        self.extensions = ["none", *sorted({g.extension for g, _ in sheet.rows} - {"none"})]
+        self.extensions = ["none", *sorted({extension_name(g) for g, _ in sheet.rows} - {"none"})]
 
     def name(self, group: Group) -> str:
         """As it stands in the table."""
         shown = extension_name(group)
         name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
-        if len(name) > LONGEST_NAME:
-            name = name[: LONGEST_NAME - 1] + "…"
-        # A dollar would begin a formula, and a name that begins with _ would be left out of legends.
-        return (" " + name if name.startswith("_") else name).replace("$", r"\$")
+        return shown_name(name)
 
     def colour(self, group: Group) -> str:
-        single = len(self.labels) == 1
-        number = self.extensions.index(group.extension) if single else self.labels.index(row_name(self.sheet, group))
-        return COLOURS[number % len(COLOURS)]
+        if len(self.labels) == 1:
+            return COLOURS[self.extensions.index(extension_name(group)) % len(COLOURS)]
+        return COLOURS[self.labels.index(row_name(self.sheet, group)) % len(COLOURS)]
 
     def style(self, group: Group) -> dict[str, Any]:
         """For ``Axes.plot``."""
@@ -67,7 +74,7 @@ class Look:
             "marker": marker_of(self.labels.index(row_name(self.sheet, group))),
             "markersize": 6,
             "markerfacecolor": colour if group.extension == "none" else "white",
-            "linestyle": DASHES[self.extensions.index(group.extension) % len(DASHES)],
+            "linestyle": DASHES[self.extensions.index(extension_name(group)) % len(DASHES)],
             "linewidth": 1.7,
         }
 

@@ -131,7 +131,7 @@ def grid(sheet: Sheet) -> Page:
 
 
 def long_form(sheet: Sheet) -> Page:
-    """The same, a row for each number: for a narrow terminal. A row's name stands above its first number."""
+    """The same, a line for each number: for a narrow terminal. A row's name stands above its numbers."""
     sheet = without_controls(sheet)
     notes = Footnotes()
     rows: list[list[Entry]] = []
@@ -141,10 +141,10 @@ def long_form(sheet: Sheet) -> Page:
         extension = extension_name(group)
         name = row_name(sheet, group) + ("" if extension == "none" else f" + {extension}")
         held = usable(next(iter(row.values()))).text
-        head = [name, f"{_seeds(row)} seed{'' if _seeds(row) == '1' else 's'}, usable {held}"]
+        for told in (name, f"{_seeds(row)} seed{'' if _seeds(row) == '1' else 's'}, usable {held}"):
+            rows.append([entry(told), *[entry("")] * 4])
         for length in sorted(row):
             cell = row[length]
-            above = head if length == min(row) else []
             known = cell.delta is not None and not cell.is_control
             interval = bounds(cell.interval.family if cell.interval else None)
             spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
@@ -157,8 +157,8 @@ def long_form(sheet: Sheet) -> Page:
             ]
             rows.append(
                 [
-                    Entry((*above, heading(sheet, length)), sort=length),
-                    *(Entry((*("" for _ in above), value), cell.verdict) for value in values),
+                    entry(f"  {heading(sheet, length)}", length),
+                    *(Entry((value,), cell.verdict) for value in values),
                 ]
             )
     heads = ["context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
@@ -320,7 +320,6 @@ def compared(found: list[Difference], a: str, b: str, some: Record) -> Page:
     """A against B at each length."""
     rows = []
     for one in found:
-        seeds = len(one.seeds)
         better = {"A is better": "uses", "B is better": "breaks", "undecided": "undecided"}.get(one.verdict, "")
         rows.append(
             [
@@ -329,13 +328,16 @@ def compared(found: list[Difference], a: str, b: str, some: Record) -> Page:
                 entry(nats(one.b), one.b),
                 entry(f"{signed(one.difference)} {bounds(one.interval.family if one.interval else None)}".strip()),
                 entry(change(one.difference)),
-                entry(str(seeds), seeds),
                 Entry((one.verdict,), better),
             ]
         )
     known = [one for one in found if one.interval is not None]
     fewest = min(one.n_documents for one in found)
-    notes = ["A − B in nats a token, paired by target; below 0, A is better."]
+    seeds = list(dict.fromkeys(", ".join(str(x) for x, _ in one.seeds) for one in found))
+    notes = [
+        "A − B in nats a token, paired by target; below 0, A is better. ppl: the change of perplexity.",
+        f"Seeds that both have: {' or '.join(seeds)}.",
+    ]
     if known:
         notes.append(
             f"95 % intervals, simultaneous over these lengths. No difference: all of the interval within ±{DELTA:g}."
@@ -352,5 +354,5 @@ def compared(found: list[Difference], a: str, b: str, some: Record) -> Page:
         f"{n:,} targets in {d} documents" for n, d in dict.fromkeys((one.n_targets, one.n_documents) for one in found)
     )
     caption = f"{some.data}, {some.protocol}, {some.split} split, {targets}"
-    heads = ["context", "A", "B", "A − B, 95 % interval", "perplexity", "seeds", "verdict"]
+    heads = ["context", "A", "B", "A − B, 95 % interval", "ppl", "verdict"]
     return Page(f"A = {a}, B = {b}: paired difference in nats/token", caption, heads, rows, notes, 1)

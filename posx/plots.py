@@ -23,6 +23,7 @@ from posx.canvas import (
     mark_contexts,
     marker_of,
     save,
+    shown_name,
     ticks,
     title,
 )
@@ -79,7 +80,9 @@ def _draw_length(sheet: Sheet, axis: Axes) -> None:
     axis.set_yscale("log")
     single = sheet.contexts[0] if len(sheet.contexts) == 1 else None
     ticks(axis, list(map(float, sheet.lengths)), lambda x: f"{x:g}\n{x / single:.3g}x" if single else f"{x:g}")
-    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
+    low, high = axis.get_ylim()
+    many = high > 30 * low  # a decade and a half: more figures would stand on each other
+    axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if many else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     mark_contexts(axis, sheet.contexts)
@@ -246,7 +249,7 @@ def plot_finetune(cells: list[Cell]) -> Figure:
         for curve in own:
             number = kinds.index((curve.name, curve.train_context, curve.extension))
             what = "no extension" if curve.extension == "none" else curve.extension
-            name = f"{curve.name}, " * several + f"{what}, trained on at {curve.train_context}"
+            name = shown_name(f"{curve.name}, " * several + f"{what}, trained on at {curve.train_context}")
             xs, means = [p.x for p in curve.points], [p.mean for p in curve.points]
             axis.plot(
                 xs, means, label=name, color=COLOURS[number % len(COLOURS)], marker=marker_of(number),

@@ -135,7 +135,9 @@ def remarks(sheet: Sheet) -> list[str]:
         lines.append("Means over seeds in nats; ± is their standard deviation.")
     judged = [cell for cell in sheet.cells if cell.interval is not None and not cell.is_control]
     if judged:
-        what = f"simultaneous over the {len(judged)} changes of this table"
+        what = (
+            f"simultaneous over the {len(judged)} changes of this table" if len(judged) > 1 else "for this one change"
+        )
         lines.append(
             f"Changes are in nats a token against the same weights at 1x, with 95 % intervals, {what}. "
             f"uses: below 0; survives: at most {DELTA:g}; breaks: above {DELTA:g}; else undecided."

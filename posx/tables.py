@@ -21,6 +21,7 @@ from posx.statistics import Cell
 
 FORMATS = ("rich", "md", "csv", "latex", "json")
 STYLES = {"uses": "green", "survives": "", "breaks": "red", "undecided": "yellow"}
+NAME_WIDTH = 16  # columns to which a name may be broken
 ALL = "all"  # the protocols side by side
 
 
@@ -55,13 +56,22 @@ def pages(cells: list[Cell], side_by_side: bool = False, width: int | None = Non
     return found
 
 
+def _widths(page: Page) -> list[int]:
+    """The longest line of each column."""
+    columns = [[page.heads[n], *(line for row in page.rows for line in row[n].lines)] for n in range(len(page.heads))]
+    return [max(map(len, column)) for column in columns]
+
+
 def _width(page: Page) -> int:
     """Columns that a page wants on a terminal: text, two blanks and a line between columns."""
-    widest = [
-        max([len(head), *(len(line) for row in page.rows for line in row[n].lines)])
-        for n, head in enumerate(page.heads)
-    ]
-    return sum(widest) + 3 * len(widest) + 1
+    return sum(_widths(page)) + 3 * len(page.heads) + 1
+
+
+def _least_width(page: Page) -> int:
+    """The same without lines, and with names that break: numbers never do."""
+    widths = _widths(page)
+    names = [min(width, NAME_WIDTH) for width in widths[: page.left]]
+    return sum(names) + sum(widths[page.left :]) + 3 * len(widths) + 1
 
 
 def render(cells: list[Cell], form: str, side_by_side: bool = False) -> str:
@@ -76,25 +86,35 @@ def render(cells: list[Cell], form: str, side_by_side: bool = False) -> str:
 
 def show(cells: list[Cell], console: Console, side_by_side: bool = False) -> None:
     """Tables on a terminal."""
-    for page in pages(cells, side_by_side, console.width if console.is_terminal else None):
+    # Asked of the file: with NO_COLOR a console says that it is none, and is as narrow all the same.
+    for page in pages(cells, side_by_side, console.width if console.file.isatty() else None):
         show_page(page, console)
 
 
 def show_page(page: Page, console: Console) -> None:
-    """One table, its caption above and its remarks below."""
-    narrow = _width(page) > console.width
-    table = Table(
-        box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD,
-        title=Text(f"{page.title}\n{page.setup}"),
-        title_justify="left",
-    )
-    for place, head in enumerate(page.heads):
-        table.add_column(head, justify="left" if place < page.left else "right", no_wrap=place >= page.left)
-    for number, row in enumerate(page.rows):
-        if number in page.sections:
-            table.add_section()
-        table.add_row(*(Text("\n".join(part.lines), style=STYLES.get(part.style, "")) for part in row))
-    console.print(table)
+    """One table, its caption above and its remarks below. Where it is too narrow for it, a list of values a row."""
+    title = Text(f"{page.title}\n{page.setup}")
+    if _least_width(page) > console.width:
+        console.print(title, style="italic")
+        for row in page.rows:
+            values = Table.grid(padding=(0, 2))
+            for head, part in zip(page.heads, row, strict=True):
+                text = "\n".join(part.lines if any(part.lines) else (part.unsaid,))
+                if text:
+                    values.add_row(head, Text(text, style=STYLES.get(part.style, "")))
+            console.print(values)
+            console.print()
+    else:
+        roomy = _width(page) <= console.width
+        table = Table(box=box.HEAVY_HEAD if roomy else box.SIMPLE_HEAD, title=title, title_justify="left")
+        for place, head in enumerate(page.heads):
+            right = place >= page.left
+            table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        for number, row in enumerate(page.rows):
+            if number in page.sections:
+                table.add_section()
+            table.add_row(*(Text("\n".join(part.lines), style=STYLES.get(part.style, "")) for part in row))
+        console.print(table)
     for line in page.notes:
         console.print(line, markup=False, soft_wrap=True)
     console.print()
@@ -129,9 +149,9 @@ _LATEX = str.maketrans(
 def tex(text: str) -> str:
     """Text as LaTeX prints it: no ligature of hyphens, a minus before numbers."""
     text = re.sub(r"-(?=-)", "-\0", text)
-    text = re.sub(r"(?<![\w.)-])-(?=\d)", "−", text).translate(_LATEX)
+    text = re.sub(r"(?<![\w.)\0-])-(?=\d)", "−", text).translate(_LATEX)
     # After \\ an asterisk or a bracket would be read as its argument.
-    return f"{{{text}}}" if text.startswith(("[", "*")) else text
+    return f"{{{text}}}" if text.lstrip().startswith(("[", "*")) else text
 
 
 def latex(page: Page) -> str:

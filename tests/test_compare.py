@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from helpers import posx
 from posx.compare import differences, refuse_unlike
 from posx.errors import PosxError
+from posx.pages import compared as compared_page
 from posx.records import Record
 from posx.select import find_row
+from posx.tables import show_page
 from record_helpers import ALIBI, COUNTS, DOCUMENTS, FEW, LONG, ROPE, TARGETS, Shelf, by_document, hardness
 from test_records import record, stored
 
@@ -331,8 +335,22 @@ def test_targets_and_documents_of_every_set_are_said(shelf: Shelf) -> None:
     shelf.put(hardness(0, FEW), FEW, **own, **ROPE)
     shelf.put(hardness(0, FEW) + by_document(0.1, 0.02, FEW), FEW, **own, **ALIBI)
     text = posx("compare", "rope", "alibi", "--runs-dir", shelf.folder).stdout
-    assert "24 documents" in text
-    assert "Few documents: 7" in text
+    assert f"test split, 128 targets in 24 documents and {len(FEW)} targets in 7 documents" in " ".join(text.split())
+    assert "Few documents: 7 are too few" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_narrow_terminal_gets_every_number_and_verdict_whole(shelf: Shelf, width: int) -> None:
+    pair(shelf, {64: (-0.2, 0.05), 128: (0.0, 0.001), 256: (0.3, 0.05), 512: (0.01, 0.2)})
+    sides = [find_row(shelf.folder, name)[1] for name in ("rope", "alibi")]
+    page = compared_page(differences(*sides), "rope", "alibi", shelf.records[0])
+    out = io.StringIO()
+    show_page(page, Console(file=out, width=width, highlight=False, force_terminal=True, color_system=None))
+    assert "…" not in out.getvalue()
+    letters = re.sub(r"[\s│┃]", "", out.getvalue())
+    for row in page.rows:
+        for entry in row:
+            assert re.sub(r"\s", "", entry.text) in letters, entry.text
 
 
 # ---------------------------------------------------------------- mistakes
@@ -388,8 +406,18 @@ def test_a_multiple_of_unlike_contexts_is_a_sentence(shelf: Shelf) -> None:
 
 
 def test_itself_is_refused(shelf: Shelf) -> None:
-    shelf.put(hardness(), **ROPE)
-    assert "itself" in refused("rope", "rope", "--runs-dir", shelf.folder)
+    shelf.row({128: (0.1, 0.02)}, **ROPE)
+    for other in ("rope", "rope-seed0", "rope:none", shelf.folder / "rope-seed0"):
+        for a, b in (("rope", other), (other, "rope")):
+            for options in ((), ("--json",), ("--length", "128")):
+                message = refused(a, b, *options, "--runs-dir", shelf.folder)
+                assert f"{a} would be compared with itself ({b})." in message
+                assert "rope:pi and rope:ntk" in message
+
+
+def test_a_run_is_not_compared_with_a_row_that_it_is_part_of(shelf: Shelf) -> None:
+    """The seed in common would be paired with itself: +0.000, and "no difference"."""
+    shelf.row({128: (0.1, 0.02)}, seeds=2, **ROPE)
     assert "itself" in refused("rope", "rope-seed0", "--runs-dir", shelf.folder)
 
 
@@ -424,6 +452,25 @@ def test_a_fine_tune_is_compared_as_it_was_trained(shelf: Shelf) -> None:
     shelf.put(hardness() + by_document(0.2, 0.01), length=256, **ROPE)
     (one,) = compared(shelf, "tuned", "rope")
     assert one["difference"] == pytest.approx(-0.2, abs=1e-5)
+
+
+def test_a_fine_tune_is_named_by_what_it_was_trained_with(shelf: Shelf) -> None:
+    """With pi and with ntk, under the one label that posx gives both."""
+    label = "rope + 100 steps at 256"
+    for name, digit, change in (("pi", "7", 0.2), ("ntk", "8", 0.3)):
+        tuned = {"label": label, "config_sha256": digit * 64, "parent_sha256": "33" * 32, "train_extension": name}
+        own = {"length": 256, "extension": "trained", "run": f"tuned-{name}"}
+        shelf.put(hardness() + by_document(change, 0.01), **own, **tuned)
+    shelf.put(hardness(), length=256, **ROPE)
+    message = refused(label, "rope", "--runs-dir", shelf.folder)
+    assert f"{label} means models trained with ntk and pi." in message
+    assert f"'{label}:pi'" in message
+    for name, change in (("pi", 0.2), ("ntk", 0.3)):
+        (one,) = compared(shelf, f"{label}:{name}", "rope")
+        assert one["difference"] == pytest.approx(change, abs=1e-5)
+    (one,) = compared(shelf, f"{label}:pi", f"{label}:ntk")
+    assert one["difference"] == pytest.approx(-0.1, abs=1e-5)
+    assert "no extension 'yarn'" in refused(f"{label}:yarn", "rope", "--runs-dir", shelf.folder)
 
 
 def test_differences_are_a_function_of_their_arguments(shelf: Shelf) -> None:

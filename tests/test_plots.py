@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.scale import SymmetricalLogTransform
 
 from helpers import posx
 from posx.curves import bucket_edges, by_context, by_each_document, by_place, finetunes, octaves
@@ -55,7 +56,7 @@ def curve(label: str, nats: list[float | None], number: int = 0, **changes: obje
     ]
 
 
-def draw(records: list[Record], folder: Path, kind: str = "length", by: str = "context") -> tuple[Path, str]:
+def draw(records: list[Record], folder: Path, kind: str = "length", by: str | None = None) -> tuple[Path, str]:
     """The PNG's path and the SVG's text, after both were found to be whole."""
     png, svg = plot(kind, aggregate(records), folder / "p", by)
     assert (png, svg) == (folder / "p.png", folder / "p.svg")
@@ -294,6 +295,49 @@ def test_many_labels(tmp_path: Path) -> None:
     assert len(looks) == 12
 
 
+def look_of(line: Line2D) -> tuple[str, str, str, str]:
+    """All by which the eye tells one line from another."""
+    return to_hex(line.get_color()), str(line.get_marker()), str(line.get_linestyle()), dashes_of(line)
+
+
+def dashes_of(line: Line2D) -> str:
+    """The pattern behind a line style, which matplotlib calls "--" for all that are given in numbers; and the face."""
+    return f"{line._unscaled_dash_pattern} {to_hex(line.get_markerfacecolor())}"  # type: ignore[attr-defined]
+
+
+def test_no_two_of_sixty_four_rows_look_alike() -> None:
+    records = [r for n in range(64) for r in curve(f"scheme-{n:02d}", [4.0 + n / 100, 4.0], n)]
+    lines = named(only_axis(plot_length(aggregate(records))))
+    assert len(lines) == 64
+    assert len({(to_hex(line.get_color()), line.get_marker()) for line in lines.values()}) == 64
+    # Those that share a colour are in no two rounds of one marker, and the first eight have a colour each.
+    assert len({to_hex(lines[f"scheme-{n:02d}"].get_color()) for n in range(8)}) == 8
+
+
+@pytest.mark.parametrize("schemes", [1, 2])
+def test_no_two_of_a_schemes_extensions_look_alike(schemes: int) -> None:
+    """Six extensions, as --extension ntk(s=2) ntk(s=4) … makes them, beside another scheme and alone."""
+    names = ["none", "interpolate", "ntk(s=2)", "ntk(s=4)", "pi(s=2)", "pi(s=4)", "window(w=64)"]
+    records = [r for name in names for r in curve("rope", [4.0, 4.2], 1, extension=name)]
+    records += curve("alibi", [4.1, 4.0], 2) * (schemes - 1)
+    lines = named(only_axis(plot_length(aggregate(records))))
+    assert len(lines) == 6 + schemes
+    looks = {name: look_of(line) for name, line in lines.items()}
+    assert len(set(looks.values())) == len(looks), looks
+
+
+def test_no_two_fine_tunes_of_one_model_look_alike() -> None:
+    """With pi and with ntk, under the one label that posx gives both: "rope + 100 steps at 256"."""
+    records = curve("rope", [4.0, 4.5, 5.0], 1)
+    for number, name in enumerate(("pi", "ntk"), 2):
+        own: dict[str, Any] = {"parent_sha256": f"{1:032x}" * 2, "train_context": 256, "train_extension": name}
+        records += curve("rope + 100 steps at 256", [4.1, 4.2 + number / 10], number, extension="trained", **own)
+    lines = named(only_axis(plot_length(aggregate(records))))
+    assert len(lines) == 3
+    looks = {name: look_of(line) for name, line in lines.items()}
+    assert len(set(looks.values())) == 3, looks
+
+
 def test_names_at_the_lines_ends_lie_inside_the_picture() -> None:
     records = [*curve("a-scheme-with-a-very-long-name", [4.0, 4.2, 5.0, 6.0], 1), *curve("rope", [4.0, 4.1], 2)]
     figure = plot_length(aggregate(records))
@@ -347,7 +391,26 @@ def test_a_label_that_begins_with_an_underscore_is_still_named(label: str) -> No
     figure = plot_length(aggregate(curve(label, [4.0, 4.2])))
     legend = only_axis(figure).get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [label]
+    assert [text.get_text() for text in legend.get_texts()] == [f" {label}"]
+    assert f" {label}" in [text.get_text() for text in only_axis(figure).texts]
+    assert xy(named(only_axis(figure))[f" {label}"]) == pytest.approx({64: math.exp(4.0), 128: math.exp(4.2)})
+
+
+@pytest.mark.parametrize("label", ["_hidden", "$x_{$"])
+def test_a_fine_tuned_model_of_any_label_is_named(shelf: Shelf, label: str) -> None:
+    """Where several models were fine-tuned, their labels begin the names of the lines."""
+    for name, digit in ((label, "1"), ("rope", "2")):
+        first = {"label": name, "scheme": "rope", "config_sha256": digit * 64, "run": f"first{digit}"}
+        shelf.put(hardness(), **first)
+        own = {"parent_sha256": digit * 64, "config_sha256": digit.replace("1", "a").replace("2", "b") * 64}
+        shelf.put(hardness() - 0.1, **(TUNED | own), train_steps=100, run=f"tuned{digit}")
+    figure = plot_finetune(aggregate(shelf.records))
+    figure.canvas.draw()
+    legend = only_axis(figure).get_legend()
+    assert legend is not None
+    assert len(legend.get_texts()) == 2
+    shown = {text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()}
+    assert shown == {f"{name}, pi, trained on at 256" for name in (label, "rope")}
 
 
 @pytest.mark.parametrize("nats", [[4.0, 800.0], [800.0, 900.0], [800.0]])
@@ -608,9 +671,18 @@ def test_finetune_draws_the_change_against_the_first_models_1x_over_steps(shelf:
             assert bars[point.x] == pytest.approx(point.interval)
             assert bars[point.x][0] < wanted[name][int(point.x)] < bars[point.x][1]
     low, high = axis.get_xlim()
-    assert low <= 0
+    assert low == pytest.approx(-10)  # a tenth of the first step
     assert high >= 400
-    assert axis.get_title(loc="left") == "evaluated at 256 tokens"
+    assert axis.get_title(loc="left") == "sotu, test split, fixed targets: evaluated at 256 tokens"
+    # Linear up to the first step, in 0.4 of the width of a decade.
+    assert axis.get_xscale() == "symlog"
+    transform = axis.xaxis.get_transform()
+    assert isinstance(transform, SymmetricalLogTransform)
+    assert (transform.base, transform.linthresh, transform.linscale) == (10, 100, 0.4)
+    assert list(axis.get_xticks()) == [0, 100, 400]
+    assert [axis.xaxis.get_major_formatter()(x, 0) for x in (0, 100, 400)] == ["0", "100", "400"]
+    for one in curves.values():
+        assert (one.length, one.comparison) == (256, cells[0].comparison)
 
 
 def test_fine_tunes_over_unlike_targets_never_share_a_line(shelf: Shelf) -> None:
@@ -620,9 +692,20 @@ def test_fine_tunes_over_unlike_targets_never_share_a_line(shelf: Shelf) -> None
         for steps in (100, 400):
             tuned = TUNED | {"config_sha256": f"{steps:032x}" * 2, "train_steps": steps, "run": f"t{steps}"}
             shelf.put(hardness() + change - steps / 1000, **own, **tuned)
-    for one in finetunes(aggregate(shelf.records)):
-        xs = [point.x for point in one.points]
-        assert xs == sorted(set(xs)), "two target sets in one line"
+    cells = aggregate(shelf.records)
+    found = {one.comparison.targets_sha256: one for one in finetunes(cells)}
+    assert found.keys() == {"11" * 32, "66" * 32}
+    assert len(finetunes(cells)) == 2
+    wanted = {"11" * 32: {100: -0.1, 400: -0.4}, "66" * 32: {100: 0.9, 400: 0.6}}
+    for targets, one in found.items():
+        assert {p.x: p.mean for p in one.points} == pytest.approx(wanted[targets], abs=1e-5)
+        assert [p.x for p in one.points] == [100, 400], "two target sets in one line"
+    axes = plot_finetune(cells).axes
+    assert [axis.get_title(loc="left") for axis in axes] == [
+        f"sotu, test split, fixed targets {name}: evaluated at 256 tokens" for name in ("11111111", "66666666")
+    ]
+    for axis, points in zip(axes, wanted.values(), strict=True):
+        assert xy(named(axis)["pi, trained on at 256"]) == pytest.approx(points, abs=1e-5)
 
 
 def test_every_length_has_a_panel(shelf: Shelf) -> None:
@@ -631,7 +714,7 @@ def test_every_length_has_a_panel(shelf: Shelf) -> None:
         shelf.put(hardness() + 0.1, **(TUNED | {"length": length}))
     figure = plot_finetune(aggregate(shelf.records))
     titles = [axis.get_title(loc="left") for axis in figure.axes]
-    assert titles == ["evaluated at 256 tokens", "evaluated at 512 tokens"]
+    assert titles == [f"sotu, test split, fixed targets: evaluated at {length} tokens" for length in (256, 512)]
 
 
 # ---------------------------------------------------------------- files and the command
@@ -720,9 +803,37 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
     assert "cannot be written" in refused("plot", "-o", tmp_path / "file" / "p", *there)
 
 
-def test_an_unknown_way_is_refused_for_every_kind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["length", "gain", "finetune", "position"])
+def test_an_unknown_way_is_refused_for_every_kind(tmp_path: Path, kind: str) -> None:
     runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
-    assert "'time'" in refused("plot", "--by", "time", "--runs-dir", runs)
+    message = refused("plot", "--kind", kind, "--by", "time", "--runs-dir", runs)
+    assert "no way to draw positions 'time'" in message
+    assert "There are: context, document, place." in message
+    with pytest.raises(PosxError, match="no way to draw positions 'time'"):
+        plot(kind, aggregate([record(5.0)]), tmp_path / "p", "time")
+
+
+@pytest.mark.parametrize("kind", ["length", "gain", "finetune"])
+@pytest.mark.parametrize("by", ["context", "place", "document"])
+def test_a_way_to_draw_positions_is_refused_for_other_kinds(tmp_path: Path, kind: str, by: str) -> None:
+    runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
+    before = sorted(tmp_path.rglob("*"))
+    message = refused("plot", "--kind", kind, "--by", by, "--runs-dir", runs)
+    assert f"--by {by} is for --kind position, but {kind} was asked." in message
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(PosxError, match="is for --kind position"):
+        plot(kind, aggregate([record(5.0)]), tmp_path / "p", by)
+
+
+def test_positions_are_drawn_over_context_unless_another_way_is_asked(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "runs")
+    shelf.row({256: (0.2, 0.05)}, **ROPE)
+    shelf.curve(np.linspace(6, 4, 5 * 64), 64, [2, 3], **ROPE)
+    texts = []
+    for number, by in enumerate((None, "context", "place")):
+        (folder := tmp_path / str(number)).mkdir()
+        texts.append(draw(shelf.records, folder, "position", by)[1])
+    assert ["available context (tokens), in windows of 64" in text for text in texts] == [True, True, False]
 
 
 def test_a_curve_without_its_losses_is_a_sentence(tmp_path: Path) -> None:

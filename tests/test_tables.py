@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from posx.pages import gain, grid, long_form, protocols
 from posx.records import Record
 from posx.sheets import sheets
 from posx.statistics import Cell, aggregate
-from posx.tables import choose, pages, render, show
+from posx.tables import choose, pages, render, show, tex
 from record_helpers import ALIBI, DOCUMENTS, FEW, LONG, RECIPE, ROPE, TARGETS, Shelf, by_document, hardness
 from test_records import BYTES, record, stored
 from test_records import TARGETS as BARE
@@ -47,8 +49,14 @@ def only(cells: list[Cell], **wanted: Any) -> Cell:
 def shown(cells: list[Cell], width: int = 200, side_by_side: bool = False) -> str:
     """What a terminal of this width that knows no colours gets."""
     out = io.StringIO()
-    show(cells, Console(file=out, width=width, highlight=False), side_by_side)
+    show(cells, Console(file=out, width=width, highlight=False, force_terminal=True, color_system=None), side_by_side)
+    assert "\x1b" not in out.getvalue()
     return out.getvalue()
+
+
+def bare(text: str) -> str:
+    """Without any blank or line of a box: what may be broken over lines is found whole."""
+    return re.sub(r"[\s│┃]", "", text)
 
 
 def flat(text: str) -> str:
@@ -389,16 +397,29 @@ def test_usable_context_is_one_number_for_each_row(tmp_path: Path) -> None:
 
 def test_the_number_of_seeds_stands_in_every_form_of_the_table(judged: list[Cell]) -> None:
     """The issue: "spread and number of seeds are always shown"."""
-    for page in (grid(sheets(judged)[0]), long_form(sheets(judged)[0])):
-        place = page.heads.index("seeds")
-        names = [row[0].text for row in page.rows]
-        assert page.rows[0][place].text == "3"
-        assert page.rows[names.index("alibi")][place].text == "1"
-        assert any("±" in entry.text for entry in page.rows[0])
+    page = grid(sheets(judged)[0])
+    assert page.heads[3] == "seeds"
+    assert [row[3].text for row in page.rows] == ["3", "3", "1"]
+    assert [row[0].text for row in page.rows] == ["rope", "rope", "alibi"]
+    for row in page.rows:
+        assert any("±" in entry.text for entry in row) == (row[3].text == "3")
+    rows = long_form(sheets(judged)[0]).rows
+    heads = {row[0].lines[0]: row[0].lines[1] for row in rows if len(row[0].lines) > 1}
+    assert heads == {
+        "rope": "3 seeds, usable 256",
+        "rope + pi": "3 seeds, usable 256?",
+        "alibi": "1 seed, usable 64",
+    }
+    name = ""
+    for row in rows:
+        name = row[0].lines[0] if len(row[0].lines) > 1 else name
+        assert ("±" in row[1].text) == (name != "alibi")
+    for width in (80, 100):
+        assert [bare(shown(judged, width)).count(part) for part in ("3seeds,usable256", "1seed,usable64")] == [2, 1]
 
 
 def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
-    """At 512 two of three seeds ran out of memory. The row says 3, and so this number must say 1."""
+    """At 512 two of three seeds ran out of memory: the row says 1–3, and this number alone has no spread."""
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.01)}, seeds=3, **ROPE)
     shelf.put(hardness(0) + 0.2, length=512, **ROPE)
@@ -407,9 +428,26 @@ def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
     cells = aggregate(shelf.records)
     assert only(cells, length=512).seeds == [0]
     _, row = markdown_rows(render(cells, "md"))
-    assert row[3] == "3"
-    last = row[6].replace("512", "")
-    assert re.search(r"\b1 seed|n = 1|\(1\)|\[\d\]", last), f"{row[6]!r} looks like a mean over three seeds"
+    assert row[3] == "1–3"
+    assert ["±" in row[place] for place in (4, 5, 6)] == [True, True, False]
+    assert row[6].startswith(f"{math.exp(hardness(0).mean() + 0.2):.2f} · {hardness(0).mean() + 0.2:.3f}<br>+0.200 [")
+    assert "Where only one seed has a number, its interval speaks of documents only." in remarks(render(cells, "md"))
+    assert "& 1--3 &" in render(cells, "latex")
+    first = long_form(sheets(cells)[0]).rows[0][0]
+    assert first.lines == ("rope", "1–3 seeds, usable 64", "64 (1x)")
+    assert "1–3seeds,usable64" in bare(shown(cells, 80))
+    assert re.search(r"│ +1–3 │", shown(cells, 200))
+
+
+def test_a_row_of_equally_many_other_seeds_has_one_number_of_seeds(tmp_path: Path) -> None:
+    """Two of three seeds at each length, never the same two; a length without any number is no row of 0 seeds."""
+    shelf = Shelf(tmp_path)
+    for seed, length in ((0, 64), (1, 64), (1, 128), (2, 128), (0, 256), (2, 256)):
+        shelf.put(hardness(seed), seed=seed, length=length, **ROPE)
+    for seed in range(3):
+        shelf.put(None, seed=seed, length=512, **ROPE)
+    _, row = markdown_rows(render(aggregate(shelf.records), "md"))
+    assert row[3] == "2"
 
 
 def test_failed_seeds_are_left_out_of_the_mean_and_of_the_count(tmp_path: Path) -> None:
@@ -509,15 +547,126 @@ def grid_heads(text: str) -> bool:
     return "params" in text and "64 (1x)" in text and "change, 95 % interval" not in text
 
 
+def table_lines(text: str, heads: str = "context") -> list[str]:
+    """The one table in what a terminal gets, from its heads to the line before its remarks."""
+    lines = text.splitlines()
+    first = next(n for n, line in enumerate(lines) if re.match(rf"[ ┃]*{heads} ", line))
+    last = next((n for n, line in enumerate(lines) if n > first and re.match(r"\[1\]|The same|Protocol", line)), None)
+    return lines[first:last]
+
+
+def numbers(cell: Cell, context: str) -> str:
+    """A pattern of the line that a narrow terminal gives a number, from the length to the verdict."""
+    assert cell.nats_per_token is not None
+    spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
+    parts = [re.escape(f"{cell.nats_per_token:.3f}{spread}"), r"[\d.,e+]+"]
+    if not cell.is_control:
+        assert cell.interval is not None
+        parts += [re.escape(f"{cell.delta:+.3f} {printed(cell.interval.family)}"), cell.verdict]
+    return rf"(?m)^[ │]*{re.escape(context)}[ │]+{'[ │]+'.join(parts)}[ │]*$"
+
+
+def ordinary(folder: Path) -> list[Cell]:
+    """What a sweep makes: five seeds, four lengths, names as long as those of posx."""
+    shelf = Shelf(folder)
+    for name, extension in (("sinusoidal-concat", "none"), ("rope", "none"), ("rope", "ntk(s=4)")):
+        own = {"label": name, "scheme": name, "config_sha256": name.encode().hex().ljust(64, "0")[:64]}
+        shelf.row({128: (-0.05, 0.005), 256: (1.2, 0.1), 512: (2.5, 0.4)}, seeds=5, extension=extension, **own)
+    return aggregate(shelf.records)
+
+
+@pytest.mark.parametrize("width", [80, 90, 100, 120])
+@pytest.mark.parametrize("which", ["judged", "ordinary"])
+def test_a_narrow_terminal_has_every_number_on_the_line_of_its_length(
+    tmp_path: Path, judged: list[Cell], which: str, width: int
+) -> None:
+    """A name that takes several lines must not move the numbers up: 3.965 would stand beside "usable 256"."""
+    cells = judged if which == "judged" else ordinary(tmp_path)
+    text = shown(cells, width)
+    for cell in cells:
+        context = f"{cell.length} ({cell.length // 64}x)"
+        if cell.ok:
+            assert re.search(numbers(cell, context), text), f"{cell.group.label}, {cell.group.extension}, {context}"
+        else:
+            assert re.search(rf"(?m)^[ │]*{re.escape(context)}[ │]+– \[1\][ │]*$", text)
+
+
+@pytest.mark.parametrize("width", [80, 90, 100, 120])
+def test_a_narrow_terminal_cuts_no_ordinary_name(tmp_path: Path, width: int) -> None:
+    text = shown(ordinary(tmp_path), width)
+    assert "…" not in text
+    left = (re.split(r"  +", line.strip("│ "))[0] for line in table_lines(text))
+    # Numbers beside a name, as long as such a test fails, are no part of it.
+    letters = bare("".join(part for part in left if not re.match(r"[+-]?\d+\.\d", part)))
+    for name in ("sinusoidal-concat5seeds,usable128", "rope5seeds,usable128", "rope+ntk(s=4)5seeds,usable128"):
+        assert letters.count(name) == 1, letters
+    assert max(map(len, table_lines(text))) <= width
+
+
+def test_a_narrow_terminal_cuts_no_vast_number(tmp_path: Path) -> None:
+    """+12.5 nats and a perplexity of 1.4e+07 at 16x, as a learned embedding has them; a name of one word."""
+    shelf = Shelf(tmp_path)
+    shelf.row({1024: (12.5, 0.2)}, seeds=5, **(ROPE | {"label": "sinusoidal-concat"}))
+    cells = aggregate(shelf.records)
+    text = shown(cells, 80)
+    assert "…" not in text
+    assert "sinusoidal-concat" in bare(text)
+    assert re.search(numbers(only(cells, length=1024), "1024 (16x)"), text)
+
+
+@pytest.mark.parametrize("which", ["gain", "all", "curve"])
+def test_a_narrow_terminal_cuts_no_other_table(
+    tmp_path: Path, attainable: list[Cell], protocol_cells: list[Cell], which: str
+) -> None:
+    """Shares, protocols side by side, and curves by context, of four octaves past L, have names and numbers too."""
+    cells = {"gain": attainable, "all": protocol_cells}.get(which)
+    if cells is None:
+        shelf = Shelf(tmp_path)
+        shelf.curve(np.linspace(6, 4, 6 * 256), 256, [1, 3, 2], **ROPE)
+        cells = aggregate(shelf.records)
+    text = shown(cells, 80, side_by_side=which == "all")
+    assert "…" not in text
+    for page in pages(cells, which == "all", 80):
+        for row in page.rows:
+            for entry in row:
+                assert all(bare(line) in bare(text) for line in entry.lines), entry.text
+
+
+@pytest.mark.parametrize("no_colour", ["1", ""])
+def test_a_terminal_without_colours_is_still_a_terminal(tmp_path: Path, no_colour: str) -> None:
+    """NO_COLOR takes colours away, and not the numbers: 80 columns are no pipe."""
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.02), 256: (0.2, 0.02)}, seeds=3, **ROPE)
+    pty = pytest.importorskip("pty")
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": no_colour}
+    main, child = pty.openpty()
+    command = [sys.executable, "-m", "posx", "table", "--runs-dir", str(tmp_path)]
+    parts = [b""]
+    with subprocess.Popen(command, stdout=child, stderr=subprocess.DEVNULL, env=environment) as process:
+        os.close(child)
+        try:
+            while part := os.read(main, 1 << 16):
+                parts.append(part)
+        except OSError:  # the other end is closed
+            pass
+    os.close(main)
+    assert process.returncode == 0
+    text = b"".join(parts).decode()
+    assert ("\x1b[" in text) == (not no_colour)
+    assert "change, 95 % interval" in text
+    assert "…" not in text
+
+
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_a_terminal_gets_every_number_and_name_whole_whatever_its_width(judged: list[Cell], width: int) -> None:
     """One too narrow for the grid gets a row for each number."""
     text = shown(judged, width)
     assert ("change, 95 % interval" in text) == (width < 160)
     assert grid_heads(text) == (width >= 160)
-    assert max(map(len, (line for line in text.splitlines() if line.startswith(("│", "┃"))))) <= width
+    assert max(map(len, table_lines(text, "scheme" if width >= 160 else "context"))) <= width
     assert "…" not in text
-    for word in ("rope", "alibi", "none", "pi", "uses", "survives", "breaks", "undecided", "– [1]"):
+    names = ("none", "pi") if width >= 160 else ("rope + pi",)  # a narrow one says no "none"
+    for word in ("rope", "alibi", *names, "uses", "survives", "breaks", "undecided", "– [1]"):
         assert word in text, word
     for cell in judged:
         if cell.nats_per_token is None:
@@ -531,19 +680,31 @@ def test_a_row_for_each_number_says_what_the_grid_says(judged: list[Cell]) -> No
     (sheet,) = sheets(judged)
     wide, narrow = grid(sheet), long_form(sheet)
     assert len(narrow.rows) == len(judged) == 8
+    assert narrow.heads == ["context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
+    assert narrow.left == 1
     entries = {}
-    name = extension = ""
-    for row in narrow.rows:
-        name, extension = row[0].text or name, row[1].text or extension
-        entries[name, extension, row[2].text] = [one.text for one in row[3:]]
-    assert entries["rope", "none", "512 (8x)"][-1] == "breaks"
-    assert entries["rope", "pi", "256 (4x)"][-1] == "undecided"
-    assert entries["alibi", "none", "512 (8x)"][0] == "– [1]"
+    name = seeds_ = usable = ""
+    for place, row in enumerate(narrow.rows):
+        *above, context = row[0].lines
+        if above:
+            name, told = above
+            seeds_, usable = re.fullmatch(r"(.+) seeds?, usable (.+)", told).groups()  # type: ignore[union-attr]
+        assert bool(above) == (place == 0 or place in narrow.sections)
+        assert all(one.lines[:-1] == ("",) * len(above) for one in row[1:])  # a number stands beside its length
+        assert (name, context) not in entries
+        entries[name, context] = [one.lines[-1] for one in row[1:]], seeds_, usable
+    assert entries["rope", "512 (8x)"][0][-1] == "breaks"
+    assert entries["rope + pi", "256 (4x)"][0][-1] == "undecided"
+    assert entries["alibi", "512 (8x)"][0] == ["– [1]", "", "", ""]
     for row in wide.rows:
         for head, one in zip(wide.heads[4:-1], row[4:-1], strict=True):
-            if not one.text or one.text.startswith("–"):
+            if not one.text:
                 continue
-            nats, ppl, change, verdict = entries[row[0].text, row[1].text, head]
+            name = row[0].text + ("" if row[1].text == "none" else f" + {row[1].text}")
+            (nats, ppl, change, verdict), *told = entries[name, head]
+            assert told == [row[3].text, row[-1].text]
+            if one.text.startswith("–"):
+                continue
             again = (f"{ppl} · {nats}", *((change, verdict) if change else ()))
             assert one.lines == again
 
@@ -554,7 +715,7 @@ def test_the_row_for_each_number_has_the_usable_context_too(judged: list[Cell]) 
     assert "256?" in " ".join(one.text for row in page.rows for one in row) + " ".join(page.notes)
 
 
-@pytest.mark.parametrize("lengths", [2, 7])
+@pytest.mark.parametrize("lengths", [2, 7, 12])
 def test_a_pipe_gets_the_grid(tmp_path: Path, lengths: int) -> None:
     shelf = Shelf(tmp_path)
     shelf.row({64 * 2**n: (0.1, 0.02) for n in range(1, lengths)}, seeds=3, **ROPE)
@@ -726,8 +887,35 @@ def test_labels_are_set_as_they_are_written() -> None:
 def test_signs_that_the_old_font_encoding_sets_as_others_are_named() -> None:
     """In OT1, LaTeX's default, < > | come out as ¡ ¿ —, and -- as –."""
     names = [row.split("&")[0].strip() for row in body_rows(render(nasty(), "latex"))]
-    assert any(re.fullmatch(r"\\textless\{\}a\\textgreater\{\} (\\textbar\{\}|\$\|\$) b", name) for name in names)
+    assert r"\textless{}a\textgreater{} \textbar{} b" in names
+    assert "a-{}-b" in names
     assert "a--b" not in names
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        *(("[0.5ex] x", "{[0.5ex] x}"), ("*star", "{*star}"), ("[1] why", "{[1] why}"), ("a [1] *", "a [1] *")),
+        *(("a--b", "a-{}-b"), ("---", "-{}-{}-"), ("--extension", "-{}-extension"), ("a-b", "a-b"), ("1–3", "1--3")),
+        *(("a|b", r"a\textbar{}b"), ("–", "--"), ("– [1]", "-- [1]")),
+        *(
+            ("-0.050 [-0.056, -0.044]", "$-$0.050 [$-$0.056, $-$0.044]"),
+            ("-50% [-53%, +2%]", r"$-$50\% [$-$53\%, +2\%]"),
+        ),
+        *(("1.2e-05", "1.2e-05"), ("rope-500k", "rope-500k"), ("2024-01-02", "2024-01-02"), ("A − B", "A $-$ B")),
+        *(("non-overlapping", "non-overlapping"), ("ntk(s=-1)", "ntk(s=$-$1)")),
+    ],
+)
+def test_each_text_is_set_as_it_is_meant(text: str, wanted: str) -> None:
+    assert tex(text) == wanted
+
+
+def test_negative_numbers_have_a_minus(judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]) -> None:
+    """A hyphen before a number is too short. Perplexities of a share, of a change in per cent, of an interval."""
+    for cells, least in ((judged, 4), (attainable, 4), (protocol_cells, 4)):
+        text = render(cells, "latex", side_by_side=cells is protocol_cells)
+        assert re.findall(r"(?<![\w$)-])-\d", text) == []
+        assert len(re.findall(r"\$-\$\d", text)) >= least
 
 
 @pytest.mark.parametrize("sign", ["[", "*"])
@@ -737,6 +925,13 @@ def test_no_row_begins_with_what_the_end_of_a_row_would_take_for_itself(sign: st
     assert any("[0.5ex] x" in row for row in rows)
     assert any("*star" in row for row in rows)
     assert [row for row in rows if row.lstrip().startswith(sign)] == []
+
+
+@pytest.mark.parametrize("label", ["[0.5ex] x", "  [0.5ex] x", "*star", "  *star"])
+def test_latex_looks_for_arguments_past_blanks(label: str) -> None:
+    (row,) = body_rows(render(aggregate([record(5.0, label=label)]), "latex"))
+    assert label.strip() in row
+    assert not row.lstrip().startswith(("[", "*")), row
 
 
 def test_the_caption_has_units_and_protocol(judged: list[Cell]) -> None:
@@ -756,8 +951,9 @@ def test_a_latex_cell_has_all_that_a_markdown_cell_has(judged: list[Cell]) -> No
         if cell.nats_per_token is None or cell.ppl is None:
             continue
         assert any(f"{cell.nats_per_token:.3f}" in part for row in rows for part in row)
-        if cell.interval is not None:
-            assert printed(cell.interval.family) in text
+        if cell.interval is not None and cell.delta is not None:
+            change = f"{cell.delta:+.3f} {printed(cell.interval.family)}"
+            assert f"{{\\footnotesize {change.replace('-', '$-$')}}}" in text
     for verdict in ("uses", "survives", "breaks", "undecided"):
         assert f"{{\\footnotesize {verdict}}}" in text
 
@@ -928,7 +1124,8 @@ def protocol_cells(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
 def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: list[Cell]) -> None:
     text = render(protocol_cells, "md", side_by_side=True)
     head, *rows = markdown_rows(text)
-    assert head == ["scheme", "extension", "protocol", "64 (1x)", "128 (2x)", "256 (4x)"]
+    assert head == ["scheme", "extension", "protocol", "seeds", "64 (1x)", "128 (2x)", "256 (4x)"]
+    assert [row[3] for row in rows] == ["1"] * 5
     assert [row[:3] for row in rows] == [
         ["rope", "none", "fixed-targets"],
         ["", "", "non-overlapping"],
@@ -937,17 +1134,30 @@ def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: li
         ["", "", "non-overlapping"],
     ]
     base = hardness().mean()
-    assert rows[0][3] == f"{math.exp(base):.2f}"
+    assert rows[0][4] == f"{math.exp(base):.2f}"
     # exp(0.3) − 1 = 35.0 %, exp(−0.2) − 1 = −18.1 %, exp(0.05) − 1 = 5.1 %.
-    assert rows[0][5] == f"{math.exp(base + 0.3):.2f} +35.0% breaks"
-    assert rows[1][5] == f"{math.exp(base + 0.5 - 0.2):.2f} -18.1% uses"
-    assert rows[2][4:] == ["", f"{math.exp(base + 0.05):.2f} +5.1% breaks"]
+    assert rows[0][6] == f"{math.exp(base + 0.3):.2f} +35.0% breaks"
+    assert rows[1][6] == f"{math.exp(base + 0.5 - 0.2):.2f} -18.1% uses"
+    assert rows[2][5:] == ["", f"{math.exp(base + 0.05):.2f} +5.1% breaks"]
     below = remarks(text)
     assert "compare changes along a row, not perplexities across rows" in below
     assert "perplexity falls without any use of the longer context" in below
     page = protocols(protocol_cells)
     assert page is not None
     assert page.sections == {3}
+    assert page.left == 3
+
+
+def test_the_protocols_have_their_own_numbers_of_seeds(tmp_path: Path) -> None:
+    """Three under fixed-targets; under stream two, and one at 256."""
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.01)}, seeds=3, **ROPE)
+    stream = {"protocol": "stream", "targets_sha256": "99" * 32}
+    shelf.row({128: (0.1, 0.01)}, seeds=2, **stream, **ROPE)
+    shelf.put(hardness(1), seed=1, length=256, **stream, **ROPE)
+    head, *rows = markdown_rows(render(aggregate(shelf.records), "md", side_by_side=True))
+    assert head[2:4] == ["protocol", "seeds"]
+    assert [row[2:4] for row in rows] == [["fixed-targets", "3"], ["stream", "1–2"]]
 
 
 def test_two_target_sets_of_one_protocol_are_told_apart(tmp_path: Path) -> None:

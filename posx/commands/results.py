@@ -135,7 +135,7 @@ def compare(
         raise unknown("protocol", protocol, TABLED)
     name_a, left = find_row(runs_dir, a, protocol)
     name_b, right = find_row(runs_dir, b, protocol)
-    if sorted(_cells(left)) == sorted(_cells(right)):
+    if _cells(left) & _cells(right):
         raise PosxError(
             f"{name_a} would be compared with itself ({name_b}).", "Name two rows, such as rope:pi and rope:ntk."
         )
@@ -159,8 +159,8 @@ def compare(
     next_step(f"posx table{dir_flag(runs_dir)}")
 
 
-def _cells(rows: dict[int, list[Any]]) -> list[str]:
-    return [str(record.path) for records in rows.values() for record in records]
+def _cells(rows: dict[int, list[Any]]) -> set[str]:
+    return {str(record.path) for records in rows.values() for record in records}
 
 
 def _lengths(
