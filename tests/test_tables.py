@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from helpers import posx
-from posx.pages import gain, grid, long_form, protocols
+from posx.pages import Entry, Page, gain, grid, long_form, protocols
 from posx.records import Record
 from posx.sheets import sheets
 from posx.statistics import Cell, aggregate
@@ -46,9 +46,16 @@ def only(cells: list[Cell], **wanted: Any) -> Cell:
     return found[0]
 
 
+class Terminal(io.StringIO):
+    """Keeps what it is given, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def shown(cells: list[Cell], width: int = 200, side_by_side: bool = False) -> str:
     """What a terminal of this width that knows no colours gets."""
-    out = io.StringIO()
+    out = Terminal()
     show(cells, Console(file=out, width=width, highlight=False, force_terminal=True, color_system=None), side_by_side)
     assert "\x1b" not in out.getvalue()
     return out.getvalue()
@@ -395,6 +402,23 @@ def test_usable_context_is_one_number_for_each_row(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- seeds
 
 
+def named_rows(page: Page) -> list[tuple[str, str, list[list[Entry]]]]:
+    """The rows of numbers of a long form, by the name above them and what it says of seeds and usable context."""
+    starts = [0, *sorted(page.sections)]
+    found = []
+    for first, past in zip(starts, [*starts[1:], len(page.rows)], strict=True):
+        name, told, *rows = page.rows[first:past]
+        for above in (name, told):  # rows of their own: nothing stands beside them
+            assert len(above[0].lines) == 1
+            assert [one.lines for one in above[1:]] == [("",)] * 4
+        for row in rows:
+            assert all(len(one.lines) == 1 for one in row)  # a number stands beside its length
+            assert re.fullmatch(r"  \d+ \(\d+x\)", row[0].lines[0])
+        assert rows
+        found.append((name[0].lines[0], told[0].lines[0], rows))
+    return found
+
+
 def test_the_number_of_seeds_stands_in_every_form_of_the_table(judged: list[Cell]) -> None:
     """The issue: "spread and number of seeds are always shown"."""
     page = grid(sheets(judged)[0])
@@ -403,19 +427,18 @@ def test_the_number_of_seeds_stands_in_every_form_of_the_table(judged: list[Cell
     assert [row[0].text for row in page.rows] == ["rope", "rope", "alibi"]
     for row in page.rows:
         assert any("±" in entry.text for entry in row) == (row[3].text == "3")
-    rows = long_form(sheets(judged)[0]).rows
-    heads = {row[0].lines[0]: row[0].lines[1] for row in rows if len(row[0].lines) > 1}
-    assert heads == {
-        "rope": "3 seeds, usable 256",
-        "rope + pi": "3 seeds, usable 256?",
-        "alibi": "1 seed, usable 64",
-    }
-    name = ""
-    for row in rows:
-        name = row[0].lines[0] if len(row[0].lines) > 1 else name
-        assert ("±" in row[1].text) == (name != "alibi")
-    for width in (80, 100):
-        assert [bare(shown(judged, width)).count(part) for part in ("3seeds,usable256", "1seed,usable64")] == [2, 1]
+    told = named_rows(long_form(sheets(judged)[0]))
+    assert [(name, seeds_) for name, seeds_, _ in told] == [
+        ("rope", "3 seeds, usable 256"),
+        ("rope + pi", "3 seeds, usable 256?"),
+        ("alibi", "1 seed, usable 64"),
+    ]
+    for name, _, rows in told:
+        assert ["±" in row[1].text for row in rows] == [name != "alibi"] * len(rows)
+    for width in (80, 90, 100, 120):
+        text = bare(shown(judged, width))
+        parts = ("3seeds,usable256", "3seeds,usable256?", "1seed,usable64")
+        assert [text.count(part) for part in parts] == [2, 1, 1]
 
 
 def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
@@ -433,9 +456,11 @@ def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
     assert row[6].startswith(f"{math.exp(hardness(0).mean() + 0.2):.2f} · {hardness(0).mean() + 0.2:.3f}<br>+0.200 [")
     assert "Where only one seed has a number, its interval speaks of documents only." in remarks(render(cells, "md"))
     assert "& 1--3 &" in render(cells, "latex")
-    first = long_form(sheets(cells)[0]).rows[0][0]
-    assert first.lines == ("rope", "1–3 seeds, usable 64", "64 (1x)")
-    assert "1–3seeds,usable64" in bare(shown(cells, 80))
+    ((name, told, rows),) = named_rows(long_form(sheets(cells)[0]))
+    assert (name, told) == ("rope", "1–3 seeds, usable 64")
+    assert [row[0].text for row in rows] == ["  64 (1x)", "  128 (2x)", "  512 (8x)"]
+    assert ["±" in row[1].text for row in rows] == [True, True, False]
+    assert bare(shown(cells, 80)).count("1–3seeds,usable64") == 1
     assert re.search(r"│ +1–3 │", shown(cells, 200))
 
 
@@ -555,15 +580,41 @@ def table_lines(text: str, heads: str = "context") -> list[str]:
     return lines[first:last]
 
 
-def numbers(cell: Cell, context: str) -> str:
-    """A pattern of the line that a narrow terminal gives a number, from the length to the verdict."""
+BETWEEN = "(?: +│ +| {3,})"  # columns: a line, or three blanks
+
+
+def line_of(context: str, *parts: str) -> str:
+    """A pattern of the line that begins with this length, two blanks in, and has these patterns and no more."""
+    return rf"(?m)^(?:│ | {{0,2}})  {BETWEEN.join((re.escape(context), *parts))}[ │]*$"
+
+
+def values(cell: Cell) -> list[str]:
+    """Patterns of what a narrow terminal says of a number, from nats to the verdict."""
     assert cell.nats_per_token is not None
     spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
     parts = [re.escape(f"{cell.nats_per_token:.3f}{spread}"), r"[\d.,e+]+"]
     if not cell.is_control:
         assert cell.interval is not None
         parts += [re.escape(f"{cell.delta:+.3f} {printed(cell.interval.family)}"), cell.verdict]
-    return rf"(?m)^[ │]*{re.escape(context)}[ │]+{'[ │]+'.join(parts)}[ │]*$"
+    return parts
+
+
+def parts_of(text: str) -> dict[str, str]:
+    """The lines of numbers in the long form on a terminal, by all that stands above them, blanks taken away."""
+    body = "\n".join(table_lines(text)[2:])  # below the heads and their line
+    found = {}
+    for part in re.split(r"(?m)^(?:[├└].*| *)$", body):
+        lines = part.strip("\n").splitlines()
+        first = next((n for n, line in enumerate(lines) if re.match(r"[│ ]*  \d+ \(\d+x\)", line)), None)
+        if first is not None:
+            found[bare("".join(lines[:first]))] = "\n".join(lines[first:])
+    return found
+
+
+ABOVE = {
+    "judged": {"rope": "3seeds,usable256", "rope+pi": "3seeds,usable256?", "alibi": "1seed,usable64"},
+    "ordinary": dict.fromkeys(("sinusoidal-concat", "rope", "rope+ntk(s=4)"), "5seeds,usable128"),
+}
 
 
 def ordinary(folder: Path) -> list[Cell]:
@@ -580,43 +631,75 @@ def ordinary(folder: Path) -> list[Cell]:
 def test_a_narrow_terminal_has_every_number_on_the_line_of_its_length(
     tmp_path: Path, judged: list[Cell], which: str, width: int
 ) -> None:
-    """A name that takes several lines must not move the numbers up: 3.965 would stand beside "usable 256"."""
+    """Below its own name, and beside no name: 3.965 would stand beside "usable 256"."""
     cells = judged if which == "judged" else ordinary(tmp_path)
     text = shown(cells, width)
+    parts = parts_of(text)
+    assert list(parts) == [f"{name}{told}" for name, told in ABOVE[which].items()], text
+    lines = 0
     for cell in cells:
-        context = f"{cell.length} ({cell.length // 64}x)"
-        if cell.ok:
-            assert re.search(numbers(cell, context), text), f"{cell.group.label}, {cell.group.extension}, {context}"
-        else:
-            assert re.search(rf"(?m)^[ │]*{re.escape(context)}[ │]+– \[1\][ │]*$", text)
+        name = cell.group.label + ("" if cell.group.extension == "none" else f"+{cell.group.extension}")
+        part = parts[f"{name}{ABOVE[which][name]}"]
+        line = line_of(f"{cell.length} ({cell.length // 64}x)", *(values(cell) if cell.ok else [r"– \[1\]"]))
+        assert len(re.findall(line, part)) == 1, f"{name}, {cell.length}"
+        lines += 1
+    assert sum(len(part.splitlines()) for part in parts.values()) == lines
 
 
 @pytest.mark.parametrize("width", [80, 90, 100, 120])
 def test_a_narrow_terminal_cuts_no_ordinary_name(tmp_path: Path, width: int) -> None:
+    """82 columns with lines, 79 without them and with names of 16: at 80 only what is longer may be folded."""
     text = shown(ordinary(tmp_path), width)
     assert "…" not in text
-    left = (re.split(r"  +", line.strip("│ "))[0] for line in table_lines(text))
-    # Numbers beside a name, as long as such a test fails, are no part of it.
-    letters = bare("".join(part for part in left if not re.match(r"[+-]?\d+\.\d", part)))
-    for name in ("sinusoidal-concat5seeds,usable128", "rope5seeds,usable128", "rope+ntk(s=4)5seeds,usable128"):
-        assert letters.count(name) == 1, letters
+    assert ("┏" in text, "│" in text) == (width > 80, width > 80)
+    assert list(parts_of(text)) == [f"{name}{told}" for name, told in ABOVE["ordinary"].items()]
+    for name in ("rope", "rope + ntk(s=4)", *(("sinusoidal-concat", "5 seeds, usable 128") if width > 80 else ())):
+        line = rf"(?m)^(?:│ | {{0,2}}){re.escape(name)}[ │]*$"
+        assert len(re.findall(line, text)) == (3 if "seeds" in name else 1), name
     assert max(map(len, table_lines(text))) <= width
 
 
-def test_a_narrow_terminal_cuts_no_vast_number(tmp_path: Path) -> None:
+def vast(folder: Path) -> list[Cell]:
     """+12.5 nats and a perplexity of 1.4e+07 at 16x, as a learned embedding has them; a name of one word."""
-    shelf = Shelf(tmp_path)
+    shelf = Shelf(folder)
     shelf.row({1024: (12.5, 0.2)}, seeds=5, **(ROPE | {"label": "sinusoidal-concat"}))
-    cells = aggregate(shelf.records)
+    return aggregate(shelf.records)
+
+
+def listed(text: str) -> list[list[list[str]]]:
+    """The heads and values of a list, a list for each row: between blank lines."""
+    blocks = [block.splitlines() for block in re.split(r"\n *\n", text)]
+    return [[re.split("  +", line.strip(), maxsplit=1) for line in block] for block in blocks]
+
+
+def test_a_narrow_terminal_cuts_no_vast_number(tmp_path: Path) -> None:
+    """86 columns are too many for 80, even without lines: a list of values for each length."""
+    cells = vast(tmp_path)
     text = shown(cells, 80)
     assert "…" not in text
-    assert "sinusoidal-concat" in bare(text)
-    assert re.search(numbers(only(cells, length=1024), "1024 (16x)"), text)
+    assert not set("┃│─") & set(text)
+    assert re.search(r"(?m)(?:^|  )sinusoidal-concat *$", text)
+    assert re.search(r"(?m)(?:^|  )5 seeds, usable 64 *$", text)
+    heads = long_form(sheets(cells)[0]).heads
+    for cell, context in zip(cells, ("64 (1x)", "1024 (16x)"), strict=True):
+        (block,) = [block for block in listed(text) if ["context", context] in block]
+        assert [head for head, _ in block] == heads[: len(block)]
+        for (_, value), pattern in zip(block, [re.escape(context), *values(cell)], strict=True):
+            assert re.fullmatch(pattern, value), value
+    places = [text.index(part) for part in ("sinusoidal-concat", "5 seeds, usable 64", "64 (1x)", "1024 (16x)")]
+    assert places == sorted(places)
+    assert max(len(line.rstrip()) for line in text.partition("The same targets")[0].splitlines()) <= 80
 
 
-@pytest.mark.parametrize("which", ["gain", "all", "curve"])
+def test_a_list_calls_nothing_but_a_length_a_context(tmp_path: Path) -> None:
+    """The name of a row, and its seeds, stand in the column of the contexts: they are none."""
+    found = re.findall(r"(?m)^context +(.*?) *$", shown(vast(tmp_path), 80))
+    assert found == ["64 (1x)", "1024 (16x)"]
+
+
+@pytest.mark.parametrize("which, rows", [("gain", 2), ("all", 5), ("curve", 1)])
 def test_a_narrow_terminal_cuts_no_other_table(
-    tmp_path: Path, attainable: list[Cell], protocol_cells: list[Cell], which: str
+    tmp_path: Path, attainable: list[Cell], protocol_cells: list[Cell], which: str, rows: int
 ) -> None:
     """Shares, protocols side by side, and curves by context, of four octaves past L, have names and numbers too."""
     cells = {"gain": attainable, "all": protocol_cells}.get(which)
@@ -626,10 +709,27 @@ def test_a_narrow_terminal_cuts_no_other_table(
         cells = aggregate(shelf.records)
     text = shown(cells, 80, side_by_side=which == "all")
     assert "…" not in text
-    for page in pages(cells, which == "all", 80):
+    found = pages(cells, which == "all", 80)
+    for page in found:
         for row in page.rows:
             for entry in row:
                 assert all(bare(line) in bare(text) for line in entry.lines), entry.text
+        for note in page.notes:
+            assert note in text
+    # The last is a list: every value beside its head, in order, and none without the name of its row.
+    page = found[-1]
+    below = text.partition(page.title)[2].partition(page.notes[0])[0]
+    assert not set("┃│─") & set(below)
+    assert max(len(line.rstrip()) for line in below.splitlines()) <= 80
+    blocks = [[part for part in block if len(part) == 2] for block in listed(below)]
+    blocks = [block for block in blocks if block]
+    assert len(blocks) == len(page.rows) == rows
+    names: list[str] = []
+    for row, block in zip(page.rows, blocks, strict=True):
+        names = [one.text or above for one, above in zip(row, names or ["", ""], strict=False)]
+        texts = [*names, *(one.text for one in row[2:])]
+        assert all(names)
+        assert block == [[head, value] for head, value in zip(page.heads, texts, strict=True) if value]
 
 
 @pytest.mark.parametrize("no_colour", ["1", ""])
@@ -679,20 +779,19 @@ def test_a_terminal_gets_every_number_and_name_whole_whatever_its_width(judged: 
 def test_a_row_for_each_number_says_what_the_grid_says(judged: list[Cell]) -> None:
     (sheet,) = sheets(judged)
     wide, narrow = grid(sheet), long_form(sheet)
-    assert len(narrow.rows) == len(judged) == 8
+    assert len(judged) == 8
+    assert len(narrow.rows) == 8 + 2 * 3  # a name, and its seeds, above the numbers of each of three
     assert narrow.heads == ["context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
     assert narrow.left == 1
+    assert narrow.sections == {6, 9}
     entries = {}
-    name = seeds_ = usable = ""
-    for place, row in enumerate(narrow.rows):
-        *above, context = row[0].lines
-        if above:
-            name, told = above
-            seeds_, usable = re.fullmatch(r"(.+) seeds?, usable (.+)", told).groups()  # type: ignore[union-attr]
-        assert bool(above) == (place == 0 or place in narrow.sections)
-        assert all(one.lines[:-1] == ("",) * len(above) for one in row[1:])  # a number stands beside its length
-        assert (name, context) not in entries
-        entries[name, context] = [one.lines[-1] for one in row[1:]], seeds_, usable
+    for name, above, rows in named_rows(narrow):
+        seeds_, usable = re.fullmatch(r"(.+) seeds?, usable (.+)", above).groups()  # type: ignore[union-attr]
+        for row in rows:
+            context = row[0].text.strip()
+            assert (name, context) not in entries
+            entries[name, context] = [one.text for one in row[1:]], seeds_, usable
+    assert len(entries) == 8
     assert entries["rope", "512 (8x)"][0][-1] == "breaks"
     assert entries["rope + pi", "256 (4x)"][0][-1] == "undecided"
     assert entries["alibi", "512 (8x)"][0] == ["– [1]", "", "", ""]
