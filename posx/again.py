@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 from posx.corpus import prepare
@@ -14,7 +15,8 @@ from posx.train import train
 
 def train_again(run: Run, folder: Path, display: Display, config_dir: Path | None = None, trust: bool = False) -> Run:
     """Train ``run`` in ``folder`` under its name; of a fine-tune first the run that it starts from."""
-    config = run.config
+    config = copy.deepcopy(run.config)
+    config.train.threads = run.meta.get("threads")  # another number adds up in another order
     if config.start.run:
         first = train_again(first_run(run, trust), folder, display, config_dir, trust)
         config = with_weights(config, first)

@@ -94,6 +94,9 @@ def finish(axis: Axes) -> None:
 
 
 def legend(axis: Axes, columns: int = NAMES_A_ROW) -> None:
+    names = axis.get_legend_handles_labels()[1]
+    longest = max(map(len, names), default=0)
+    columns = min(columns, 1 if longest > 40 else 2 if longest > 24 else columns)
     axis.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False, handlelength=3.2
     )

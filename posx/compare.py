@@ -36,7 +36,7 @@ class Difference:
             return "A is better"
         if low > 0:
             return "B is better"
-        return f"no difference beyond {DELTA:g}" if low >= -DELTA and high <= DELTA else "undecided"
+        return "no difference" if low >= -DELTA and high <= DELTA else "undecided"
 
 
 def differences(
@@ -54,7 +54,8 @@ def differences(
     for length in lengths:
         if not shared[length]:
             refuse_unlike(a[length][0], b[length][0])
-        digest = max(sorted(shared[length]), key=lambda one: often[one])
+        sizes = {r.targets_sha256: r.n_targets for r in a[length]}
+        digest = max(sorted(shared[length]), key=lambda one: (often[one], sizes[one]))
         left, right = (
             {r.seed: r for r in side[length] if r.nats_per_token is not None and r.targets_sha256 == digest}
             for side in (a, b)

@@ -175,7 +175,9 @@ def finetunes(cells: list[Cell]) -> list[Curve]:
     """
     tuned = [c for c in cells if c.first.parent_sha256 and c.first.as_trained and c.ok]
     firsts = {(c.comparison, c.group.config_sha256): c for c in cells if c.is_control and not c.first.parent_sha256}
-    plain = {(c.comparison, c.group.config_sha256, c.group.extension, c.length): c for c in cells}
+    plain: dict[tuple[Comparison, str, int], list[Cell]] = {}
+    for cell in cells:
+        plain.setdefault((cell.comparison, cell.group.config_sha256, cell.length), []).append(cell)
     found: dict[tuple[str, Comparison, int, int, str], list[Point]] = {}
     names: dict[tuple[str, Comparison, int, int, str], str] = {}
     for cell in sorted(tuned, key=lambda c: c.first.train_steps):
@@ -186,7 +188,10 @@ def finetunes(cells: list[Cell]) -> list[Curve]:
         key = (cell.first.parent_sha256, cell.comparison, cell.length, group.train_context, group.train_extension)
         if key not in found:
             names[key] = first.group.label
-            untrained = plain.get((cell.comparison, cell.first.parent_sha256, cell.group.train_extension, cell.length))
+            # The extension as it acts in the fine-tune, whatever it is called: pi at 4x is pi(s=4) there.
+            acts = cell.first.extension_params.get("trained", {})
+            there = plain.get((cell.comparison, cell.first.parent_sha256, cell.length), [])
+            untrained = next((c for c in there if c.first.extension_params == acts), None)
             found[key] = [p] if untrained is not None and (p := against(untrained, first, 0)) is not None else []
         point = against(cell, first, cell.first.train_steps)
         if point is not None:

@@ -60,10 +60,12 @@ def entry(text: str, sort: float | None = None) -> Entry:
 
 
 def usable(cell: Cell) -> Entry:
-    """``512``, ``512?`` or a dash."""
+    """``512``; ``64–512?`` where only 64 is shown and the rest is undecided; or a dash."""
     if cell.usable is None:
         return entry(DASH)
-    return entry(f"{cell.usable}{'?' if cell.usable_undecided else ''}", cell.usable)
+    if not cell.usable_undecided:
+        return entry(f"{cell.usable}", cell.usable)
+    return entry(f"{cell.usable_sure or 0}–{cell.usable}?", cell.usable_sure or 0)
 
 
 class Footnotes:
@@ -262,6 +264,9 @@ def protocols(cells: list[Cell]) -> Page | None:
         "the share of targets with little context falls as the length grows: their perplexity falls without any use of "
         "the longer context.",
     ]
+    fewest = min(sheet.any.first.n_documents for sheet in found)
+    if fewest < FEW_DOCUMENTS:
+        remarks_.append(f"Few documents: {fewest} are too few for intervals to be relied on.")
     return Page(
         "Perplexity and its change against 1x, by protocol",
         f"{found[0].comparison.data}, {found[0].comparison.split} split",

@@ -19,7 +19,7 @@ from posx import __version__
 from posx.errors import PosxError
 from posx.figures import DASH, bounds, figure, nats, signed
 from posx.files import read_json, write_text
-from posx.pages import Entry, Page, entry
+from posx.pages import Entry, Page, entry, usable
 from posx.plots import KINDS, NothingToDraw, plot_position
 from posx.progress import clock
 from posx.records import Record
@@ -129,14 +129,11 @@ def _answer(beyond: list[Cell]) -> str:
         reason = refused[0].first.reason.rstrip(".")
         parts.append(f"no number at {_names([c.length for c in refused])} ({reason})")
     text = "; ".join(parts) + "."
-    broken = [c for c in beyond if c.verdict == "breaks" and c.delta is not None and c.interval is not None]
-    if broken:
-        worst = max(broken, key=lambda c: c.delta or 0.0)
-        assert worst.interval is not None
+    worst = max((c for c in beyond if c.interval is not None), key=lambda c: c.delta or 0.0, default=None)
+    if worst is not None and worst.interval is not None and any(c.verdict == "breaks" for c in beyond):
         text += f" Worst: {signed(worst.delta or 0.0)} nats/token {bounds(worst.interval.family)} at {worst.length}."
     if beyond[0].usable is not None:
-        doubt = ", some of it undecided" if beyond[0].usable_undecided else ""
-        text += f" Usable context: {beyond[0].usable} tokens{doubt}."
+        text += f" Usable context: {usable(beyond[0]).text} tokens."
     return text
 
 

@@ -93,6 +93,9 @@ def train_command(run: Run, flags: list[str], config_dir: Path | None = None, tr
         if key == "label" and value in usual:
             continue
         parts.append(f"{key}={'null' if value is None else value if key in LITERAL else quote(value)}")
+    threads = run.meta.get("threads")
+    if config.train.threads is None and threads:  # another number of threads adds up in another order
+        parts.append(f"train.threads={threads}")
     return shell(["posx", "train", "--name", run.name, *parts, *flags])
 
 

@@ -154,7 +154,7 @@ def remarks(sheet: Sheet) -> list[str]:
         lines.append("No intervals: the NLL of single targets is not beside the records, or all are of one document.")
     if any(cell.usable_undecided and cell.usable for cell in sheet.cells):
         lines.append(
-            "usable: the largest length up to which nothing breaks; with a ? where a verdict there is undecided."
+            "usable: the largest length up to which nothing breaks; 64–512? where all past 64 up to there is undecided."
         )
     elif judged:
         lines.append("usable: the largest length up to which nothing breaks.")

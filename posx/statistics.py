@@ -61,7 +61,7 @@ class Cell:
     interval: Interval | None = None
     share: Share | None = None
     usable: int | None = None  # of the whole row: the largest length up to which nothing breaks
-    usable_undecided: bool = False  # whether a verdict up to there is undecided
+    usable_sure: int | None = None  # the same, up to which every verdict is "uses" or "survives"
     trained_long: bool = False  # of a row that only shows what a long training gains: no part of the table's family
 
     @property
@@ -81,6 +81,11 @@ class Cell:
     def is_control(self) -> bool:
         """The number that the changes of its row are against."""
         return self.first.as_trained and self.length == self.group.base_context
+
+    @property
+    def usable_undecided(self) -> bool:
+        """Whether a verdict up to the usable context is undecided."""
+        return self.usable != self.usable_sure
 
     @property
     def seeds(self) -> list[int]:
@@ -126,6 +131,7 @@ class Cell:
             "interval_alone": list(self.interval.alone) if self.interval else None,
             "verdict": self.verdict,
             "usable_context": self.usable,
+            "usable_context_sure": self.usable_sure,
             "long_nats_per_token": share.long if share else None,
             "attainable": share.attainable if share else None,
             "share": share.share if share else None,
@@ -248,22 +254,23 @@ def _with_usable(cells: list[Cell]) -> list[Cell]:
     rows: dict[tuple[Comparison, Group], list[Cell]] = {}
     for cell in cells:
         rows.setdefault((cell.comparison, cell.group), []).append(cell)
-    found: dict[tuple[Comparison, Group], tuple[int | None, bool]] = {}
+    found: dict[tuple[Comparison, Group], tuple[int | None, int | None]] = {}
     for key, row in rows.items():
-        usable, doubt = None, False
+        usable, sure, doubt = None, None, False
         for cell in sorted(row, key=lambda c: c.length):
             if cell.length < cell.group.base_context:
                 continue
             if not cell.ok or cell.verdict == "breaks":
                 break
             if not cell.verdict and not cell.is_control:
-                usable = None  # without an interval nobody knows
+                usable, sure = None, None  # without an interval nobody knows
                 break
             usable = cell.length
             doubt = doubt or cell.verdict == "undecided"
-        found[key] = (usable, doubt)
+            sure = sure if doubt else usable
+        found[key] = (usable, sure)
     return [
-        replace(cell, usable=usable, usable_undecided=doubt)
+        replace(cell, usable=usable, usable_sure=sure)
         for cell in cells
-        for usable, doubt in [found[cell.comparison, cell.group]]
+        for usable, sure in [found[cell.comparison, cell.group]]
     ]

@@ -250,7 +250,7 @@ def _finetunes(
     first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, config_dir: Path | None, trust: bool
 ) -> Iterator[RunConfig]:
     """The fine-tunes of a run: each extension and number of steps, and the control at the old context."""
-    for steps in tune.steps:
+    for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
         kinds = [(tune.context, extension) for extension in _for_row(tune.extensions, entry, ["none"])]
         if tune.control:
             kinds.append((str(first.base_context), "none"))

@@ -71,7 +71,7 @@ def _least_width(page: Page) -> int:
     """The same without lines, and with names that break: numbers never do."""
     widths = _widths(page)
     names = [min(width, NAME_WIDTH) for width in widths[: page.left]]
-    return sum(names) + sum(widths[page.left :]) + 3 * len(widths) + 1
+    return sum(names) + sum(widths[page.left :]) + 3 * len(widths) - 1
 
 
 def render(cells: list[Cell], form: str, side_by_side: bool = False) -> str:
@@ -97,7 +97,12 @@ def show_page(page: Page, console: Console) -> None:
     if _least_width(page) > console.width:
         console.print(title, style="italic")
         for row in page.rows:
+            if not any(part.text or part.unsaid for part in row[1:]):  # a name that stands above its rows
+                console.print(Text(row[0].text), overflow="fold")
+                continue
             values = Table.grid(padding=(0, 2))
+            values.add_column()
+            values.add_column(overflow="fold")
             for head, part in zip(page.heads, row, strict=True):
                 text = "\n".join(part.lines if any(part.lines) else (part.unsaid,))
                 if text:
@@ -106,7 +111,8 @@ def show_page(page: Page, console: Console) -> None:
             console.print()
     else:
         roomy = _width(page) <= console.width
-        table = Table(box=box.HEAVY_HEAD if roomy else box.SIMPLE_HEAD, title=title, title_justify="left")
+        style = box.HEAVY_HEAD if roomy else box.SIMPLE_HEAD
+        table = Table(box=style, show_edge=roomy, title=title, title_justify="left")
         for place, head in enumerate(page.heads):
             right = place >= page.left
             table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")

@@ -659,6 +659,21 @@ def test_a_narrow_terminal_cuts_no_ordinary_name(tmp_path: Path, width: int) -> 
     assert max(map(len, table_lines(text))) <= width
 
 
+def test_a_name_wider_than_its_column_is_folded_and_not_cut(tmp_path: Path) -> None:
+    """One word of 33 letters: its numbers fit beside 16 columns of it."""
+    name = "sinusoidal-concatenated-and-tuned"
+    shelf = Shelf(tmp_path)
+    shelf.row({128: (0.1, 0.02)}, seeds=3, **(ROPE | {"label": name}))
+    cells = aggregate(shelf.records)
+    text = shown(cells, 80)
+    assert "…" not in text
+    assert "│" not in text
+    ((above, part),) = parts_of(text).items()
+    assert above == f"{name}3seeds,usable64"
+    for cell in cells:
+        assert re.search(line_of(f"{cell.length} ({cell.length // 64}x)", *values(cell)), part)
+
+
 def vast(folder: Path) -> list[Cell]:
     """+12.5 nats and a perplexity of 1.4e+07 at 16x, as a learned embedding has them; a name of one word."""
     shelf = Shelf(folder)
