@@ -65,7 +65,8 @@ def usable(cell: Cell) -> Entry:
         return entry(DASH)
     if not cell.usable_undecided:
         return entry(f"{cell.usable}", cell.usable)
-    return entry(f"{cell.usable_sure or 0}–{cell.usable}?", cell.usable_sure or 0)
+    sure = "" if cell.usable_sure is None else f"{cell.usable_sure}–"
+    return entry(f"{sure}{cell.usable}?", cell.usable_sure or 0)
 
 
 class Footnotes:
