@@ -950,7 +950,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "does not fit rope",
     ),
     "no whole tokens": ({"finetune": {"context": "1.3x", "steps": [1]}}, "not a whole number of tokens"),
-    "zero steps": ({"finetune": {"context": "4x", "steps": [0]}}, "train.steps=0 is too small"),
+    "negative steps": ({"finetune": {"context": "4x", "steps": [-1]}}, "train.steps=-1 is too small"),
     "the same steps twice": ({"finetune": {"context": "4x", "steps": [1, 1]}}, "the same run twice"),
     "another model": (
         {"finetune": {"context": "4x", "steps": [1], "overrides": ["model.d_model=32"]}},
@@ -987,6 +987,14 @@ def test_learned_positions_that_cannot_be_tuned_are_refused_before_any_work(tmp_
     )
     result = posx("sweep", path, "--dry-run", "--runs-dir", tmp_path / "runs", code=2)
     assert "interpolate" in result.stderr
+
+
+def test_no_steps_are_the_first_run_itself(tmp_path: Path, text: Path) -> None:
+    """A curve is asked for as 0, 50, 200: its first point needs no training."""
+    tune = {"context": "4x", "steps": [0, 2], "control": False}
+    path = sweep_file(tmp_path / "s.yaml", text, controls=[], finetune=tune)
+    jobs = read_sweep(path, [], silent, None, False).jobs
+    assert {job.config.train.steps for job in jobs if job.after} == {2}
 
 
 def test_nats_are_finite(runs: Path) -> None:

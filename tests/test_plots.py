@@ -30,9 +30,13 @@ from test_records import record, stored
 
 LENGTHS = (64, 128, 256, 512)
 # A fine-tune of ROPE with pi, at 256.
+PI: dict[str, Any] = {
+    "extension_params": {"pi": {"s": 4.0}}
+}  # as it acts at 256, which is what a fine-tune is matched by
 TUNED: dict[str, Any] = {
     **{"label": "rope-tuned", "scheme": "rope", "config_sha256": "77" * 32, "parent_sha256": "33" * 32},
     **{"train_context": 256, "train_extension": "pi", "extension": "trained", "length": 256},
+    "extension_params": {"trained": {"pi": {"s": 4.0}}},
 }
 
 
@@ -641,12 +645,13 @@ def fine_tuned(shelf: Shelf) -> list[Cell]:
     for seed in range(2):
         base = hardness(seed)
         shelf.put(base, seed=seed, **ROPE)
-        shelf.put(base + by_document(0.5, 0.05, seed=1), seed=seed, length=256, extension="pi", **ROPE)
+        shelf.put(base + by_document(0.5, 0.05, seed=1), seed=seed, length=256, extension="pi", **ROPE, **PI)
         shelf.put(base + by_document(0.9, 0.05, seed=2), seed=seed, length=256, **ROPE)
         for steps, change in ((400, -0.2), (100, 0.1)):
             own = TUNED | {"config_sha256": f"{steps:032x}" * 2, "train_steps": steps, "run": f"t{steps}-{seed}"}
             shelf.put(base + by_document(change, 0.05, seed=steps), seed=seed, **own)
         bare = TUNED | {"config_sha256": "bb" * 32, "train_steps": 400, "train_extension": "none", "extension": "none"}
+        bare |= {"extension_params": {}}
         shelf.put(base + by_document(0.3, 0.05, seed=3), seed=seed, **bare, run=f"bare{seed}")
     return aggregate(shelf.records)
 

@@ -341,6 +341,11 @@ def extension_of(group: Group) -> str:
     return "pi(s=4) (trained)" if group.train_extension != "none" else group.extension
 
 
+def usable_text(cell: Cell) -> str:
+    """``64``, or ``16–64?`` where only 16 is shown."""
+    return f"{cell.usable_sure}–{cell.usable}?" if cell.usable_sure != cell.usable else f"{cell.usable}"
+
+
 def test_numbers_are_those_of_the_records(root: Node, records: list[Record]) -> None:
     """Each cell of the first table, with its change, interval and verdict."""
     sheet = fixed_targets(records)
@@ -353,7 +358,7 @@ def test_numbers_are_those_of_the_records(root: Node, records: list[Record]) -> 
         for length, cell in row.items():
             compared += check_number(cells_shown[f"{length} ({length // 16}x)"], cell)
         usable = next(iter(row.values()))
-        assert cells_shown["usable"].text == f"{usable.usable}{'?' if usable.usable_undecided else ''}"
+        assert cells_shown["usable"].text == usable_text(usable)
         assert cells_shown["seeds"].text == str(len(usable.seeds) or len(usable.records))
     assert compared >= 9
     badges = {n.text for n in root.all("span") if n.attributes["class"] == "verdict"}
@@ -456,8 +461,7 @@ def test_a_sentence_for_each_row(root: Node, records: list[Record]) -> None:
             reason = "learned positions end at 16. Try --extension interpolate, or a length up to 16"
             assert {cell.first.reason for cell in refused} == {f"{reason}."}
             expected.append(f"no number at {listed([cell.length for cell in refused])} ({reason})")
-        doubt = ", some of it undecided" if beyond[0].usable_undecided else ""
-        assert text == f"{'; '.join(expected)}. Usable context: {beyond[0].usable} tokens{doubt}."
+        assert text == f"{'; '.join(expected)}. Usable context: {usable_text(beyond[0])} tokens."
     assert sorted(name for of in told for name in of.split(" and ")) == sorted(names)
     assert set(names) == {HOSTILE, "rope", "rope with pi", f"{LONG} with pi(s=4) (trained)"}
 
