@@ -175,17 +175,19 @@ def latex(page: Page) -> str:
     caption = f"{page.title}: {page.setup}. {notes}"
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}",
+            "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{tex(caption)}}}",
+            # Made smaller where it is wider than the text, never larger.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{'l' * page.left}{'r' * (len(page.heads) - page.left)}}}",
             r"\toprule",
             " & ".join(tex(head) for head in page.heads) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
             "",
         ]

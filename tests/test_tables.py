@@ -970,10 +970,12 @@ def test_latex_is_balanced_and_every_row_has_every_column(
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == number
     for rule in ("toprule", "midrule", "bottomrule"):
         assert text.count(f"\\{rule}") == number
-    assert text.count("% needs \\usepackage{booktabs}\n") == number
+    assert text.count("% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n") == number
     assert "\\hline" not in text
-    for one in text.split("% needs \\usepackage{booktabs}\n")[1:]:
-        bare = unescaped(one)
+    for one in text.split("% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n")[1:]:
+        # The one comment there is: it keeps the box around the table from beginning with a blank.
+        assert one.count("{!}{%\n") == 1
+        bare = unescaped(one.replace("{!}{%\n", "{!}{\n"))
         depth = 0
         for sign in bare:
             depth += {"{": 1, "}": -1}.get(sign, 0)
@@ -1092,7 +1094,8 @@ def test_a_paper_with_the_table_compiles(
 ) -> None:
     cells = {"nasty": nasty(), "judged": judged, "gain": attainable, "all": protocol_cells}[which]
     table = render(cells, "latex", side_by_side=which == "all")
-    paper = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{table}\\end{{document}}\n"
+    packages = "\\usepackage{booktabs}\n\\usepackage{graphicx}\n"
+    paper = f"\\documentclass{{article}}\n{packages}\\begin{{document}}\n{table}\\end{{document}}\n"
     (tmp_path / "paper.tex").write_text(paper, "utf-8")
     options = [] if TEX == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
     done = subprocess.run([str(TEX), *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
