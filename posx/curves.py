@@ -36,7 +36,6 @@ class Line:
 
     cell: Cell
     points: list[Point]
-    name: str = ""
 
 
 def bucket_edges(longest: int) -> np.ndarray:
@@ -91,11 +90,15 @@ def by_each_document(cell: Cell, control: Cell) -> Line:
 
     A document is one draw: its interval is the range over seeds, None for one seed.
     """
-    sums = sums_of([*cell.computed, *control.computed])
-    if len(cell.computed) != len(control.computed) or not (sums.has(cell.computed) and sums.has(control.computed)):
+    pairs = _same_weights(cell, control)
+    if not pairs:
         return Line(cell, [])
-    number = len(cell.computed)
-    changes = (sums.of(cell.computed) - sums.of(control.computed)) / sums.counts
+    after, before = (list(side) for side in zip(*pairs, strict=True))
+    sums = sums_of([*after, *before])
+    if not (sums.has(after) and sums.has(before)):
+        return Line(cell, [])
+    number = len(pairs)
+    changes = (sums.of(after) - sums.of(before)) / sums.counts
     order = np.argsort(changes.mean(axis=0))
     points = []
     for place, document in enumerate(order, 1):
@@ -117,16 +120,16 @@ def _between(low: float, high: float, last: bool) -> Callable[[Losses], np.ndarr
     return inside
 
 
-def _paired(cell: Cell, control: Cell) -> list[tuple[Losses, Losses]]:
+def _same_weights(cell: Cell, control: Cell) -> list[tuple[Record, Record]]:
+    """Each seed's record beside that of its own weights at 1x; seeds that lack one are left out."""
     controls = {record.checkpoint_sha256: record for record in control.computed}
-    pairs = []
-    for record in cell.computed:
-        before = controls.get(record.checkpoint_sha256)
-        kept = read_losses(record), read_losses(before) if before else None
-        if kept[0] is None or kept[1] is None:
-            return []
-        pairs.append((kept[0], kept[1]))
-    return pairs
+    return [(r, controls[r.checkpoint_sha256]) for r in cell.computed if r.checkpoint_sha256 in controls]
+
+
+def _paired(cell: Cell, control: Cell) -> list[tuple[Losses, Losses]]:
+    found = [(read_losses(after), read_losses(before)) for after, before in _same_weights(cell, control)]
+    kept = [(after, before) for after, before in found if after is not None and before is not None]
+    return kept if len(kept) == len(found) else []
 
 
 def _minus(a: Losses, b: Losses) -> Losses:

@@ -32,9 +32,9 @@ def bounds(interval: tuple[float, float] | None) -> str:
     return "" if interval is None else f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
-def percent(share: float | None, digits: int = 0) -> str:
+def percent(share: float | None) -> str:
     """A part of 1 in per cent."""
-    return DASH if share is None else f"{round(100 * share, digits) + 0.0:.{digits}f}%"
+    return DASH if share is None else f"{round(100 * share) + 0:d}%"
 
 
 def change(delta: float) -> str:
