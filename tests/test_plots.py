@@ -532,6 +532,19 @@ def test_changes_by_place_are_the_means_of_equal_parts(shelf: Shelf) -> None:
     assert axis.get_ylabel() == "change at 256 against 1x (nats/token)"
 
 
+def test_a_document_is_compared_under_the_same_weights(shelf: Shelf) -> None:
+    """Seeds 0 and 1 have a number at 1x, seeds 1 and 2 at 8x: as many on either side, and only seed 1 on both."""
+    change = by_document(0.1, 0.3, seed=7)
+    for seed in (0, 1):
+        shelf.put(hardness(seed), seed=seed, **ROPE)
+    for seed in (1, 2):
+        shelf.put(hardness(seed) + change, seed=seed, length=512, **ROPE)
+    cells = aggregate(shelf.records)
+    line = by_each_document(at(cells, "rope", 512), at(cells, "rope", 64))
+    wanted = sorted(float(change[document == DOCUMENTS].mean()) for document in np.unique(DOCUMENTS))
+    assert [p.mean for p in line.points] == pytest.approx(wanted, abs=1e-5)
+
+
 def test_changes_by_document_go_from_gain_to_loss(shelf: Shelf) -> None:
     """One point a document: the mean over seeds, with their range; by plain loops."""
     changes = []

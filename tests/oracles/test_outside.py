@@ -296,8 +296,6 @@ def test_fixed_targets(either: Trained, tmp_path: Path, stride: int) -> None:
 @pytest.mark.parametrize("length", [5, CONTEXT, 37, 3 * CONTEXT])
 def test_non_overlapping(either: Trained, tmp_path: Path, length: int) -> None:
     """Each document is cut into windows of ℓ, every token but its first is scored, ragged tails included."""
-    if length == 5 and either.run.config.scheme["name"] == "alibi":
-        pytest.skip("once is enough")
     own = fresh(either, tmp_path)
     record = ask(own, length, protocol="non-overlapping")[length]
     expected = {}
