@@ -1,8 +1,10 @@
-"""Causal attention with an addend to the logits and a mask, in three ways that give the same numbers.
+"""Causal attention with an addend to the logits and a mask, in five ways that give the same numbers.
 
-* *dense*: batched products with one addend for all layers. Fast at short contexts, compiles well.
+* *dense*: batched products over all pairs, plain torch. The reference, and fast on a GPU at short contexts.
 * *fused*: torch's own scaled-dot-product attention, where nothing is added or masked but the future.
-* *blocks*: dense, for some queries at a time. Memory grows with ℓ, not with ℓ².
+* *tiles*: on a CPU, by tiles that fit its cache (tiles.py). Fast; without gradients memory grows with ℓ, not with ℓ².
+* *flex*: on a GPU, one kernel with the scheme's bias in it (flex.py).
+* *blocks*: dense, for some queries at a time, where none of the others serves.
 
 Logits are q·k / √D. Addends and softmax are float32 whatever the precision of the products.
 """
@@ -17,15 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posx.extensions.base import NONE, Applied, Mask
+from posx.flex import can_flex, flex, seen_blocks
 from posx.schemes.base import Closure, Scheme, Site
+from posx.tiles import differentiable_attention, tiled_attention
 
-# Limits measured on a CPU by scripts/bench/attention.py, results in results/bench/attention.md: logits that fit into
-# the cache are several times faster than logits that do not. A GPU wants them large instead.
-BLOCK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}  # logits of a block of queries
-DENSE_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}  # logits of a whole layer, without gradients
+BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
+DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
 DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
-# From this length on torch's fused kernel beats batched products on a CPU.
-FUSED_FROM, FUSED_FROM_TRAINING = 128, 512
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Flow:
     """What one forward pass hands to every layer.
 
     ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
-    [1 or B, 1 or H, T, T], with −inf over the future, is there on the dense path only. ``block`` is a number of
-    queries that forces the path by blocks; ``fused`` allows torch's kernel.
+    [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``plain`` where
+    nothing is added and only the future is masked. ``block`` is a number of queries that forces the path by blocks.
     """
 
     scheme: Scheme
@@ -42,8 +42,10 @@ class Flow:
     shared: Any = None
     extension: Applied = NONE
     addend: Tensor | None = None
-    fused: bool = False
+    plain: bool = False
+    backend: str = "blocks"
     block: int | None = None
+    seen: Any = None  # flex: which pairs see each other
 
 
 def plan(
@@ -56,32 +58,43 @@ def plan(
     backend: str = "auto",
 ) -> Flow:
     """Prepare a forward pass of ``batch`` sequences at these ``positions`` ([T] or [B, T])."""
-    flow = Flow(scheme, positions, scheme.prepare(positions, extension), extension, block=block)
     if block is not None:
-        return flow
-    if backend == "auto":
+        backend = "blocks"
+    elif backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
-    if backend == "fused" and not is_plain(scheme, extension):
+    plain = is_plain(scheme, extension)
+    if backend == "fused" and not plain:
         backend = "dense"  # the kernel takes no addend
-    if backend == "dense" and not scheme.bias_per_layer:
+    flow = Flow(scheme, positions, scheme.prepare(positions, extension), extension, None, plain, backend, block)
+    once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
+    if once and not scheme.bias_per_layer:
         site = Site(positions, positions, shared=flow.shared)
         closure = scheme.bias(site) if scheme.has_bias else None
         return replace(flow, addend=dense_addend(site, closure, extension.masks(), n_heads))
-    return replace(flow, fused=backend == "fused")
+    if backend == "flex":
+        return replace(flow, seen=seen_blocks(positions.shape[-1], extension.masks(), positions.device))
+    return flow
 
 
 def pick_backend(
     scheme: Scheme, length: int, extension: Applied, batch: int, n_heads: int, device: torch.device
 ) -> str:
-    """``dense``, ``fused`` or ``blocks``: the fastest that fits, with or without gradients as is the mode."""
-    training = torch.is_grad_enabled()
-    fused_from = FUSED_FROM_TRAINING if training else FUSED_FROM
-    if is_plain(scheme, extension) and (length >= fused_from or device.type != "cpu"):
+    """The fastest backend that fits, with or without gradients as is the mode."""
+    training, plain = torch.is_grad_enabled(), is_plain(scheme, extension)
+    logits = batch * n_heads * length * length * 4
+    if device.type == "cpu":
+        if not training:
+            return "tiles"
+        # Tiles keep their weights for the backward pass: a long context wants torch's kernel, which does not.
+        if logits <= DENSE_BYTES_TRAINING:
+            return "blocks" if scheme.bias_per_layer else "tiles"
+        return "fused" if plain else "blocks"
+    if plain:
         return "fused"
-    most = DENSE_BYTES_TRAINING if training else DENSE_BYTES.get(device.type, DENSE_BYTES["cpu"])
-    if not scheme.bias_per_layer and batch * n_heads * length * length * 4 <= most:
-        return "dense"
-    return "blocks"
+    if can_flex(scheme, device):
+        return "flex"
+    most = DENSE_BYTES_TRAINING if training else DENSE_BYTES
+    return "dense" if logits <= most and not scheme.bias_per_layer else "blocks"
 
 
 def is_plain(scheme: Scheme, extension: Applied) -> bool:
@@ -97,8 +110,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if flow.fused and q.shape[2] == k.shape[2]:
+    whole = q.shape[2] == k.shape[2]
+    if flow.backend == "fused" and whole:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    if flow.backend == "flex" and whole:
+        site = Site(flow.positions, flow.positions, shared=flow.shared)
+        return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.has_bias else None, flow.seen)
+    if flow.backend == "tiles" and torch.is_grad_enabled() and whole:
+        return differentiable_attention(q, k, v, flow.addend)
+    if flow.backend == "tiles" and not torch.is_grad_enabled():
+        return tiled_attention(q, k, v, lambda start, end: _addend(q, k, flow, start, end))
     if flow.addend is not None:
         return _products(q, k, v, flow.addend[..., -q.shape[2] :, :])
     return _blocks(q, k, v, flow)
@@ -113,27 +134,33 @@ def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
 def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
-    scheme, masks = flow.scheme, flow.extension.masks()
-    most = BLOCK_BYTES.get(q.device.type, BLOCK_BYTES["cpu"])
-    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
-    first = n_keys - n_queries
+    step = flow.block or max(16, BLOCK_BYTES // (batch * n_heads * n_keys * 4))
     out = []
     for start in range(0, n_queries, step):
-        rows = q[:, :, start : start + step]
-        q_start = first + start
-        end = q_start + rows.shape[2]  # keys past the block's last query are in its future
-        keys, values = k[:, :, :end], v[:, :, :end]
-        site = Site(
-            q_pos=flow.positions[..., q_start:end],
-            k_pos=flow.positions[..., :end],
-            q_start=q_start,
-            shared=flow.shared,
-            q=rows,
-            k=keys,
-        )
-        closure = scheme.bias(site) if scheme.has_bias else None
-        out.append(_products(rows, keys, values, dense_addend(site, closure, masks, n_heads)))
+        end = min(n_queries, start + step)
+        last = n_keys - n_queries + end  # keys past the block's last query are in its future
+        addend = _addend(q, k, replace(flow, plain=False), start, end)
+        assert addend is not None
+        out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
     return torch.cat(out, dim=2) if len(out) > 1 else out[0]
+
+
+def _addend(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor | None:
+    """What is added to the logits of queries ``start`` to ``end``: None where only the future is masked."""
+    if flow.plain:
+        return None
+    first = k.shape[2] - q.shape[2]
+    last = first + end
+    site = Site(
+        q_pos=flow.positions[..., first + start : last],
+        k_pos=flow.positions[..., :last],
+        q_start=first + start,
+        shared=flow.shared,
+        q=q[:, :, start:end],
+        k=k[:, :, :last],
+    )
+    closure = flow.scheme.bias(site) if flow.scheme.has_bias else None
+    return dense_addend(site, closure, flow.extension.masks(), q.shape[1])
 
 
 def dense_addend(site: Site, closure: Closure | None, masks: list[Mask], n_heads: int) -> Tensor:

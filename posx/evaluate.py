@@ -141,6 +141,7 @@ def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path
     assert found is not None
     machine.set_threads(config.threads)
     device = machine.pick_device(config.device)
+    machine.prepare_for(device, exact=True)
     model = build_model(run.config, corpus.vocab_size, trust)
     checkpoints.load_weights(found, model)
     model.to(device).eval()

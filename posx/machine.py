@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -12,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from posx.errors import PosxError
@@ -63,10 +65,10 @@ def compiler() -> str | None:
     )
 
 
-def pick_compile(wanted: str, device: torch.device, dtype: torch.dtype, work: float) -> tuple[bool, str]:
+def pick_compile(wanted: str, device: torch.device, work: float) -> tuple[bool, str]:
     """Whether to compile the blocks, and why not. ``work`` is the run's floating-point operations.
 
-    Compilation costs about half a minute on a CPU; what it saves stands in docs/LOG.md.
+    On a CPU the uncompiled step is the faster one (docs/LOG.md); on a GPU compilation pays in a long run.
     """
     if wanted == "off":
         return False, "train.compile=off"
@@ -74,11 +76,30 @@ def pick_compile(wanted: str, device: torch.device, dtype: torch.dtype, work: fl
         return False, "there is no C++ compiler (g++ or clang++), so that training runs uncompiled"
     if wanted == "on":
         return True, ""
+    if device.type == "cpu":
+        return False, "uncompiled steps are faster on a CPU"
+    return (True, "") if work > 1e15 else (False, "the run is too short for compilation to pay")
+
+
+def keep_compiled(folder: Path) -> None:
+    """Where torch keeps what it compiled: the jobs of a sweep, and tomorrow's, compile nothing twice."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
+def prepare_for(device: torch.device, exact: bool) -> None:
+    """Settings of torch and of the C library for the work to come; ``exact`` keeps float32 products in float32.
+
+    Otherwise a GPU takes TF32 for them: 10 bits of mantissa, several times faster.
+    """
+    keep_memory()
     if device.type == "cuda":
-        return (True, "") if work > 1e15 else (False, "the run is too short for compilation to pay")
-    if dtype != torch.bfloat16:
-        return False, "float32 on a CPU gains nothing from compilation"
-    return (True, "") if work > 3e13 else (False, "the run is too short for compilation to pay")
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+
+
+def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """The array as a tensor there; to a GPU by pinned memory, so that the copy runs beside the work before it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def set_threads(threads: int | None) -> int:
@@ -86,6 +107,22 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def keep_memory() -> bool:
+    """Have glibc keep freed memory for the next step; returns whether it could be asked.
+
+    By default it gives large blocks back to the system, which then hands out pages of zeros again: tens of thousands
+    of page faults a step, a fifth of the time of a training step on a CPU (docs/performance.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+    return bool(mallopt(trim_threshold, -1) and mallopt(mmap_max, 0))
 
 
 def cores() -> int:

@@ -17,6 +17,7 @@ from posx.corpus import Corpus, Split
 from posx.extensions.base import Applied
 from posx.files import whole_file
 from posx.loss import nll
+from posx.machine import to_device
 from posx.model import Decoder
 from posx.progress import Display
 from posx.windows import TargetSet, Windows
@@ -68,7 +69,7 @@ class Scorer:
         for rows in self._batches(windows):
             length, tail = int(windows.lengths[rows[0]]), int(windows.scored[rows[0]])
             index = windows.starts[rows][:, None] + np.arange(length + 1)
-            ids = torch.from_numpy(split.tokens[index].astype(np.int64)).to(self.device)
+            ids = to_device(split.tokens[index].astype(np.int64), self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
                 hidden = self.model(ids[:, :-1], extension=extension, tail=tail if tail < length else None)
             wanted = ids[:, -tail:].flatten()

@@ -12,7 +12,7 @@ from posx import machine
 from posx.components import bind, make_scheme
 from posx.compose import parse_extension
 from posx.config import OptimConfig, RunConfig
-from posx.corpus import Corpus
+from posx.corpus import Corpus, cache_dir
 from posx.extensions.base import NONE, Applied
 from posx.model import Decoder, initialise, model_shape
 from posx.windows import Slices, check_long_enough
@@ -51,11 +51,13 @@ def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Pa
     device = machine.pick_device(train.device)
     dtype = machine.pick_dtype(train.dtype, device)
     machine.set_threads(train.threads)
+    machine.prepare_for(device, exact=False)
     model = build_model(config, corpus.vocab_size, trust)
     initialise(model, train.seed)
     model.to(device)
     work = 3 * flops_per_token(model, train.context) * train.steps * train.batch_tokens
-    compiled, note = machine.pick_compile(train.compile, device, dtype, work)
+    compiled, note = machine.pick_compile(train.compile, device, work)
+    machine.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
     set_compiled(model, compiled)
     optimizer = make_optimizer(model, config.optim, device)
     specs = parse_extension(train.extension, config_dir, trust)

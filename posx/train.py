@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,18 +64,20 @@ def train_step(session: Session, step: int) -> tuple[Tensor, Tensor]:
     total = torch.zeros((), device=session.device)
     for part in range(train.accumulation):
         rows = slice(part * len(tokens) // train.accumulation, (part + 1) * len(tokens) // train.accumulation)
-        loss = _nats(session, _to(tokens[rows], session.device), _to(targets[rows], session.device)) / scored
+        loss = (
+            _nats(
+                session,
+                machine.to_device(tokens[rows], session.device),
+                machine.to_device(targets[rows], session.device),
+            )
+            / scored
+        )
         loss.backward()
         total += loss.detach()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip or math.inf)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     return total, norm
-
-
-def _to(array: np.ndarray, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _nats(session: Session, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -97,8 +98,10 @@ def validate(session: Session, split: Split) -> float:
         tokens, targets = slices.batch(0, number, min(left, session.sequences))
         number, left = number + 1, left - len(tokens)
         with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
-            hidden = session.model(_to(tokens, session.device), extension=session.extension)
-            losses = nll(session.model.logits(hidden).flatten(0, 1), _to(targets, session.device).flatten())
+            hidden = session.model(machine.to_device(tokens, session.device), extension=session.extension)
+            losses = nll(
+                session.model.logits(hidden).flatten(0, 1), machine.to_device(targets, session.device).flatten()
+            )
         nats += float(losses.double().sum())
         count += int((targets != IGNORED).sum())
     return nats / max(1, count)

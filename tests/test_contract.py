@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import posx.attention
+import posx.loss
+import posx.tiles
 from helpers import (
     CONTEXT,
     FAMILIES,
@@ -37,7 +39,7 @@ from posx.components import ExtensionSpec, check_fit
 from posx.config import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied
-from posx.loss import CHUNK, IGNORED, head_cross_entropy, nll
+from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import Decoder, count_parameters, initialise
 
 ROUNDING = 2e-5
@@ -146,7 +148,9 @@ MODELS = {(name, family): small(name, family) for name in SCHEMES for family in 
 def ways(model: Decoder, extension: Applied = NONE) -> list[dict[str, Any]]:
     """Every way in which attention may be computed: the fused kernel only masks the future."""
     fused = [{"backend": "fused"}] if plain(model) and not extension.masks() else []
-    return [{"backend": "dense"}, *fused, {"block": 3}]
+    # FlexAttention refuses to be differentiated on a CPU.
+    flex = [] if torch.is_grad_enabled() or model.scheme.bias_per_layer else [{"backend": "flex"}]
+    return [{"backend": "dense"}, {"backend": "tiles"}, *fused, *flex, {"block": 3}]
 
 
 @both_families
@@ -306,10 +310,10 @@ def test_blocks_equal_the_whole(name: str, family: str) -> None:
         whole = model(tokens, extension=extension, backend="dense")
         for block in (1, 3, 7, 16, 64):
             assert gap(model(tokens, extension=extension, block=block), whole) < ROUNDING, (length, block)
-        assert gap(model(tokens, extension=extension), whole) < ROUNDING
+        for how in ways(model, extension):
+            assert gap(model(tokens, extension=extension, **how), whole) < ROUNDING, (length, how)
         if {"backend": "fused"} in ways(model, extension):
-            assert plan(model.scheme, torch.arange(length), extension, 2, 3, backend="fused").fused
-            assert gap(model(tokens, extension=extension, backend="fused"), whole) < ROUNDING
+            assert plan(model.scheme, torch.arange(length), extension, 2, 3, backend="fused").backend == "fused"
 
 
 @torch.no_grad()
@@ -328,17 +332,24 @@ def test_asking_for_the_fused_kernel_changes_no_number(name: str, family: str) -
         assert gap(fused, whole) < ROUNDING, (length, extension.resolved())
 
 
-@torch.no_grad()
+@both_families
 @every_scheme
-def test_many_queries_go_by_blocks_unasked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the limit of dense logits, and with blocks of sixteen queries, nothing changes."""
-    model = small(name, "gpt")
-    length = 16 if model.scheme.last_position is not None else 50
-    tokens = random_tokens(length)
-    whole = model(tokens, backend="dense")
-    monkeypatch.setattr(posx.attention, "DENSE_BYTES", {"cpu": 1000})
-    monkeypatch.setattr(posx.attention, "BLOCK_BYTES", {"cpu": 1000})
-    assert gap(model(tokens), whole) < ROUNDING
+def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tiles of one head and few queries, and blocks of sixteen queries, as at long contexts."""
+    model = small(name, family)
+    for length, extension in cases(model, name):
+        tokens = random_tokens(length)
+        whole = model(tokens, extension=extension, backend="dense")
+        for most, queries in ((1, 1), (2000, 5), (3000, 64), (10**6, 7)):
+            monkeypatch.setattr(posx.tiles, "TILE_BYTES", most)
+            monkeypatch.setattr(posx.tiles, "QUERIES", queries)
+            monkeypatch.setattr(posx.tiles, "FEWEST_QUERIES", min(queries, 4))
+            monkeypatch.setattr(posx.attention, "BLOCK_BYTES", most)
+            for backend in ("tiles", "blocks"):
+                assert gap(model(tokens, extension=extension, backend=backend), whole) < ROUNDING
+                with torch.no_grad():
+                    assert gap(model(tokens, extension=extension, backend=backend), whole) < ROUNDING
+                    assert gap(model(tokens, extension=extension, backend=backend, tail=3), whole[:, -3:]) < ROUNDING
 
 
 @torch.no_grad()
@@ -505,12 +516,18 @@ def loss_and_gradients(how: Any, hidden: Tensor, weight: Tensor) -> tuple[Tensor
     return value.detach(), h.grad, w.grad
 
 
-@pytest.mark.parametrize("rows", [1, 37, CHUNK, CHUNK + 1, 2 * CHUNK + 37])
+@pytest.mark.parametrize("rows", [1, 37, 512, 513, 1061])
 @pytest.mark.parametrize("ignored", [0.0, 0.3, 1.0])
-def test_head_cross_entropy_is_torchs(rows: int, ignored: float) -> None:
-    """Value and both gradients; relative 1e-5, which is a hundred roundings of float32."""
+@pytest.mark.parametrize("sharpness", [1.0, 100.0])
+def test_head_cross_entropy_is_torchs(
+    rows: int, ignored: float, sharpness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and both gradients; relative 1e-5, which is a hundred roundings of float32. In chunks of chunks."""
+    monkeypatch.setattr(posx.loss, "CHUNK", {"cpu": 200})
+    monkeypatch.setattr(posx.loss, "ROW_BYTES", 30 * 4 * 97)
     draw = torch.Generator().manual_seed(rows)
     hidden, weight = torch.randn(rows, 24, generator=draw), torch.randn(97, 24, generator=draw)
+    hidden *= sharpness  # of 100: targets of a probability below float32's smallest
     targets = torch.randint(97, (rows,), generator=draw)
     targets[torch.rand(rows, generator=draw) < ignored] = IGNORED
 

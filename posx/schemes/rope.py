@@ -70,8 +70,7 @@ class Rope(Scheme):
 
     def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, Tensor]:
         theta = extension.spectrum(self.frequencies(positions.device))
-        angles = positions.float()[..., None] * theta
-        angles = torch.cat([angles, angles], dim=-1)  # [T, R] or [B, T, R]
+        angles = positions.float()[..., None] * theta  # [T, R/2] or [B, T, R/2]
         if angles.ndim == 3:
             angles = angles[:, None]
         return angles.cos(), angles.sin()
@@ -89,5 +88,5 @@ class Rope(Scheme):
         """Rotate x [B, H, T, D] by the angles, in float32; dimensions from R on pass through."""
         half = self.rotated // 2
         a, b, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
-        turned = torch.cat([a, b], -1) * cos + torch.cat([-b, a], -1) * sin
-        return torch.cat([turned.to(x.dtype), rest], dim=-1)
+        turned = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
+        return torch.cat([*(part.to(x.dtype) for part in turned), rest], dim=-1)

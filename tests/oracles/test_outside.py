@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 import hosts
 from data_helpers import TINY, WORDS, child_environment, corpus_of, sentence, tiny_config, trained, write_jsonl
-from posx import attention, scoring
+from posx import attention, scoring, tiles
 from posx.cli import app
 from posx.config import EvalConfig
 from posx.corpus import Corpus, Split
@@ -410,20 +410,19 @@ def test_batches_threads_and_blocks_change_no_sum(
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "LOGIT_ROWS", 7)
         alike(base, number_of())
-    assert base.backend == "dense"
+    assert base.backend == "tiles"
     with monkeypatch.context() as patch:
-        patch.setitem(attention.DENSE_BYTES, "cpu", 0)
-        for most in (1, 64 * 2**20):  # 16 queries a block, the fewest, and all
-            patch.setitem(attention.BLOCK_BYTES, "cpu", most)
-            by_blocks = number_of()
-            assert by_blocks.backend == "blocks"
-            alike(base, by_blocks)
-    if either.run.config.scheme["name"] == "rope":
+        patch.setattr(tiles, "FEWEST_QUERIES", 3)
+        for most in (1, 10_000, 64 * 2**20):  # a head and three queries a tile, some, and all
+            patch.setattr(tiles, "TILE_BYTES", most)
+            alike(base, number_of())
+    for backend in ("dense", "blocks", *(["fused"] if either.run.config.scheme["name"] == "rope" else [])):
         with monkeypatch.context() as patch:
-            patch.setattr(attention, "FUSED_FROM", 1)
-            fused = number_of()
-            assert fused.backend == "fused"
-            alike(base, fused)
+            for module in (attention, scoring):
+                patch.setattr(module, "pick_backend", lambda *args, backend=backend: backend)
+            other = number_of()
+            assert other.backend == backend
+            alike(base, other)
 
 
 @pytest.mark.parametrize("length", [37, 3 * CONTEXT])

@@ -1,0 +1,61 @@
+"""FlexAttention: a scheme's closure compiled into one kernel that never holds a matrix of logits. For CUDA.
+
+The same closure f(b, h, i, j) that the dense backend calls with index ranges is called here for one element. Gradients
+into what a closure captures use atomic additions, so that a run with a learned bias does not repeat to the last bit:
+its record names the backend. torch refuses a backward pass on a CPU, where only the tests use this, without gradients.
+
+Untested on a GPU: none was at hand.
+"""
+
+from __future__ import annotations
+
+from functools import cache, reduce
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.extensions.base import Mask
+from posx.schemes.base import Closure, Scheme
+
+HEAD_DIMS = (16, 32, 64, 128, 256)  # what the kernel is written for
+
+
+def can_flex(scheme: Scheme, device: torch.device) -> bool:
+    """Whether the kernel serves this scheme: on an Ampere GPU or later, with Triton, for a bias by index."""
+    return (
+        device.type == "cuda"
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+        and find_spec("triton") is not None
+        and find_spec("torch.nn.attention.flex_attention") is not None
+        and scheme.shape.head_dim in HEAD_DIMS
+        and not scheme.bias_per_layer
+    )
+
+
+def seen_blocks(length: int, masks: list[Mask], device: torch.device) -> Any:
+    """Which pairs may see each other, as the kernel wants it: blocks of the future are skipped."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return reduce(torch.logical_and, (mask(b, h, i, j) for mask in masks), i >= j)
+
+    return create_block_mask(seen, None, None, length, length, device=device.type)
+
+
+def flex(q: Tensor, k: Tensor, v: Tensor, closure: Closure | None, seen: Any) -> Tensor:
+    """[B, H, T, D] of q, k, v of that shape: the closure's value is added to every logit of a pair that is seen."""
+
+    def add(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return score if closure is None else score + closure(b, h, i, j)
+
+    return _kernel(q.device.type)(q, k, v, score_mod=add, block_mask=seen)
+
+
+@cache
+def _kernel(device_type: str) -> Any:
+    """Uncompiled it computes every logit, which is what a CPU is asked for."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if device_type == "cuda" else flex_attention

@@ -1,0 +1,156 @@
+"""Causal attention a tile at a time, with its gradient: what a CPU trains and evaluates with.
+
+Logits are written and read several times on their way to the output, and as a whole they fit no cache: those of 16
+sequences of 256 tokens and 4 heads are 17 MB in float32. A tile is some matrices (a head of a sequence each) times some
+queries, small enough for the cache; it ends at its last query's own key, so that most of the future is never computed.
+
+Products run in the precision of q, k and v, everything between them in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Measured by scripts/bench/attention.py, results in results/bench/attention.md.
+TILE_BYTES = 4 * 2**20  # of a tile's logits in float32
+QUERIES = 128  # of a tile: fewer skip more of the future, more make faster products
+FEWEST_QUERIES = 32
+
+AddendOf = Callable[[int, int], Tensor | None]
+
+
+def tiled_attention(q: Tensor, k: Tensor, v: Tensor, addend_of: AddendOf) -> Tensor:
+    """softmax(q·k / √D + addend)·v, [B, H, Tq, D], over keys up to each query's own; not differentiable.
+
+    q [B, H, Tq, D]; k, v [B, H, Tk, D]; the queries are the last Tq of the Tk tokens. ``addend_of(start, end)`` is
+    the float32 addend [1 or B, 1 or H, end − start, last key + 1] of these queries, −inf over the future, or None
+    where only the future is masked.
+    """
+    out = torch.empty_like(q, memory_format=torch.contiguous_format).flatten(0, 1)
+    queries, keys, values = _matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v)
+    for start, end, last in _queries(q.shape[2], k.shape[2]):
+        addend = addend_of(start, end)
+        for tile in _tiles(q, k.shape[2]):
+            weights = _weights(queries[tile, start:end], _upto(keys[tile], last), addend, tile, q.shape[1])
+            out[tile, start:end] = torch.bmm(weights, _upto(values[tile], last))
+    return out.view(q.shape)
+
+
+class _Differentiable(torch.autograd.Function):
+    """The same with gradients, which keeps the weights of every tile."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
+        n_heads, length = q.shape[1], q.shape[2]
+        out = torch.empty_like(q, memory_format=torch.contiguous_format).flatten(0, 1)
+        queries, keys, values = _matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v)
+        kept = []
+        for start, end, last in _queries(length, length):
+            part = None if addend is None else addend[..., start:end, :last]
+            for tile in _tiles(q, length):
+                kept.append(_weights(queries[tile, start:end], _upto(keys[tile], last), part, tile, n_heads))
+                out[tile, start:end] = torch.bmm(kept[-1], _upto(values[tile], last))
+        ctx.save_for_backward(queries, keys, values, *kept)
+        ctx.shape, ctx.addend_shape = q.shape, None if addend is None else addend.shape
+        return out.view(q.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, *kept = ctx.saved_tensors
+        weights = iter(kept)
+        shape = ctx.shape
+        n_heads, length, scale = shape[1], shape[2], shape[3] ** -0.5
+        d_out = _matrices(gradients[0])
+        d_queries = torch.empty_like(queries)
+        # Blocks of queries are added up in float32: a running sum in bf16 would lose small addends.
+        exact = torch.promote_types(queries.dtype, torch.float32)
+        d_keys, d_values = torch.zeros_like(keys, dtype=exact), torch.zeros_like(values, dtype=exact)
+        d_addend = torch.zeros(ctx.addend_shape, dtype=d_keys.dtype) if ctx.needs_input_grad[3] else None
+        for start, end, last in _queries(length, length):
+            for tile in _tiles(gradients[0], length):
+                part, d_part = next(weights), d_out[tile, start:end].contiguous()
+                d_weights = torch.bmm(d_part, _upto(values[tile], last).transpose(1, 2))
+                d_logits = torch._softmax_backward_data(d_weights, part, -1, part.dtype)
+                if d_addend is not None:
+                    into = _of_tile(d_addend[..., start:end, :last], tile, n_heads)
+                    into += _by_heads(d_logits, n_heads).to(d_addend.dtype).sum_to_size(into.shape)
+                d_queries[tile, start:end] = torch.bmm(d_logits, _upto(keys[tile], last)).mul_(scale)
+                d_values[tile, :last] += torch.bmm(part.transpose(1, 2), d_part)
+                d_keys[tile, :last] += torch.bmm(d_logits.transpose(1, 2), queries[tile, start:end].contiguous())
+        d_q, d_k, d_v = (x.to(queries.dtype).view(shape) for x in (d_queries, d_keys, d_values))
+        return d_q, d_k, d_v, d_addend
+
+
+@torch.compiler.disable  # the compiler would unroll the tiles, and write its logits to memory
+def differentiable_attention(q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
+    """:func:`tiled_attention` of q, k, v [B, H, T, D], with gradients to all four.
+
+    ``addend`` [1 or B, 1 or H, T, T] float32, −inf over the future; None: only the future is masked.
+    """
+    return _Differentiable.apply(q, k, v, addend)
+
+
+def _weights(q: Tensor, k: Tensor, addend: Tensor | None, tile: slice, n_heads: int) -> Tensor:
+    """softmax(q·k + addend) [n, Tq, Tk] of the matrices of a tile, in the precision of q."""
+    logits = torch.bmm(q, k.transpose(1, 2))
+    if addend is None:
+        n_queries, n_keys = logits.shape[1:]
+        own = logits[:, :, n_keys - n_queries :]  # only here do keys lie in the future of queries
+        own += torch.full((n_queries, n_queries), float("-inf"), dtype=q.dtype).triu_(1)
+        return torch.softmax(logits, dim=-1)
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    by_heads = _by_heads(exact, n_heads)
+    by_heads += _of_tile(addend, tile, n_heads)
+    return torch.softmax(exact, dim=-1).to(q.dtype)
+
+
+def _matrices(x: Tensor) -> Tensor:
+    """[B, H, T, D] as contiguous [B · H, T, D]."""
+    return x.reshape(-1, *x.shape[2:]).contiguous()
+
+
+def _upto(x: Tensor, last: int) -> Tensor:
+    """The first ``last`` tokens of [n, T, D]; packed, which batched products want, where that is cheap."""
+    part = x[:, :last]
+    return part.contiguous() if last <= 8 * QUERIES else part
+
+
+def _queries(n_queries: int, n_keys: int) -> Iterator[tuple[int, int, int]]:
+    """Start and end of each block of queries, and how many keys its last query sees."""
+    step = min(QUERIES, max(FEWEST_QUERIES, TILE_BYTES // (4 * n_keys)))
+    for start in range(0, n_queries, step):
+        end = min(n_queries, start + step)
+        yield start, end, n_keys - n_queries + end
+
+
+def _tiles(q: Tensor, n_keys: int) -> Iterator[slice]:
+    """Matrices of each tile: whole sequences, or some heads of one."""
+    batch, n_heads, n_queries, _ = q.shape
+    most = max(1, TILE_BYTES // (4 * n_keys * min(QUERIES, n_queries)))
+    if most >= n_heads:
+        most -= most % n_heads
+    else:
+        most = next(n for n in range(most, 0, -1) if n_heads % n == 0)
+    for first in range(0, batch * n_heads, most):
+        yield slice(first, min(batch * n_heads, first + most))
+
+
+def _by_heads(x: Tensor, n_heads: int) -> Tensor:
+    """[n, Tq, Tk] of a tile as [sequences, heads, Tq, Tk]."""
+    return x.view(-1, min(n_heads, len(x)), *x.shape[1:])
+
+
+def _of_tile(addend: Tensor, tile: slice, n_heads: int) -> Tensor:
+    """The part of [1 or B, 1 or H, Tq, Tk] that belongs to a tile."""
+    (first, head), count = divmod(tile.start, n_heads), tile.stop - tile.start
+    if len(addend) > 1:
+        addend = addend[first : first + max(1, count // n_heads)]
+    if addend.shape[1] > 1 and count < n_heads:
+        addend = addend[:, head : head + count]
+    return addend
