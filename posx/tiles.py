@@ -87,13 +87,22 @@ class _Differentiable(torch.autograd.Function):
         return d_q, d_k, d_v, d_addend
 
 
-@torch.compiler.disable  # the compiler would unroll the tiles, and write its logits to memory
 def differentiable_attention(q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
     """:func:`tiled_attention` of q, k, v [B, H, T, D], with gradients to all four.
 
     ``addend`` [1 or B, 1 or H, T, T] float32, −inf over the future; None: only the future is masked.
     """
     return _Differentiable.apply(q, k, v, addend)
+
+
+def hide_from_compiler() -> None:
+    """Have torch.compile call :func:`differentiable_attention` as it is: it would unroll the tiles, in memory.
+
+    Not a decorator, which would import the compiler with this file.
+    """
+    global differentiable_attention
+    if not hasattr(differentiable_attention, "_torchdynamo_disable"):
+        differentiable_attention = torch.compiler.disable(differentiable_attention)
 
 
 def _weights(q: Tensor, k: Tensor, addend: Tensor | None, tile: slice, n_heads: int) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +13,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from posx.errors import PosxError
 
+PART = 2**15  # characters at which a long document is cut, so that memory does not grow with its length
+BATCH = 2**18  # characters encoded at once; their encodings take some hundred bytes each for a moment
+# Between these a word of the byte-level pre-tokeniser always ends, whatever stands around them, and none looks on.
+_BETWEEN_WORDS = re.compile(r"(?<=[\w.,;:!?])(?=[ \n])")
+
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train on documents; the same documents give the same tokenizer. No special tokens, no normalisation."""
+    """Train on documents; the same documents give the same tokenizer. No special tokens, no normalisation.
+
+    Memory grows with the number of distinct words alone, by some 600 bytes each.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -21,7 +32,24 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(documents, trainer)
+    stop = threading.Event()
+
+    def parts() -> Iterator[str]:
+        for text in documents:
+            for part, _ in _parts(text):
+                if stop.is_set():
+                    raise InterruptedError
+                yield part
+
+    # The library asks for text on threads of its own and holds the one that called it, where Python would see
+    # Ctrl-C at the end only. So it is called from another, and this one waits.
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(tokenizer.train_from_iterator, parts(), trainer)
+        try:
+            training.result()
+        except BaseException:
+            stop.set()
+            raise
     return tokenizer
 
 
@@ -41,12 +69,44 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
     return lengths
 
 
-def encode(tokenizer: Tokenizer, documents: Sequence[str], batch: int = 64) -> Iterable[np.ndarray]:
+def encode(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[np.ndarray]:
     """Token ids of each document, in order: uint16 where the vocabulary allows, else uint32."""
     dtype = id_dtype(tokenizer.get_vocab_size())
-    for start in range(0, len(documents), batch):
-        for encoding in tokenizer.encode_batch_fast(list(documents[start : start + batch])):
-            yield np.asarray(encoding.ids, dtype=dtype)
+    ids: list[np.ndarray] = []
+    for batch in _batches(documents):
+        encodings = tokenizer.encode_batch_fast([part for part, _ in batch])
+        for (_, last), encoding in zip(batch, encodings, strict=True):
+            ids.append(np.asarray(encoding.ids, dtype=dtype))
+            if last:
+                yield np.concatenate(ids)
+                ids = []
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
+    """Parts of documents, about BATCH characters at a time."""
+    batch: list[tuple[str, bool]] = []
+    size = 0
+    for text in documents:
+        for part, last in _parts(text):
+            batch.append((part, last))
+            size += len(part)
+            if size >= BATCH:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _parts(text: str) -> Iterator[tuple[str, bool]]:
+    """Parts of a document whose tokens, one part after another, are the document's; with whether it is the last.
+
+    A text without spaces and line feeds stays whole.
+    """
+    start = 0
+    while cut := _BETWEEN_WORDS.search(text, start + PART):
+        yield text[start : cut.start()], False
+        start = cut.start()
+    yield text[start:], True
 
 
 def id_dtype(vocab_size: int) -> type[np.unsignedinteger]:

@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +30,7 @@ from posx.corpus import Corpus, Split
 from posx.errors import PosxError
 from posx.files import write_text
 from posx.loss import IGNORED, head_cross_entropy, nll
+from posx.parallel import at_once
 from posx.progress import Display, clock
 from posx.records import perplexity
 from posx.resume import first_meta, resume
@@ -64,27 +68,44 @@ def train_step(session: Session, step: int) -> tuple[Tensor, Tensor]:
     total = torch.zeros((), device=session.device)
     for part in range(train.accumulation):
         rows = slice(part * len(tokens) // train.accumulation, (part + 1) * len(tokens) // train.accumulation)
-        loss = (
-            _nats(
-                session,
-                machine.to_device(tokens[rows], session.device),
-                machine.to_device(targets[rows], session.device),
-            )
-            / scored
-        )
-        loss.backward()
-        total += loss.detach()
+        total += _learn(session, tokens[rows], targets[rows], scored)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip or math.inf)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     return total, norm
 
 
-def _nats(session: Session, tokens: Tensor, targets: Tensor) -> Tensor:
+def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, scored: int) -> Tensor:
+    """Nats of these windows / ``scored``; adds its gradients to those of the parameters.
+
+    On a CPU each thread takes some of the windows, and their gradients are added up in order.
+    """
+    parameters = [p for p in session.model.parameters() if p.requires_grad]
+    count = session.pieces(len(tokens))
+    if count == 1:
+        loss = _nats(session, tokens, targets) / scored
+        loss.backward()
+        return loss.detach()
+
+    def piece(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
+        loss = _nats(session, tokens[rows], targets[rows]) / scored
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    cuts = [len(tokens) * n // count for n in range(count + 1)]
+    found = at_once([partial(piece, slice(*ends)) for ends in pairwise(cuts)])
+    for parameter, *gradients in zip(parameters, *(gradients for _, gradients in found), strict=True):
+        for gradient in gradients:
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return torch.stack([loss for loss, _ in found]).sum()
+
+
+def _nats(session: Session, tokens: np.ndarray, targets: np.ndarray) -> Tensor:
     """Sum of nats of a batch, with gradients."""
+    ids, wanted = (machine.to_device(array, session.device) for array in (tokens, targets))
     with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
-        hidden = session.model.readable(session.model(tokens, extension=session.extension))
-    return head_cross_entropy(hidden.flatten(0, 1), session.model.head_weight, targets.flatten(), session.dtype)
+        hidden = session.model.readable(session.model(ids, extension=session.extension))
+    return head_cross_entropy(hidden.flatten(0, 1), session.model.head_weight, wanted.flatten(), session.dtype)
 
 
 @torch.no_grad()

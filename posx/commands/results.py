@@ -167,8 +167,6 @@ def _lengths(
     asked: list[str] | None, left: dict[int, Any], right: dict[int, Any], name_a: str, name_b: str
 ) -> list[int]:
     """The lengths to compare at: those asked, which both must have, or all in common."""
-    from posx.windows import parse_length
-
     common = sorted(left.keys() & right.keys())
     if not common:
         raise PosxError(
@@ -178,6 +176,8 @@ def _lengths(
         )
     if not asked:
         return common
+    from posx.windows import parse_length  # imports torch
+
     contexts = {records[0].base_context for side in (left, right) for records in side.values()}
     found = []
     for text in asked:

@@ -1,0 +1,48 @@
+"""Several pieces of work at once, each on threads of its own.
+
+The operations of a small model are too short to be shared by threads: they wait for each other several thousand times a
+step, and where another program has one of the cores, all of them wait for it. A piece of a batch for each thread has
+nothing to wait for until its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from typing import TypeVar
+
+import torch
+
+MOST = 4  # pieces: Python runs one thread at a time between operations
+
+Result = TypeVar("Result")
+
+
+def pieces(device: torch.device, most: int) -> int:
+    """Into how many pieces work of ``most`` parts is cut here: one for each thread of a CPU, up to MOST."""
+    return max(1, min(torch.get_num_threads(), most, MOST)) if device.type == "cpu" else 1
+
+
+def at_once(works: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Results in the order of ``works``, which share torch's threads evenly. The first error is raised at the end."""
+    if len(works) == 1:
+        return [works[0]()]
+    threads = torch.get_num_threads()
+
+    def run(work: Callable[[], Result]) -> Result:
+        torch.set_num_threads(max(1, threads // len(works)))
+        return work()
+
+    futures = [_pool(len(works)).submit(run, work) for work in works]
+    try:
+        wait(futures)
+        return [future.result() for future in futures]
+    finally:
+        torch.set_num_threads(threads)
+
+
+@cache
+def _pool(size: int) -> ThreadPoolExecutor:
+    """Kept: a new thread would begin without OpenMP's own."""
+    return ThreadPoolExecutor(size, thread_name_prefix="posx")

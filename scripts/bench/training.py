@@ -1,0 +1,292 @@
+"""How fast does posx train, beside what one would train with instead? Tokens a second, all sides in turn.
+
+    .venv/bin/python scripts/bench/training.py > results/bench/training.md
+    .venv/bin/python scripts/bench/training.py --whole > results/bench/training-whole.md
+
+Each side (rivals.py) is a process of its own, which warms up, compiles if it does that, and then sleeps until it is
+asked for some steps: what a machine does to one side in a minute, it does to all. A round asks every side once, each
+round in another order; ratios are taken within a round, and their median counts. With ``--whole`` the real command
+`posx train` runs, and its own log says how fast it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import queue
+import shlex
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any
+
+POSX = "posx-learned"
+PRODUCTS = "products"
+WARM_UP = 4  # steps
+WHOLE_STEPS, WHOLE_ROUNDS = 60, 3
+LOG_EVERY = 10  # steps; the default of train.log_every
+
+# ---------------------------------------------------------------- sides that take turns
+
+
+class Worker:
+    """A side in a process of its own: answers a number with what :func:`serve` makes of it."""
+
+    def __init__(self, name: str, command: Sequence[str]):
+        self.name = name
+        self.command = command
+
+    def __enter__(self) -> Worker:
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1
+        )
+        self._hear()  # it is warm
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()  # upon which it leaves
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.errors.close()
+
+    def ask(self, number: int) -> dict[str, Any]:
+        """Its answer to ``number``; it works only now."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{number}\n")
+        return self._hear()
+
+    def _hear(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            last = "".join(self.errors.readlines()[-15:])
+            raise SystemExit(f"{self.name} ended with {self.process.wait()}:\n{last}")
+        return json.loads(line)
+
+
+def serve(prepare: Callable[[], Callable[[int], dict[str, Any]]]) -> None:
+    """The other end of :class:`Worker`: lines with numbers in, JSON out. Ends when the asking process does."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a library prints
+    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            asked.put(int(line))
+        os._exit(0)  # also in the middle of a compilation
+
+    threading.Thread(target=listen, daemon=True).start()
+    answer = prepare()
+    print("{}", file=out)
+    while True:
+        print(json.dumps(answer(asked.get())), file=out)
+
+
+def in_turn(names: Sequence[str], number: int) -> list[str]:
+    """The order of a round: each begins at another side, every other one goes backwards."""
+    first = number % len(names)
+    order = [*names[first:], *names[:first]]
+    return order[::-1] if number % 2 else order
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """Median (smallest–largest)."""
+    return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
+
+
+def header(*packages: str) -> str:
+    """On what and by what a table was made."""
+    from importlib.metadata import version
+
+    import torch
+
+    from posx import machine
+
+    commit = machine.commit() or "unknown"
+    changed = "+" if commit.endswith("+") else ""
+    names = ["torch", *packages]
+    return (
+        f"Machine: {machine.device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads; "
+        f"posx {version('posx')} ({commit[:10]}{changed}), Python {platform.python_version()}, "
+        f"{', '.join(f'{name} {version(name)}' for name in names)}. Command: `python {shlex.join(sys.argv)}`."
+    )
+
+
+# ---------------------------------------------------------------- training
+
+
+def answer_of(name: str) -> Callable[[int], dict[str, Any]]:
+    """What a side answers: the seconds of so many steps; the machine's products, whatever the number."""
+    import rivals
+
+    if name == PRODUCTS:
+        measure = rivals.products()
+        return lambda number: measure()
+    step = rivals.SIDES[name]()
+    for _ in range(WARM_UP):
+        step()
+
+    def answer(number: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        for _ in range(number):
+            loss = step()
+        return {"seconds": time.perf_counter() - began, "loss": loss}
+
+    return answer
+
+
+def worker(name: str) -> Worker:
+    """The process of a side."""
+    print(f"{name}: warming up …", file=sys.stderr, flush=True)
+    return Worker(name, [sys.executable, __file__, "--serve", name])
+
+
+def compare(names: list[str], rounds: int, steps: int) -> None:
+    """Print tokens a second of each side, and how many times as fast posx is."""
+    import rivals
+
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    losses: dict[str, float] = {}
+    best: list[float] = []
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(worker(name)) for name in [*names, PRODUCTS]}
+        for number in range(rounds):
+            for name in in_turn([*workers], number):
+                found = workers[name].ask(steps)
+                if name == PRODUCTS:
+                    best.append(found["best"])
+                else:
+                    rates[name].append(steps * rivals.TOKENS / found["seconds"])
+                    losses[name] = found["loss"]
+            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    operations = rivals.operations_per_token()
+    print(
+        f"Training, {rivals.LAYERS} layers, width {rivals.WIDTH}, {rivals.HEADS} heads, context {rivals.CONTEXT}, "
+        f"vocabulary {rivals.VOCABULARY:,}, {rivals.BATCH} sequences a step; {rounds} rounds of {steps} steps in turn. "
+        f"{header('transformers', 'x-transformers')}\n"
+    )
+    print(f"| side | tokens/s | {POSX} is … times as fast | share of the machine's products | last loss |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name in names:
+        ratio, share = "", ""
+        if name != POSX:
+            ratio = spread([ours / theirs for ours, theirs in zip(rates[POSX], rates[name], strict=True)])
+        if name.startswith("posx") and "float32" not in name:
+            share = spread([rate * operations / most for rate, most in zip(rates[name], best, strict=True)], ".0%")
+        print(f"| {name} | {median(rates[name]):,.0f} | {ratio} | {share} | {losses[name]:.2f} |")
+    print(
+        "\nRatios and shares are medians of the rounds (smallest–largest). The machine's products: "
+        f"{spread([rate / 1e9 for rate in best], '.0f')} · 10⁹ operations a second in bf16, the faster of "
+        "2048×2048 @ 2048×2048 and 4096×256 @ 256×1024 in each round. "
+        f"A token takes {operations / 1e6:.1f} · 10⁶ operations, with attention's not halved for its mask. "
+        "That the loss falls from 8.3 shows that a side learns; initial values and schedules differ."
+    )
+
+
+# ---------------------------------------------------------------- the whole command
+
+
+def posx_train(runs: Path) -> list[float]:
+    """Tokens a second, entry by entry, of the first 60 steps of `posx train` as its log has them; then it is ended."""
+    import rivals
+
+    command = [str(Path(sys.executable).parent / "posx"), "train", "--scheme", "learned", *rivals.POSX]
+    name = f"run{len(list(runs.glob('*')))}"
+    log = runs / name / "metrics.jsonl"
+    with subprocess.Popen(
+        [*command, "--name", name, "--runs-dir", str(runs)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            while True:
+                lines = log.read_text().splitlines() if log.exists() else []
+                if len(lines) * LOG_EVERY >= WHOLE_STEPS:
+                    rows = [json.loads(line) for line in lines]
+                    assert [row["step"] for row in rows][:2] == [LOG_EVERY, 2 * LOG_EVERY]
+                    return [row["tokens_per_second"] for row in rows]
+                if process.poll() is not None:
+                    raise SystemExit(f"posx train ended with {process.returncode}.")
+                time.sleep(0.1)
+        finally:
+            process.kill()
+
+
+def whole(rival: str, rounds: int) -> None:
+    """Print the speed of `posx train` by its own log beside 60 steps of its loop here, and of a rival."""
+    import rivals
+
+    rows = []
+    with ExitStack() as stack:
+        runs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posx-whole-")))
+        workers = {name: stack.enter_context(worker(name)) for name in (POSX, rival)}
+        for number in range(rounds):
+            row: dict[str, float] = {}
+            for name in in_turn(["command", *workers], number):
+                if name == "command":
+                    # The first entry holds the compilation.
+                    row[name] = median(posx_train(runs)[1:])
+                else:
+                    row[name] = WHOLE_STEPS * rivals.TOKENS / workers[name].ask(WHOLE_STEPS)["seconds"]
+            rows.append(row)
+            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    print(
+        f"`posx train --scheme learned {' '.join(rivals.POSX)}` as users run it: tokens/s of its first {WHOLE_STEPS} "
+        f"steps by its own log (median of the entries but the first, which holds the compilation), beside "
+        f"{WHOLE_STEPS} steps of the same loop and of {rival} in processes that are warm. {header()}\n"
+    )
+    print(f"| round | posx train | {POSX} here | {rival} | posx train ÷ {POSX} | posx train ÷ {rival} |")
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for number, row in enumerate(rows, 1):
+        command = row["command"]
+        print(
+            f"| {number} | {command:,.0f} | {row[POSX]:,.0f} | {row[rival]:,.0f} | {command / row[POSX]:.2f} | "
+            f"{command / row[rival]:.2f} |"
+        )
+    own, other = ([row["command"] / row[name] for row in rows] for name in (POSX, rival))
+    print(f"| median | | | | {spread(own)} | {spread(other)} |")
+
+
+def main() -> None:
+    """Read the flags; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, help="12; with --whole 3")
+    parser.add_argument("--steps", type=int, default=5, help="of each side in each round")
+    parser.add_argument("--sides", help="names from rivals.py with commas between; all, if left out")
+    parser.add_argument("--whole", action="store_true", help="the real command beside the first other side of --sides")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(lambda: answer_of(arguments.serve))
+        return
+    import rivals
+
+    rivals.corpus()  # built once, before anything is timed
+    names = arguments.sides.split(",") if arguments.sides else list(rivals.SIDES)
+    unknown = [name for name in names if name not in rivals.SIDES]
+    if unknown:
+        parser.error(f"no side {', '.join(unknown)}; there are {', '.join(rivals.SIDES)}")
+    if arguments.whole:
+        others = [name for name in names if name != POSX] if arguments.sides else ["nanogpt-bf16-compiled"]
+        whole(others[0], arguments.rounds or WHOLE_ROUNDS)
+    else:
+        compare(list(dict.fromkeys([POSX, *names])), arguments.rounds or 12, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()

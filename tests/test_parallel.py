@@ -1,0 +1,100 @@
+"""Pieces of a batch on threads of their own: the same gradients, the same again, errors raised, threads restored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from posx.parallel import MOST, at_once, pieces
+from posx.session import Session
+from posx.train import train_step
+from test_train import session_of, text  # noqa: F401 — the fixture
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def threads_restored() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_results_stay_in_order_and_threads_are_shared() -> None:
+    torch.set_num_threads(4)
+    gate = threading.Barrier(2)  # passed only if both are at work at once
+
+    def work(number: int) -> tuple[int, int]:
+        gate.wait(20)
+        return number, torch.get_num_threads()
+
+    assert at_once([lambda: work(0), lambda: work(1)]) == [(0, 2), (1, 2)]
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(3)
+    assert at_once([torch.get_num_threads]) == [3]
+    assert [at_once([torch.get_num_threads] * n) for n in (2, 3)] == [[1, 1], [1, 1, 1]]
+
+
+def test_an_error_is_raised_once_all_have_ended() -> None:
+    torch.set_num_threads(2)
+    ended = threading.Event()
+
+    def fails() -> None:
+        raise ValueError("of a piece")
+
+    def goes_on() -> None:
+        ended.wait(0.2)
+        ended.set()
+
+    with pytest.raises(ValueError, match="of a piece"):
+        at_once([fails, goes_on])
+    assert ended.is_set()
+    assert torch.get_num_threads() == 2
+
+
+def test_pieces() -> None:
+    torch.set_num_threads(2)
+    assert [pieces(CPU, most) for most in (0, 1, 2, 9)] == [1, 1, 2, 2]
+    torch.set_num_threads(MOST + 3)
+    assert pieces(CPU, 100) == MOST
+    assert pieces(torch.device("cuda"), 100) == 1
+
+
+def after(session: Session, steps: int) -> dict[str, torch.Tensor]:
+    for step in range(steps):
+        train_step(session, step)
+    return {name: p.detach().clone() for name, p in session.model.named_parameters()}
+
+
+@pytest.mark.parametrize("scheme", ["t5", "learned"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_training_in_pieces(text: Path, scheme: str, accumulation: int) -> None:  # noqa: F811
+    """Fourteen windows on two and on three threads: the steps of one thread, and bit for bit the same a second time."""
+    own = ["scheme.buckets=8"] if scheme == "t5" else []
+    size = [f"scheme={scheme}", *own, f"train.batch_tokens={14 * 16}", f"train.accumulation={accumulation}"]
+    trained = {
+        (threads, time): after(session_of(text, *size, f"train.threads={threads}"), 4)
+        for threads, time in ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1))
+    }
+    start = after(session_of(text, *size), 0)
+    for threads in (2, 3):
+        for name, value in trained[threads, 0].items():
+            assert torch.equal(value, trained[threads, 1][name]), name
+            moved = float((value - start[name]).abs().max())
+            assert moved > 1e-4
+            assert float((value - trained[1, 0][name]).abs().max()) <= 0.02 * moved, name
+
+
+def test_a_compiled_or_large_model_is_trained_whole(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    session = session_of(text, "train.threads=2")
+    assert session.pieces(4) == 2
+    assert session.pieces(1) == 1
+    session.compiled = True
+    assert session.pieces(4) == 1
+    session.compiled = False
+    monkeypatch.setattr("posx.session.MOST_SHARED", 10)
+    assert session.pieces(4) == 1
