@@ -1,3 +1,3 @@
 """posx: how far does a positional scheme really carry a language model?"""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

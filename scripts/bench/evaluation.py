@@ -35,6 +35,7 @@ from rivals import CONTEXT, corpus, reference
 from safetensors.torch import load_model, save_model
 from training import Worker, header, in_turn, serve, spread
 
+from posx import machine
 from posx.config import EvalConfig
 from posx.extensions.base import NONE
 from posx.model import Decoder
@@ -99,6 +100,7 @@ def loop(path: Path, chosen: Windows, attention: str = "sdpa") -> Side:
 
 def ours(path: Path, chosen: Windows, dtype: str) -> Side:
     """posx, with the defaults of its evaluation."""
+    machine.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
     scorer = Scorer(trained(path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
     display = Display(quiet=True)
     return lambda: scorer.score(chosen, NONE, display, "")
