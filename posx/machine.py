@@ -113,7 +113,7 @@ def keep_memory() -> bool:
     """Have glibc keep freed memory for the next step; returns whether it could be asked.
 
     By default it gives large blocks back to the system, which then hands out pages of zeros again: tens of thousands
-    of page faults a step, a fifth of the time of a training step on a CPU (docs/performance.md).
+    of page faults a step, a fifth of the time of a training step on a CPU (docs/LOG.md).
     """
     if not sys.platform.startswith("linux"):
         return False
