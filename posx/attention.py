@@ -119,7 +119,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     if flow.backend == "tiles" and torch.is_grad_enabled() and whole:
         return tiles.differentiable_attention(q, k, v, flow.addend)
     if flow.backend == "tiles" and not torch.is_grad_enabled():
-        return tiles.tiled_attention(q, k, v, lambda start, end: _addend(q, k, flow, start, end))
+        return tiles.tiled_attention(
+            q, k, v, lambda start, end: None if flow.plain else _addend(q, k, flow, start, end)
+        )
     if flow.addend is not None:
         return _products(q, k, v, flow.addend[..., -q.shape[2] :, :])
     return _blocks(q, k, v, flow)
@@ -139,16 +141,13 @@ def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end  # keys past the block's last query are in its future
-        addend = _addend(q, k, replace(flow, plain=False), start, end)
-        assert addend is not None
+        addend = _addend(q, k, flow, start, end)
         out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
     return torch.cat(out, dim=2) if len(out) > 1 else out[0]
 
 
-def _addend(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor | None:
-    """What is added to the logits of queries ``start`` to ``end``: None where only the future is masked."""
-    if flow.plain:
-        return None
+def _addend(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
+    """What is added to the logits of queries ``start`` to ``end``, −inf over the future."""
     first = k.shape[2] - q.shape[2]
     last = first + end
     site = Site(

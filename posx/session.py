@@ -67,7 +67,8 @@ def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Pa
     model.to(device)
     work = 3 * flops_per_token(model, train.context) * train.steps * train.batch_tokens
     compiled, note = machine.pick_compile(train.compile, device, work)
-    machine.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
+    if compiled:
+        machine.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
     set_compiled(model, compiled)
     optimizer = make_optimizer(model, config.optim, device)
     specs = parse_extension(train.extension, config_dir, trust)

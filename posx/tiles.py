@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Measured by scripts/bench/attention.py, results in results/bench/attention.md.
+# Measured, see docs/LOG.md, 2026-11-24.
 TILE_BYTES = 4 * 2**20  # of a tile's logits in float32
 QUERIES = 128  # of a tile: fewer skip more of the future, more make faster products
 FEWEST_QUERIES = 32
@@ -31,14 +31,26 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, addend_of: AddendOf) -> Ten
     the float32 addend [1 or B, 1 or H, end − start, last key + 1] of these queries, −inf over the future, or None
     where only the future is masked.
     """
-    out = torch.empty_like(q, memory_format=torch.contiguous_format).flatten(0, 1)
-    queries, keys, values = _matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v)
-    for start, end, last in _queries(q.shape[2], k.shape[2]):
+    return _forward(_matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v), q.shape[1], addend_of).view(q.shape)
+
+
+def _forward(
+    queries: Tensor, keys: Tensor, values: Tensor, n_heads: int, addend_of: AddendOf, kept: list[Tensor] | None = None
+) -> Tensor:
+    """[B · H, Tq, D] of scaled queries of that shape over keys and values; ``kept`` gets the weights of every tile."""
+    out = torch.empty_like(queries)
+    for start, end, last in _queries(queries.shape[1], keys.shape[1]):
         addend = addend_of(start, end)
-        for tile in _tiles(q, k.shape[2]):
-            weights = _weights(queries[tile, start:end], _upto(keys[tile], last), addend, tile, q.shape[1])
+        future = None
+        if addend is None:
+            future = torch.full((end - start, end - start), float("-inf"), dtype=queries.dtype).triu_(1)
+        for tile in _tiles(queries, keys.shape[1], n_heads):
+            logits = torch.bmm(queries[tile, start:end], _upto(keys[tile], last).transpose(1, 2))
+            weights = _weights(logits, addend, future, tile, n_heads)
             out[tile, start:end] = torch.bmm(weights, _upto(values[tile], last))
-    return out.view(q.shape)
+            if kept is not None:
+                kept.append(weights)
+    return out
 
 
 class _Differentiable(torch.autograd.Function):
@@ -46,15 +58,13 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
-        n_heads, length = q.shape[1], q.shape[2]
-        out = torch.empty_like(q, memory_format=torch.contiguous_format).flatten(0, 1)
         queries, keys, values = _matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v)
-        kept = []
-        for start, end, last in _queries(length, length):
-            part = None if addend is None else addend[..., start:end, :last]
-            for tile in _tiles(q, length):
-                kept.append(_weights(queries[tile, start:end], _upto(keys[tile], last), part, tile, n_heads))
-                out[tile, start:end] = torch.bmm(kept[-1], _upto(values[tile], last))
+        kept: list[Tensor] = []
+
+        def part(start: int, end: int) -> Tensor | None:
+            return None if addend is None else addend[..., start:end, :end]
+
+        out = _forward(queries, keys, values, q.shape[1], part, kept)
         ctx.save_for_backward(queries, keys, values, *kept)
         ctx.shape, ctx.addend_shape = q.shape, None if addend is None else addend.shape
         return out.view(q.shape)
@@ -73,7 +83,7 @@ class _Differentiable(torch.autograd.Function):
         d_keys, d_values = torch.zeros_like(keys, dtype=exact), torch.zeros_like(values, dtype=exact)
         d_addend = torch.zeros(ctx.addend_shape, dtype=d_keys.dtype) if ctx.needs_input_grad[3] else None
         for start, end, last in _queries(length, length):
-            for tile in _tiles(gradients[0], length):
+            for tile in _tiles(queries, length, n_heads):
                 part, d_part = next(weights), d_out[tile, start:end].contiguous()
                 d_weights = torch.bmm(d_part, _upto(values[tile], last).transpose(1, 2))
                 d_logits = torch._softmax_backward_data(d_weights, part, -1, part.dtype)
@@ -105,18 +115,19 @@ def hide_from_compiler() -> None:
         differentiable_attention = torch.compiler.disable(differentiable_attention)
 
 
-def _weights(q: Tensor, k: Tensor, addend: Tensor | None, tile: slice, n_heads: int) -> Tensor:
-    """softmax(q·k + addend) [n, Tq, Tk] of the matrices of a tile, in the precision of q."""
-    logits = torch.bmm(q, k.transpose(1, 2))
-    if addend is None:
-        n_queries, n_keys = logits.shape[1:]
-        own = logits[:, :, n_keys - n_queries :]  # only here do keys lie in the future of queries
-        own += torch.full((n_queries, n_queries), float("-inf"), dtype=q.dtype).triu_(1)
+def _weights(logits: Tensor, addend: Tensor | None, future: Tensor | None, tile: slice, n_heads: int) -> Tensor:
+    """softmax(logits + addend) [n, Tq, Tk] of a tile, in the precision of its logits, which it overwrites.
+
+    Without an addend ``future`` [Tq, Tq] masks the last keys: only they lie in the future of some queries.
+    """
+    if future is not None:
+        logits[:, :, -logits.shape[1] :] += future
         return torch.softmax(logits, dim=-1)
+    assert addend is not None
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
     by_heads = _by_heads(exact, n_heads)
     by_heads += _of_tile(addend, tile, n_heads)
-    return torch.softmax(exact, dim=-1).to(q.dtype)
+    return torch.softmax(exact, dim=-1).to(logits.dtype)
 
 
 def _matrices(x: Tensor) -> Tensor:
@@ -138,16 +149,16 @@ def _queries(n_queries: int, n_keys: int) -> Iterator[tuple[int, int, int]]:
         yield start, end, n_keys - n_queries + end
 
 
-def _tiles(q: Tensor, n_keys: int) -> Iterator[slice]:
+def _tiles(queries: Tensor, n_keys: int, n_heads: int) -> Iterator[slice]:
     """Matrices of each tile: whole sequences, or some heads of one."""
-    batch, n_heads, n_queries, _ = q.shape
+    matrices, n_queries, _ = queries.shape
     most = max(1, TILE_BYTES // (4 * n_keys * min(QUERIES, n_queries)))
     if most >= n_heads:
         most -= most % n_heads
     else:
         most = next(n for n in range(most, 0, -1) if n_heads % n == 0)
-    for first in range(0, batch * n_heads, most):
-        yield slice(first, min(batch * n_heads, first + most))
+    for first in range(0, matrices, most):
+        yield slice(first, min(matrices, first + most))
 
 
 def _by_heads(x: Tensor, n_heads: int) -> Tensor:
