@@ -1,6 +1,6 @@
 """`posx bench --scaling`: how cost grows with the context, with the width, and with the corpus.
 
-Every point is measured in a process of its own (see bench.py), so that its peak of memory is its own. A power law is
+Every point is measured in a process of its own (see children.py), so that its peak of memory is its own. A power law is
 fitted over all points of a curve, cost ≈ factor · x^exponent. Cost is a sum of terms of which some grow faster than
 others and some not at all, so such an exponent holds for the range that it was fitted over; the one between the last
 two points is nearer to what lies beyond.
@@ -30,8 +30,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from posx.bench import MB, REFERENCE, Child, HighWater, Refused, prepared, serve, setup, setup_words, with_defaults
+from posx.bench import MB, REFERENCE, prepared, setup, setup_words, with_defaults
 from posx.canvas import COLOURS, finish, save, ticks
+from posx.children import Child, HighWater, Refused, serve
 from posx.compose import compose_run
 from posx.config import DataConfig, EvalConfig, RunConfig, TokenizerConfig
 from posx.corpus import prepare
