@@ -6,14 +6,17 @@ read and written several times. A chunk of rows stays in the cache, and its grad
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 IGNORED = -100  # a target that is not scored
 CHUNK = {"cpu": 512, "cuda": 4096}  # rows of a product
+GRADIENT_BYTES = 32 * 2**20  # of the logits' gradients that wait for the weight's product on a CPU
 ROW_BYTES = 2 * 2**20  # float32 logits that the elementwise work on a CPU takes at a time
 SMALLEST = 1e-30  # a probability below loses digits in float32
 
@@ -30,27 +33,38 @@ class _HeadCrossEntropy(torch.autograd.Function):
         on_cpu = hidden.device.type == "cpu"
         chunk = CHUNK["cpu" if on_cpu else "cuda"]
         few = max(16, ROW_BYTES // (4 * len(head))) if on_cpu else chunk
+        # On a CPU the weight's product, which reads and writes all of the weight, is made once for several chunks.
+        together = max(1, GRADIENT_BYTES // (chunk * len(head) * rows.element_size())) if on_cpu else 1
+        buffer = torch.empty(min(chunk * together, len(rows)), len(head), dtype=dtype, device=hidden.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        d_hidden = torch.empty_like(rows)
-        d_weight = torch.zeros_like(weight, dtype=torch.float32)
-        logits = torch.empty(min(chunk, len(rows)), len(head), dtype=dtype, device=hidden.device)
-        for start in range(0, len(rows), chunk):
-            part, wanted = rows[start : start + chunk], targets[start : start + chunk]
-            gradient = torch.mm(part, head.T, out=logits[: len(part)])
-            for first in range(0, len(part), few):
-                total += _softmax_minus_target(gradient[first : first + few], wanted[first : first + few])
-            torch.mm(gradient, head, out=d_hidden[start : start + chunk])
-            # Chunks are added up in float32: a running sum in bf16 would lose small addends.
-            d_weight += gradient.T @ part
+        d_hidden, d_weight = torch.empty_like(rows), None
+        for block in _slices(len(rows), len(buffer)):
+            gradient = buffer[: block.stop - block.start]
+            for part in _slices(len(gradient), chunk):
+                here = slice(block.start + part.start, block.start + part.stop)
+                logits = torch.mm(rows[here], head.T, out=gradient[part])
+                for some in _slices(len(logits), few):
+                    total += _softmax_minus_target(logits[some], targets[here][some])
+                torch.mm(logits, head, out=d_hidden[here])
+            product = gradient.T @ rows[block]
+            # Added up in float32: a running sum in bf16 would lose small addends.
+            d_weight = product.to(torch.float32) if d_weight is None else d_weight.add_(product)
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.hidden_dtype = hidden.dtype
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = gradients[0]
-        return d_hidden.to(ctx.hidden_dtype) * scale, d_weight * scale, None, None
+        return d_hidden.to(ctx.hidden_dtype) * scale, d_weight.mul_(scale), None, None
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    """Of ``count`` rows, ``size`` at a time; the last may be shorter."""
+    for first in range(0, count, size):
+        yield slice(first, min(count, first + size))
 
 
 def _softmax_minus_target(logits: Tensor, targets: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 # Measured, see docs/LOG.md, 2026-11-24.
 TILE_BYTES = 4 * 2**20  # of a tile's logits in float32
-QUERIES = 128  # of a tile: fewer skip more of the future, more make faster products
+QUERIES = 256  # of a tile: fewer skip more of the future, more make faster products and fewer sums
 FEWEST_QUERIES = 32
 
 AddendOf = Callable[[int, int], Tensor | None]
@@ -47,7 +47,7 @@ def _forward(
         for tile in _tiles(queries, keys.shape[1], n_heads):
             logits = torch.bmm(queries[tile, start:end], _upto(keys[tile], last).transpose(1, 2))
             weights = _weights(logits, addend, future, tile, n_heads)
-            out[tile, start:end] = torch.bmm(weights, _upto(values[tile], last))
+            torch.bmm(weights, _upto(values[tile], last), out=out[tile, start:end])
             if kept is not None:
                 kept.append(weights)
     return out
@@ -78,23 +78,37 @@ class _Differentiable(torch.autograd.Function):
         n_heads, length, scale = shape[1], shape[2], shape[3] ** -0.5
         d_out = _matrices(gradients[0])
         d_queries = torch.empty_like(queries)
+        blocks = list(_queries(length, length))
         # Blocks of queries are added up in float32: a running sum in bf16 would lose small addends.
         exact = torch.promote_types(queries.dtype, torch.float32)
-        d_keys, d_values = torch.zeros_like(keys, dtype=exact), torch.zeros_like(values, dtype=exact)
-        d_addend = torch.zeros(ctx.addend_shape, dtype=d_keys.dtype) if ctx.needs_input_grad[3] else None
-        for start, end, last in _queries(length, length):
+        d_keys, d_values = (
+            torch.empty_like(x) if len(blocks) == 1 else torch.zeros_like(x, dtype=exact) for x in (keys, values)
+        )
+        d_addend = torch.zeros(ctx.addend_shape, dtype=exact) if ctx.needs_input_grad[3] else None
+        for start, end, last in blocks:
             for tile in _tiles(queries, length, n_heads):
                 part, d_part = next(weights), d_out[tile, start:end].contiguous()
                 d_weights = torch.bmm(d_part, _upto(values[tile], last).transpose(1, 2))
                 d_logits = torch._softmax_backward_data(d_weights, part, -1, part.dtype)
                 if d_addend is not None:
                     into = _of_tile(d_addend[..., start:end, :last], tile, n_heads)
-                    into += _by_heads(d_logits, n_heads).to(d_addend.dtype).sum_to_size(into.shape)
-                d_queries[tile, start:end] = torch.bmm(d_logits, _upto(keys[tile], last)).mul_(scale)
-                d_values[tile, :last] += torch.bmm(part.transpose(1, 2), d_part)
-                d_keys[tile, :last] += torch.bmm(d_logits.transpose(1, 2), queries[tile, start:end].contiguous())
+                    into += _by_heads(d_logits, n_heads).to(exact).sum_to_size(into.shape)
+                torch.bmm(d_logits, _upto(keys[tile], last), out=d_queries[tile, start:end])
+                seen = (tile, slice(last))
+                _add_product(d_values[seen], part.transpose(1, 2), d_part, len(blocks) == 1)
+                these = queries[tile, start:end].contiguous()
+                _add_product(d_keys[seen], d_logits.transpose(1, 2), these, len(blocks) == 1)
+        d_queries *= scale
         d_q, d_k, d_v = (x.to(queries.dtype).view(shape) for x in (d_queries, d_keys, d_values))
         return d_q, d_k, d_v, d_addend
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, only: bool) -> None:
+    """total += a · b; where it is the only product, total = a · b."""
+    if only:
+        torch.bmm(a, b, out=total)
+    else:
+        total += torch.bmm(a, b)
 
 
 def differentiable_attention(q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
