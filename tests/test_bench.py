@@ -20,7 +20,7 @@ import torch
 
 from data_helpers import child_environment, python, sentence, write_jsonl
 from helpers import posx
-from posx import bench, scaling
+from posx import bench, costs, pseudotext, scaling
 from posx.bench import Figures, Found
 from posx.commands.bench import numbers
 from posx.compose import options
@@ -217,7 +217,7 @@ def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: 
     command = shlex.split(made.split("`")[1])
     assert command[:2] == ["posx", "bench"]
     assert sorted(command[2:]) == sorted(arguments)  # all but --json and -o, which change no number
-    assert markdown(bench.page(list(rows.values()))) == table
+    assert markdown(costs.page(list(rows.values()))) == table
     assert "over 3 rounds" in table
 
 
@@ -250,7 +250,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(monkeypatch: pytest.MonkeyPa
     assert rope["train"]["tokens_per_second"] == pytest.approx(1 / 3e-3)
     assert rope["train"]["step_ms"] == pytest.approx(64 * 3)
     assert rope["eval"][0]["ratio"] == pytest.approx(3)
-    (line,) = [note for note in bench.page([rope]).notes if "×" in note]
+    (line,) = [note for note in costs.page([rope]).notes if "×" in note]
     assert "from the least to the greatest 62%, in the median cell" in line  # of 0.5 / 2 and 3 / 3
 
 
@@ -260,7 +260,7 @@ def test_without_the_baseline_there_are_rates_and_no_ratios(monkeypatch: pytest.
     )
     assert nope["train"]["tokens_per_second"] is None
     assert rope["train"]["ratio"] is None
-    table = markdown(bench.page([nope, rope]))
+    table = markdown(costs.page([nope, rope]))
     assert line_of(table, "rope") == ["rope", "192,000 –", "0", "1 –", "5", "1"]
     assert line_of(table, "nope") == ["nope", *["– [1]"] * 5]
     assert "- [1] it died" in table
@@ -585,11 +585,11 @@ def test_the_points_of_scaling() -> None:
 
 def test_generated_text_is_like_text() -> None:
     """The smaller corpus begins the larger, no word has two ranks, and new words come as about the 0.55th power."""
-    assert list(islice(scaling.generated(), 3)) == list(islice(scaling.generated(), 5))[:3]
-    assert len({scaling.word(rank) for rank in range(200_000)}) == 200_000
+    assert list(islice(pseudotext.documents(), 3)) == list(islice(pseudotext.documents(), 5))[:3]
+    assert len({pseudotext.word(rank) for rank in range(200_000)}) == 200_000
     distinct: set[str] = set()
     total, seen = 0, {}
-    for number, text in enumerate(islice(scaling.generated(), 256), start=1):
+    for number, text in enumerate(islice(pseudotext.documents(), 256), start=1):
         words = text.lower().replace(".", "").split()
         distinct.update(words)
         total += len(words)
@@ -600,7 +600,7 @@ def test_generated_text_is_like_text() -> None:
 
 def test_a_corpus_has_the_size_that_was_asked(tmp_path: Path) -> None:
     told: list[int] = []
-    scaling.write_corpus(tmp_path / "a.jsonl", 300_000, told.append)
+    pseudotext.write_corpus(tmp_path / "a.jsonl", 300_000, told.append)
     texts = [json.loads(line)["text"] for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
     sizes = [len(text.encode()) for text in texts]
     assert sum(sizes[:-1]) < 300_000 <= sum(sizes)

@@ -81,13 +81,14 @@ def bench(
         listed = None if schemes is None else names(schemes, "--schemes", "nope,rope")
         asked = None if lengths is None else names(lengths, "--lengths", "1x,4x")
         from posx import bench as cost
+        from posx import costs
 
         plan = cost.make_plan(settings, listed, asked, config_dir, trust)
         with display() as shown:
             rows = cost.measure(plan, rounds or cost.ROUNDS, _seconds(burst), shown, line)
-        _show(rows, [cost.page(rows)], json)
+        _show(rows, [costs.page(rows)], json)
         if output is not None:
-            _write([cost.page(rows)], output)
+            _write([costs.page(rows)], output)
         next_step("posx bench --scaling")
         return
     axes = numbers(contexts, "--contexts"), numbers(widths, "--widths"), numbers(corpus_mb, "--corpus-mb")
