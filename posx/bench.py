@@ -168,7 +168,7 @@ def _measure_group(plan: Plan, names: list[str], rounds: int, seconds: float, di
         display.start("bench: building", len(names))
         for number, name in enumerate(names, start=1):
             try:
-                children[name] = child = Child("posx.bursts", name, plan.spec(name))
+                children[name] = child = Child(["-m", "posx.bursts", name], plan.spec(name))
                 stack.callback(child.end)
                 found[name].about = child.about
                 _first_look(child, found[name].work, plan.lengths)

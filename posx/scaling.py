@@ -149,7 +149,7 @@ def _train(plan: Plan, config: RunConfig, name: str, seconds: float) -> tuple[di
     """Seconds for as many tokens as a step of the base config has, and the peak; beside it what the child says."""
     folder = str(plan.config_dir) if plan.config_dir else None
     spec = {"config": asdict(config), "eval": asdict(EvalConfig()), "config_dir": folder, "trust": plan.trust}
-    child = Child("posx.bursts", name, spec)
+    child = Child(["-m", "posx.bursts", name], spec)
     try:
         peak = child.ask({"seconds": 0, "memory": True})["peak_memory_bytes"]
         timed = child.ask({"seconds": seconds})
@@ -171,7 +171,7 @@ def _prepare(megabytes: int, vocab_size: int, display: Display) -> dict[str, Any
         write_corpus(text, megabytes * MB, lambda done: display.update(done // MB))
         display.finish()
         display.say(f"bench: preparing {megabytes} MB …")
-        child = Child("posx.scaling", f"corpus-{megabytes}", {})
+        child = Child(["-m", "posx.scaling", f"corpus-{megabytes}"], {})
         try:
             return child.ask({"path": str(text), "cache": str(folder / "cache"), "vocab_size": vocab_size})
         finally:

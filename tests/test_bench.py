@@ -295,8 +295,8 @@ class Obedient:
     asked: ClassVar[list[tuple[str, dict[str, Any]]]] = []
     about: ClassVar[dict[str, Any]] = {"parameters": 1}
 
-    def __init__(self, module: str, name: str, spec: dict[str, Any]):
-        self.name, self.tokens = name, 3 * spec["config"]["train"]["batch_tokens"]
+    def __init__(self, arguments: list[str], spec: dict[str, Any]):
+        self.name, self.tokens = arguments[-1], 3 * spec["config"]["train"]["batch_tokens"]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((self.name, request))
