@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from rich.console import Console
 
 from data_helpers import child_environment, python, sentence, write_jsonl
 from helpers import posx
@@ -27,7 +30,7 @@ from posx.compose import options
 from posx.errors import PosxError
 from posx.figures import figure
 from posx.progress import Display
-from posx.tables import markdown
+from posx.tables import markdown, show_page
 
 CONTEXT = 8
 OWN = f"""
@@ -155,7 +158,7 @@ def test_learned_past_its_table_is_a_dash(measured: Any) -> None:
     assert "learned positions end at 8" in long["reason"]
     assert long["tokens_per_second"] is long["ratio"] is long["peak_memory_bytes"] is None
     fields = line_of(table, "learned")
-    assert [field.startswith("–") for field in fields[1:]] == [False, False, False, True, False, True]
+    assert [field.startswith("–") for field in fields[1:]] == [False, False, False, True, False, False, True]
 
 
 @pytest.mark.parametrize(("name", "reason"), [("dies", "killed by SIGKILL"), ("stops", "no more of this")])
@@ -200,8 +203,7 @@ def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: 
         f"{train['tokens_per_second']:,.0f}",
         f"{short['tokens_per_second']:,.0f} ×{short['ratio']:.2f}",
         f"{long['tokens_per_second']:,.0f} ×{long['ratio']:.2f}",
-        f"{train['peak_memory_bytes'] / 1e6:,.0f}",
-        f"{long['peak_memory_bytes'] / 1e6:,.0f}",
+        *(f"{cell['peak_memory_bytes'] / 1e6:,.0f}" for cell in (train, short, long)),
     ]
     head = table.splitlines()[0]
     for said in (
@@ -219,6 +221,42 @@ def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: 
     assert sorted(command[2:]) == sorted(arguments)  # all but --json and -o, which change no number
     assert markdown(costs.page(list(rows.values()))) == table
     assert "over 3 rounds" in table
+
+
+def shown(rows: list[dict[str, Any]], width: int) -> str:
+    """What a terminal of this width gets."""
+    out = io.StringIO()
+    for page in costs.pages(rows, width):
+        show_page(page, Console(file=out, width=width, highlight=False))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_narrow_terminal_gets_every_figure_in_three_tables(measured: Any, width: int) -> None:
+    """A line for each scheme in each of them, so that schemes stand beneath and lengths beside each other."""
+    rows = measured[0]
+    text = shown(list(rows.values()), width)
+    tables = text.partition("\n[1] ")[0]
+    assert "…" not in text
+    for title in ("cost in training", "cost in evaluation, tokens/s", "cost in evaluation, MB"):
+        assert title in " ".join(tables.split())  # a title is as narrow as its table
+    body = [[field.strip() for field in re.split("[│┃]", line.strip("│┃"))] for line in tables.splitlines()]
+    assert max(len(line) for line in tables.splitlines() if "│" in line) <= width
+    found = [[fields[1:] for fields in body if fields[0] == name] for name in rows]
+    assert [len(lines) for lines in found] == [3] * len(rows)
+    table = measured[1]
+    for name, (training, rates, memory) in zip(rows, found, strict=True):
+        _, step, rate, short, long, *megabytes = line_of(table, name)
+        assert training == [step, rate, megabytes[0]]
+        assert rates == [short, long]
+        assert memory == megabytes[1:]
+
+
+def test_a_wide_terminal_and_a_file_get_one_table(measured: Any) -> None:
+    rows = list(measured[0].values())
+    (page,) = costs.pages(rows)
+    assert costs.pages(rows, 300) == [page]
+    assert page.heads[5:] == ["training, MB", "at 8, MB", "at 32, MB"]
 
 
 # ---------------------------------------------------------------- what is computed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,9 +87,9 @@ def bench(
         plan = cost.make_plan(settings, listed, asked, config_dir, trust)
         with display() as shown:
             rows = cost.measure(plan, rounds or cost.ROUNDS, _seconds(burst), shown, line)
-        _show(rows, [costs.page(rows)], json)
+        _show(rows, lambda width: costs.pages(rows, width), json)
         if output is not None:
-            _write([costs.page(rows)], output)
+            _write(costs.pages(rows), output)
         next_step("posx bench --scaling")
         return
     axes = numbers(contexts, "--contexts"), numbers(widths, "--widths"), numbers(corpus_mb, "--corpus-mb")
@@ -100,7 +101,7 @@ def bench(
         points = growth.make_plan(settings, *axes, config_dir, trust)
         with display() as shown:
             data = growth.measure(points, rounds or growth.ROUNDS, _seconds(burst), shown, line)
-    _show(growth.curves(data), growth.pages(data), json)
+    _show(growth.curves(data), lambda width: growth.pages(data), json)
     if output is not None:
         written = growth.write(data, output, measured=source is None)
         print(f"Wrote {', '.join(map(str, written))}.", file=sys.stderr)
@@ -149,7 +150,8 @@ def _check_writable(path: Path, folder: bool) -> None:
         raise PosxError(f"{path} cannot be written: {reason}.", "Choose another -o.")
 
 
-def _show(rows: list[dict[str, Any]], pages: list[Page], json: bool) -> None:
+def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]], json: bool) -> None:
+    """``rows`` as JSON, or ``pages`` for a terminal of so many columns, None where there is no terminal."""
     if json:
         import json as json_format
 
@@ -158,8 +160,9 @@ def _show(rows: list[dict[str, Any]], pages: list[Page], json: bool) -> None:
     from posx.progress import to_stdout
     from posx.tables import show_page
 
-    for page in pages:
-        show_page(page, to_stdout())
+    console = to_stdout()
+    for page in pages(console.width if console.file.isatty() else None):
+        show_page(page, console)
 
 
 def _write(pages: list[Page], path: Path) -> None:
