@@ -25,8 +25,8 @@ def bench(
     overrides: Overrides = None,
     schemes: Annotated[str | None, typer.Option(help="Which, as nope,rope; nope is always there. [all]")] = None,
     lengths: Annotated[str | None, typer.Option(help="Of evaluation: tokens or multiples. [1x,4x,16x]")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How often all are asked. [5; --scaling: 3]")] = None,
-    burst: Annotated[float | None, typer.Option(help="Seconds of work each time. [1]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often all take a turn. [5; --scaling: 3]")] = None,
+    burst: Annotated[float | None, typer.Option(help="Seconds of each burst of work. [1]")] = None,
     json: Json = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the table as Markdown; --scaling: a folder.")
@@ -43,7 +43,9 @@ def bench(
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """Time and memory of every scheme beside nope's, in alternating bursts; by default at model=small.
+    """Time beside nope's and memory of every scheme, in training and at each length; by default at model=small.
+
+    They take turns in short bursts of work; --scaling trains one scheme at many sizes instead.
 
     posx bench --schemes rope,alibi --lengths 1x,4x -o bench.md
     """
