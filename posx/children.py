@@ -1,7 +1,7 @@
 """Processes that work when they are asked, with memory of their own: what posx bench measures in.
 
-:class:`Child` asks; on its other end ``python -m MODULE NAME`` runs :func:`serve`, whose first line of standard input
-says what to build. Every further one asks for work, and a line of JSON answers each. When its input ends, so does it.
+:class:`Child` asks; on its other end, a module or a script, runs :func:`serve`, whose first line of standard input says
+what to build. Every further one asks for work, and a line of JSON answers each. When its input ends, so does it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,15 @@ class Died(Refused):
 
 
 class Child:
-    """A process that works when it is asked, see :func:`serve`; it ends with :meth:`end`, or with this one."""
+    """A process that works when it is asked, see :func:`serve`; it ends with :meth:`end`, or with this one.
 
-    def __init__(self, module: str, name: str, spec: dict[str, Any]):
+    ``arguments`` are Python's: ``-m MODULE NAME``, or a script's file and what it takes.
+    """
+
+    def __init__(self, arguments: Sequence[str], spec: dict[str, Any]):
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 — closed by end()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, name],
+            [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 DASH = "–"
+MB = 10**6
 
 
 def figure(value: float, digits: int = 4) -> str:

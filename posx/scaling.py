@@ -10,18 +10,14 @@ two points is nearer to what lies beyond.
 
 from __future__ import annotations
 
-import json
 import math
-import random
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +26,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from posx.bench import MB, REFERENCE, prepared, setup, setup_words, with_defaults
+from posx.bench import REFERENCE, prepared, setup, with_defaults
 from posx.canvas import COLOURS, finish, save, ticks
 from posx.children import Child, HighWater, Refused, serve
 from posx.compose import compose_run
 from posx.config import DataConfig, EvalConfig, RunConfig, TokenizerConfig
 from posx.corpus import prepare
+from posx.costs import setup_words
 from posx.errors import PosxError
-from posx.figures import DASH
+from posx.figures import DASH, MB
 from posx.files import read_json, write_json, write_text
 from posx.pages import Page, entry
 from posx.plots import NothingToDraw
 from posx.progress import Display
+from posx.pseudotext import write_corpus
 from posx.tables import markdown
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096)
@@ -151,7 +149,7 @@ def _train(plan: Plan, config: RunConfig, name: str, seconds: float) -> tuple[di
     """Seconds for as many tokens as a step of the base config has, and the peak; beside it what the child says."""
     folder = str(plan.config_dir) if plan.config_dir else None
     spec = {"config": asdict(config), "eval": asdict(EvalConfig()), "config_dir": folder, "trust": plan.trust}
-    child = Child("posx.bench", name, spec)
+    child = Child(["-m", "posx.bursts", name], spec)
     try:
         peak = child.ask({"seconds": 0, "memory": True})["peak_memory_bytes"]
         timed = child.ask({"seconds": seconds})
@@ -173,7 +171,7 @@ def _prepare(megabytes: int, vocab_size: int, display: Display) -> dict[str, Any
         write_corpus(text, megabytes * MB, lambda done: display.update(done // MB))
         display.finish()
         display.say(f"bench: preparing {megabytes} MB …")
-        child = Child("posx.scaling", f"corpus-{megabytes}", {})
+        child = Child(["-m", "posx.scaling", f"corpus-{megabytes}"], {})
         try:
             return child.ask({"path": str(text), "cache": str(folder / "cache"), "vocab_size": vocab_size})
         finally:
@@ -196,44 +194,6 @@ class Preparer:
         began = time.perf_counter()
         prepare(data, TokenizerConfig(request["vocab_size"]), lambda text: print(text, file=sys.stderr))
         return {"seconds": time.perf_counter() - began, "peak_memory_bytes": self.memory.peak()}
-
-
-# ---------------------------------------------------------------- text
-
-
-def generated(seed: int = 0) -> Iterator[str]:
-    """Documents of pseudo-words without end, 2 to 40 kB each.
-
-    Ranks of words follow Zipf and Mandelbrot: a share of (1 + r / 50)^−0.8 lies beyond rank r, so that new words keep
-    coming as they do in real text, about as the 0.55th power of its length.
-    """
-    draw = random.Random(seed)
-    while True:
-        lines = []
-        for _ in range(draw.randrange(25, 500)):
-            words = [word(int(50 * ((1 - draw.random()) ** -1.25 - 1))) for _ in range(draw.randrange(6, 20))]
-            lines.append(" ".join(words).capitalize() + ".")
-        yield "\n".join(lines)
-
-
-@cache
-def word(rank: int) -> str:
-    """A word of its own for each rank, the longer the rarer: syllables are its digits to the base of 80."""
-    rest, digit = divmod(rank, 80)
-    syllable = "bcdfghklmnprstvz"[digit // 5] + "aeiou"[digit % 5]
-    return syllable + (word(rest) if rest else "")
-
-
-def write_corpus(path: Path, size: int, written: Callable[[int], None]) -> None:
-    """At least ``size`` bytes of text as JSON lines; a larger corpus begins with the smaller one."""
-    done = 0
-    with path.open("w", encoding="utf-8") as file:
-        for text in generated():
-            file.write(json.dumps({"text": text}) + "\n")
-            done += len(text)
-            written(min(done, size))
-            if done >= size:
-                return
 
 
 # ---------------------------------------------------------------- what it says

@@ -49,7 +49,7 @@ def pages(cells: list[Cell], side_by_side: bool = False, width: int | None = Non
             found.append(curve(sheet))
             continue
         page = grid(sheet)
-        found.append(page if width is None or _width(page) <= width else long_form(sheet))
+        found.append(page if width is None or width_of(page) <= width else long_form(sheet))
         shares = gain(sheet)
         if shares is not None:
             found.append(shares)
@@ -62,7 +62,7 @@ def _widths(page: Page) -> list[int]:
     return [max(map(len, column)) for column in columns]
 
 
-def _width(page: Page) -> int:
+def width_of(page: Page) -> int:
     """Columns that a page wants on a terminal: text, two blanks and a line between columns."""
     return sum(_widths(page)) + 3 * len(page.heads) + 1
 
@@ -110,7 +110,7 @@ def show_page(page: Page, console: Console) -> None:
             console.print(values)
             console.print()
     else:
-        roomy = _width(page) <= console.width
+        roomy = width_of(page) <= console.width
         style = box.HEAVY_HEAD if roomy else box.SIMPLE_HEAD
         table = Table(box=style, show_edge=roomy, title=title, title_justify="left")
         for place, head in enumerate(page.heads):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,17 +19,18 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from rich.console import Console
 
 from data_helpers import child_environment, python, sentence, write_jsonl
 from helpers import posx
-from posx import bench, scaling
+from posx import bench, costs, pseudotext, scaling
 from posx.bench import Figures, Found
 from posx.commands.bench import numbers
 from posx.compose import options
 from posx.errors import PosxError
 from posx.figures import figure
 from posx.progress import Display
-from posx.tables import markdown
+from posx.tables import markdown, show_page
 
 CONTEXT = 8
 OWN = f"""
@@ -155,7 +158,7 @@ def test_learned_past_its_table_is_a_dash(measured: Any) -> None:
     assert "learned positions end at 8" in long["reason"]
     assert long["tokens_per_second"] is long["ratio"] is long["peak_memory_bytes"] is None
     fields = line_of(table, "learned")
-    assert [field.startswith("–") for field in fields[1:]] == [False, False, False, True, False, True]
+    assert [field.startswith("–") for field in fields[1:]] == [False, False, False, True, False, False, True]
 
 
 @pytest.mark.parametrize(("name", "reason"), [("dies", "killed by SIGKILL"), ("stops", "no more of this")])
@@ -200,8 +203,7 @@ def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: 
         f"{train['tokens_per_second']:,.0f}",
         f"{short['tokens_per_second']:,.0f} ×{short['ratio']:.2f}",
         f"{long['tokens_per_second']:,.0f} ×{long['ratio']:.2f}",
-        f"{train['peak_memory_bytes'] / 1e6:,.0f}",
-        f"{long['peak_memory_bytes'] / 1e6:,.0f}",
+        *(f"{cell['peak_memory_bytes'] / 1e6:,.0f}" for cell in (train, short, long)),
     ]
     head = table.splitlines()[0]
     for said in (
@@ -217,8 +219,44 @@ def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: 
     command = shlex.split(made.split("`")[1])
     assert command[:2] == ["posx", "bench"]
     assert sorted(command[2:]) == sorted(arguments)  # all but --json and -o, which change no number
-    assert markdown(bench.page(list(rows.values()))) == table
+    assert markdown(costs.page(list(rows.values()))) == table
     assert "over 3 rounds" in table
+
+
+def shown(rows: list[dict[str, Any]], width: int) -> str:
+    """What a terminal of this width gets."""
+    out = io.StringIO()
+    for page in costs.pages(rows, width):
+        show_page(page, Console(file=out, width=width, highlight=False))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_narrow_terminal_gets_every_figure_in_three_tables(measured: Any, width: int) -> None:
+    """A line for each scheme in each of them, so that schemes stand beneath and lengths beside each other."""
+    rows = measured[0]
+    text = shown(list(rows.values()), width)
+    tables = text.partition("\n[1] ")[0]
+    assert "…" not in text
+    for title in ("cost in training", "cost in evaluation, tokens/s", "cost in evaluation, MB"):
+        assert title in " ".join(tables.split())  # a title is as narrow as its table
+    body = [[field.strip() for field in re.split("[│┃]", line.strip("│┃"))] for line in tables.splitlines()]
+    assert max(len(line) for line in tables.splitlines() if "│" in line) <= width
+    found = [[fields[1:] for fields in body if fields[0] == name] for name in rows]
+    assert [len(lines) for lines in found] == [3] * len(rows)
+    table = measured[1]
+    for name, (training, rates, memory) in zip(rows, found, strict=True):
+        _, step, rate, short, long, *megabytes = line_of(table, name)
+        assert training == [step, rate, megabytes[0]]
+        assert rates == [short, long]
+        assert memory == megabytes[1:]
+
+
+def test_a_wide_terminal_and_a_file_get_one_table(measured: Any) -> None:
+    rows = list(measured[0].values())
+    (page,) = costs.pages(rows)
+    assert costs.pages(rows, 300) == [page]
+    assert page.heads[5:] == ["training, MB", "at 8, MB", "at 32, MB"]
 
 
 # ---------------------------------------------------------------- what is computed
@@ -250,7 +288,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(monkeypatch: pytest.MonkeyPa
     assert rope["train"]["tokens_per_second"] == pytest.approx(1 / 3e-3)
     assert rope["train"]["step_ms"] == pytest.approx(64 * 3)
     assert rope["eval"][0]["ratio"] == pytest.approx(3)
-    (line,) = [note for note in bench.page([rope]).notes if "×" in note]
+    (line,) = [note for note in costs.page([rope]).notes if "×" in note]
     assert "from the least to the greatest 62%, in the median cell" in line  # of 0.5 / 2 and 3 / 3
 
 
@@ -260,7 +298,7 @@ def test_without_the_baseline_there_are_rates_and_no_ratios(monkeypatch: pytest.
     )
     assert nope["train"]["tokens_per_second"] is None
     assert rope["train"]["ratio"] is None
-    table = markdown(bench.page([nope, rope]))
+    table = markdown(costs.page([nope, rope]))
     assert line_of(table, "rope") == ["rope", "192,000 –", "0", "1 –", "5", "1"]
     assert line_of(table, "nope") == ["nope", *["– [1]"] * 5]
     assert "- [1] it died" in table
@@ -295,8 +333,8 @@ class Obedient:
     asked: ClassVar[list[tuple[str, dict[str, Any]]]] = []
     about: ClassVar[dict[str, Any]] = {"parameters": 1}
 
-    def __init__(self, module: str, name: str, spec: dict[str, Any]):
-        self.name, self.tokens = name, 3 * spec["config"]["train"]["batch_tokens"]
+    def __init__(self, arguments: list[str], spec: dict[str, Any]):
+        self.name, self.tokens = arguments[-1], 3 * spec["config"]["train"]["batch_tokens"]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((self.name, request))
@@ -585,11 +623,11 @@ def test_the_points_of_scaling() -> None:
 
 def test_generated_text_is_like_text() -> None:
     """The smaller corpus begins the larger, no word has two ranks, and new words come as about the 0.55th power."""
-    assert list(islice(scaling.generated(), 3)) == list(islice(scaling.generated(), 5))[:3]
-    assert len({scaling.word(rank) for rank in range(200_000)}) == 200_000
+    assert list(islice(pseudotext.documents(), 3)) == list(islice(pseudotext.documents(), 5))[:3]
+    assert len({pseudotext.word(rank) for rank in range(200_000)}) == 200_000
     distinct: set[str] = set()
     total, seen = 0, {}
-    for number, text in enumerate(islice(scaling.generated(), 256), start=1):
+    for number, text in enumerate(islice(pseudotext.documents(), 256), start=1):
         words = text.lower().replace(".", "").split()
         distinct.update(words)
         total += len(words)
@@ -600,7 +638,7 @@ def test_generated_text_is_like_text() -> None:
 
 def test_a_corpus_has_the_size_that_was_asked(tmp_path: Path) -> None:
     told: list[int] = []
-    scaling.write_corpus(tmp_path / "a.jsonl", 300_000, told.append)
+    pseudotext.write_corpus(tmp_path / "a.jsonl", 300_000, told.append)
     texts = [json.loads(line)["text"] for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
     sizes = [len(text.encode()) for text in texts]
     assert sum(sizes[:-1]) < 300_000 <= sum(sizes)

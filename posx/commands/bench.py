@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +25,8 @@ def bench(
     overrides: Overrides = None,
     schemes: Annotated[str | None, typer.Option(help="Which, as nope,rope; nope is always there. [all]")] = None,
     lengths: Annotated[str | None, typer.Option(help="Of evaluation: tokens or multiples. [1x,4x,16x]")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How often all are asked. [5; --scaling: 3]")] = None,
-    burst: Annotated[float | None, typer.Option(help="Seconds of work each time. [1]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often all take a turn. [5; --scaling: 3]")] = None,
+    burst: Annotated[float | None, typer.Option(help="Seconds of each burst of work. [1]")] = None,
     json: Json = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the table as Markdown; --scaling: a folder.")
@@ -42,7 +43,9 @@ def bench(
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """Time and memory of every scheme beside nope's, in alternating bursts; by default at model=small.
+    """Time beside nope's and memory of every scheme, in training and at each length; by default at model=small.
+
+    They take turns in short bursts of work; --scaling trains one scheme at many sizes instead.
 
     posx bench --schemes rope,alibi --lengths 1x,4x -o bench.md
     """
@@ -81,13 +84,14 @@ def bench(
         listed = None if schemes is None else names(schemes, "--schemes", "nope,rope")
         asked = None if lengths is None else names(lengths, "--lengths", "1x,4x")
         from posx import bench as cost
+        from posx import costs
 
         plan = cost.make_plan(settings, listed, asked, config_dir, trust)
         with display() as shown:
             rows = cost.measure(plan, rounds or cost.ROUNDS, _seconds(burst), shown, line)
-        _show(rows, [cost.page(rows)], json)
+        _show(rows, lambda width: costs.pages(rows, width), json)
         if output is not None:
-            _write([cost.page(rows)], output)
+            _write(costs.pages(rows), output)
         next_step("posx bench --scaling")
         return
     axes = numbers(contexts, "--contexts"), numbers(widths, "--widths"), numbers(corpus_mb, "--corpus-mb")
@@ -99,7 +103,7 @@ def bench(
         points = growth.make_plan(settings, *axes, config_dir, trust)
         with display() as shown:
             data = growth.measure(points, rounds or growth.ROUNDS, _seconds(burst), shown, line)
-    _show(growth.curves(data), growth.pages(data), json)
+    _show(growth.curves(data), lambda width: growth.pages(data), json)
     if output is not None:
         written = growth.write(data, output, measured=source is None)
         print(f"Wrote {', '.join(map(str, written))}.", file=sys.stderr)
@@ -148,7 +152,8 @@ def _check_writable(path: Path, folder: bool) -> None:
         raise PosxError(f"{path} cannot be written: {reason}.", "Choose another -o.")
 
 
-def _show(rows: list[dict[str, Any]], pages: list[Page], json: bool) -> None:
+def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]], json: bool) -> None:
+    """``rows`` as JSON, or ``pages`` for a terminal of so many columns, None where there is no terminal."""
     if json:
         import json as json_format
 
@@ -157,8 +162,9 @@ def _show(rows: list[dict[str, Any]], pages: list[Page], json: bool) -> None:
     from posx.progress import to_stdout
     from posx.tables import show_page
 
-    for page in pages:
-        show_page(page, to_stdout())
+    console = to_stdout()
+    for page in pages(console.width if console.file.isatty() else None):
+        show_page(page, console)
 
 
 def _write(pages: list[Page], path: Path) -> None:

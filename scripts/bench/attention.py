@@ -1,69 +1,111 @@
-"""Which attention backend evaluates fastest here, by length and batch: the ground for posx.attention's limits.
+"""How fast is each way of computing attention here, and does posx take the fastest? Of posx/attention.py, on a CPU.
 
-    python scripts/bench/attention.py > results/bench/attention.md
+    .venv/bin/python scripts/bench/attention.py > results/bench/attention.md
 
-Alternates the backends within each shape and prints the median of the rates, in thousands of input tokens a second.
+One layer at the head shape of model=small, for nope and for alibi's bias, on as many tokens as posx gives a thread of
+two: half a batch of 4,096, at least one sequence. Training is forward and backward in the type that training takes
+here, evaluation is forward in float32. What a forward pass prepares once for all its layers, such as a bias over all
+pairs, counts by a layer's share.
+
+Within each shape the ways take turns, there and back, for some seconds and three rounds at least; medians count.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
+import argparse
 import time
+from collections.abc import Callable
+from statistics import median
 
 import torch
+from training import header, in_turn
 
 from posx import machine
-from posx.config import ModelConfig
-from posx.model import Decoder, initialise, model_shape
+from posx.attention import attend, pick_backend, plan
+from posx.compose import compose_run
+from posx.extensions.base import NONE
+from posx.figures import DASH, figure
+from posx.model import model_shape
 from posx.schemes.alibi import Alibi, AlibiConfig
+from posx.schemes.base import ModelShape, Scheme
 from posx.schemes.nope import Nope, NopeConfig
 
-ROUNDS = 3
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
+BACKENDS = ("tiles", "fused", "dense", "blocks")
+BY_BIAS = ("tiles", "dense", "blocks")  # torch's kernel takes none
+TOKENS = 2048
+SECONDS = 3.0  # of a shape
+FEWEST, MOST = 3, 50  # rounds
+CPU = torch.device("cpu")
 
 
-def rate(model: Decoder, batch: int, length: int, backend: str, block: int | None) -> float:
-    """Input tokens a second of one forward pass that scores two tokens."""
-    tokens = torch.randint(0, 2048, (batch, length))
+def layer(
+    scheme: Scheme, shape: ModelShape, length: int, batch: int, dtype: torch.dtype, training: bool
+) -> Callable[[str], float]:
+    """A function from the name of a backend to the seconds that a layer takes with it."""
+    # Laid out as the model's product with all three leaves them.
+    joint = torch.randn(batch, length, 3, shape.n_heads, shape.head_dim, dtype=dtype)
+    q, k, v = (part.transpose(1, 2).requires_grad_(training) for part in joint.unbind(2))
+    gradient = torch.randn(batch, length, shape.n_heads, shape.head_dim, dtype=dtype).transpose(1, 2)
+    positions = torch.arange(length)
+
+    def seconds(backend: str) -> float:
+        with torch.inference_mode(not training):
+            began = time.perf_counter()
+            flow = plan(scheme, positions, NONE, batch, shape.n_heads, backend=backend)
+            planned = time.perf_counter()
+            out = attend(q, k, v, flow)
+            if training:
+                torch.autograd.grad(out, (q, k, v), gradient)
+            return (planned - began) / shape.n_layers + time.perf_counter() - planned
+
+    return seconds
+
+
+def medians(seconds: Callable[[str], float], backends: tuple[str, ...], most: float) -> dict[str, float]:
+    """Of every backend, after a first round that does not count."""
+    taken: dict[str, list[float]] = {backend: [] for backend in backends}
+    for backend in backends:
+        seconds(backend)
     began = time.perf_counter()
-    with torch.inference_mode():
-        model(tokens, tail=2, backend=backend, block=block)
-    return batch * length / (time.perf_counter() - began)
+    for number in range(MOST):
+        if number >= FEWEST and time.perf_counter() - began > most:
+            break
+        for backend in in_turn(backends, number):
+            taken[backend].append(seconds(backend))
+    return {backend: median(some) for backend, some in taken.items()}
 
 
 def main() -> None:
-    config = ModelConfig()
-    models = {}
-    for name, scheme in (
-        ("nope", Nope(NopeConfig(), model_shape(config, 64))),
-        ("alibi", Alibi(AlibiConfig(), model_shape(config, 64))),
-    ):
-        models[name] = Decoder(config, scheme, 2048).eval()
-        initialise(models[name], 0)
-    print(f"Thousands of input tokens a second, float32, model tiny, {torch.get_num_threads()} threads, ", end="")
-    print(f"{machine.device_name(torch.device('cpu'))}, torch {torch.__version__}. Made by {sys.argv[0]}.\n")
-    print("| scheme | length | batch tokens | dense | fused | blocks |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for name, model in models.items():
-        for length in (64, 128, 256, 512, 1024, 4096):
-            for batch_tokens in (2048, 4096, 8192, 16384):
-                batch = batch_tokens // length
-                if not batch:
-                    continue
-                ways: dict[str, tuple[str, int | None]] = {"blocks": ("auto", 64)}
-                if length <= 1024:
-                    ways["dense"] = ("dense", None)
-                if name == "nope":
-                    ways["fused"] = ("fused", None)
-                rates: dict[str, list[float]] = {way: [] for way in ways}
-                for _ in range(ROUNDS):
-                    for way, (backend, block) in ways.items():
-                        rates[way].append(rate(model, batch, length, backend, block))
-                shown = [
-                    f"{statistics.median(rates[way]) / 1000:.1f}" if way in rates else "–"
-                    for way in ("dense", "fused", "blocks")
-                ]
-                print(f"| {name} | {length} | {batch_tokens} | {' | '.join(shown)} |", flush=True)
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="in tokens, with commas between")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each shape")
+    arguments = parser.parse_args()
+    config = compose_run(["model=small"])
+    shape = model_shape(config.model, config.train.context)
+    schemes = {"nope": Nope(NopeConfig(), shape), "alibi": Alibi(AlibiConfig(), shape)}
+    types = {"training": machine.pick_dtype(config.train.dtype, CPU), "evaluation": torch.float32}
+    torch.set_num_threads(1)  # as each of the threads that share a batch has it
+    machine.prepare_for(CPU, exact=True)
+    print(
+        f"Attention of a layer in ms: {shape.n_heads} heads of {shape.head_dim}, {TOKENS:,} tokens or one sequence; "
+        f"training is forward and backward in {str(types['training']).removeprefix('torch.')}, evaluation forward in "
+        f"float32. What is prepared once for the {shape.n_layers} layers counts by a layer's share. Medians of "
+        f"{FEWEST} rounds or more in turn. {header()}\n"
+    )
+    print(f"| work | scheme | length | sequences | {' | '.join(BACKENDS)} | posx takes |")
+    print(f"| --- | --- | ---: | ---: | {' | '.join(['---:'] * len(BACKENDS))} | --- |")
+    for work, dtype in types.items():
+        for name, scheme in schemes.items():
+            for length in map(int, arguments.lengths.split(",")):
+                training, batch = work == "training", max(1, TOKENS // length)
+                seconds = layer(scheme, shape, length, batch, dtype, training)
+                found = medians(seconds, BY_BIAS if scheme.has_bias else BACKENDS, arguments.seconds)
+                with torch.inference_mode(not training):
+                    chosen = pick_backend(scheme, length, NONE, batch, shape.n_heads, CPU)
+                cells = [figure(1000 * found[backend], 3) if backend in found else DASH for backend in BACKENDS]
+                print(f"| {work} | {name} | {length} | {batch} | {' | '.join(cells)} | {chosen} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -33,9 +32,10 @@ import torch
 import torch.nn.functional as F
 from rivals import CONTEXT, corpus, reference
 from safetensors.torch import load_model, save_model
-from training import Worker, header, in_turn, serve, spread
+from training import Answer, Side, Sides, header, in_turn, spread
 
 from posx import machine
+from posx.children import serve
 from posx.config import EvalConfig
 from posx.extensions.base import NONE
 from posx.model import Decoder
@@ -53,7 +53,7 @@ STRIDE = CONTEXT // 32
 LOOP = "loop"
 LIMITS = {"posx-float32": 1e-5, "posx-bfloat16": 1e-3}  # of the difference, in nats a token
 
-Side = Callable[[], np.ndarray]  # nats of every target, float32
+Score = Callable[[], np.ndarray]  # nats of every target, float32
 
 
 def train_some(path: Path, steps: int) -> None:
@@ -77,7 +77,7 @@ def windows(count: int, length: int = LENGTH) -> Windows:
     return windows_of_targets(targets, length)
 
 
-def loop(path: Path, chosen: Windows, attention: str = "sdpa") -> Side:
+def loop(path: Path, chosen: Windows, attention: str = "sdpa") -> Score:
     """A sliding window over a transformers model, as perplexity is usually computed with it."""
     import hosts
 
@@ -98,7 +98,7 @@ def loop(path: Path, chosen: Windows, attention: str = "sdpa") -> Side:
     return score
 
 
-def ours(path: Path, chosen: Windows, dtype: str) -> Side:
+def ours(path: Path, chosen: Windows, dtype: str) -> Score:
     """posx, with the defaults of its evaluation."""
     machine.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
     scorer = Scorer(trained(path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
@@ -106,7 +106,7 @@ def ours(path: Path, chosen: Windows, dtype: str) -> Side:
     return lambda: scorer.score(chosen, NONE, display, "")
 
 
-SIDES: dict[str, Callable[[Path, Windows], Side]] = {
+SIDES: dict[str, Callable[[Path, Windows], Score]] = {
     LOOP: loop,
     "loop-eager": partial(loop, attention="eager"),
     "posx-float32": partial(ours, dtype="float32"),
@@ -114,13 +114,13 @@ SIDES: dict[str, Callable[[Path, Windows], Side]] = {
 }
 
 
-def answer_of(name: str, path: Path, count: int, length: int) -> Callable[[int], dict[str, Any]]:
-    """What a side answers, whatever the number: the seconds of all windows, and their nats."""
-    few = windows(count, length)
+def answer_of(name: str, weights: str, count: int, length: int) -> Answer:
+    """What a side answers, whatever is asked: the seconds of all windows, and their nats."""
+    path, few = Path(weights), windows(count, length)
     SIDES[name](path, Windows(few.starts[:8], few.lengths[:8], few.scored[:8], few.documents[:8]))()  # warm
     score = SIDES[name](path, few)
 
-    def answer(number: int) -> dict[str, Any]:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
         nats = score()
         return {"seconds": time.perf_counter() - began, "nats": nats.tolist()}
@@ -133,15 +133,15 @@ def compare(names: list[str], rounds: int, count: int, length: int, steps: int) 
     chosen = windows(count, length)
     rates: dict[str, list[float]] = {name: [] for name in names}
     found: dict[str, np.ndarray] = {}
-    with ExitStack() as stack:
-        weights = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posx-bench-"))) / "model.safetensors"
+    with tempfile.TemporaryDirectory(prefix="posx-bench-") as folder, Sides(__file__) as sides:
+        weights = Path(folder) / "model.safetensors"
         print(f"training for {steps} steps …", file=sys.stderr, flush=True)
         train_some(weights, steps)
-        command = [sys.executable, __file__, "--windows", str(count), "--length", str(length), "--weights", weights]
-        workers = {name: stack.enter_context(Worker(name, [*map(str, command), "--serve", name])) for name in names}
+        for name in names:
+            sides.start(name, {"name": name, "weights": str(weights), "count": count, "length": length})
         for number in range(rounds):
             for name in in_turn(names, number):
-                answer = workers[name].ask(1)
+                answer = sides.ask(name)
                 rates[name].append(float(chosen.lengths.sum()) / answer["seconds"])
                 found[name] = np.array(answer["nats"])
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
@@ -178,10 +178,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of training beforehand")
     parser.add_argument("--sides", help=f"names with commas between, of {', '.join(SIDES)}")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(lambda: answer_of(arguments.serve, arguments.weights, arguments.windows, arguments.length))
+        serve(lambda spec: Side(answer_of(**spec)))
         return
     corpus()  # built once, before anything is timed
     names = arguments.sides.split(",") if arguments.sides else [LOOP, *LIMITS]

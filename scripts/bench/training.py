@@ -13,21 +13,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
-import queue
 import shlex
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
+
+import rivals
+import torch
+
+from posx import machine
+from posx.children import Child, Refused, serve
 
 POSX = "posx-learned"
 PRODUCTS = "products"
@@ -37,66 +42,55 @@ LOG_EVERY = 10  # steps; the default of train.log_every
 
 # ---------------------------------------------------------------- sides that take turns
 
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
-class Worker:
-    """A side in a process of its own: answers a number with what :func:`serve` makes of it."""
 
-    def __init__(self, name: str, command: Sequence[str]):
-        self.name = name
-        self.command = command
+@dataclass
+class Side:
+    """The worker of a side's process (posx/children.py)."""
 
-    def __enter__(self) -> Worker:
-        self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1
-        )
-        self._hear()  # it is warm
+    answer: Answer
+
+    def about(self) -> dict[str, Any]:
+        """Nothing but that it is warm."""
+        return {}
+
+
+class Sides:
+    """A process for each of some sides; a context manager, with which they end."""
+
+    def __init__(self, script: str):
+        self.script = script  # which serves where it is called with --serve
+        self.children: dict[str, Child] = {}
+
+    def __enter__(self) -> Sides:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()  # upon which it leaves
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.errors.close()
+        for child in self.children.values():
+            child.end()
 
-    def ask(self, number: int) -> dict[str, Any]:
-        """Its answer to ``number``; it works only now."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{number}\n")
-        return self._hear()
+    def start(self, name: str, spec: dict[str, Any]) -> None:
+        """Have the process of a side built and warm."""
+        print(f"{name}: warming up …", file=sys.stderr, flush=True)
+        with _named(name):
+            self.children[name] = Child([self.script, "--serve", name], spec)
 
-    def _hear(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            last = "".join(self.errors.readlines()[-15:])
-            raise SystemExit(f"{self.name} ended with {self.process.wait()}:\n{last}")
-        return json.loads(line)
+    def ask(self, name: str, **request: Any) -> dict[str, Any]:
+        """The answer of a side, which works only now."""
+        with _named(name):
+            return self.children[name].ask(request)
 
 
-def serve(prepare: Callable[[], Callable[[int], dict[str, Any]]]) -> None:
-    """The other end of :class:`Worker`: lines with numbers in, JSON out. Ends when the asking process does."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a library prints
-    asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            asked.put(int(line))
-        os._exit(0)  # also in the middle of a compilation
-
-    threading.Thread(target=listen, daemon=True).start()
-    answer = prepare()
-    print("{}", file=out)
-    while True:
-        print(json.dumps(answer(asked.get())), file=out)
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """A side that fails ends the benchmark, with its name."""
+    try:
+        yield
+    except Refused as error:
+        raise SystemExit(f"{name}: {error}") from None
 
 
 def in_turn(names: Sequence[str], number: int) -> list[str]:
@@ -113,12 +107,6 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 def header(*packages: str) -> str:
     """On what and by what a table was made."""
-    from importlib.metadata import version
-
-    import torch
-
-    from posx import machine
-
     commit = machine.commit() or "unknown"
     changed = "+" if commit.endswith("+") else ""
     names = ["torch", *packages]
@@ -132,44 +120,35 @@ def header(*packages: str) -> str:
 # ---------------------------------------------------------------- training
 
 
-def answer_of(name: str) -> Callable[[int], dict[str, Any]]:
-    """What a side answers: the seconds of so many steps; the machine's products, whatever the number."""
-    import rivals
-
+def answer_of(name: str) -> Answer:
+    """What a side answers: the seconds of so many steps; the machine's products, whatever is asked."""
     if name == PRODUCTS:
         measure = rivals.products()
-        return lambda number: measure()
+        return lambda request: measure()
     step = rivals.SIDES[name]()
     for _ in range(WARM_UP):
         step()
 
-    def answer(number: int) -> dict[str, Any]:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
-        for _ in range(number):
+        for _ in range(request["steps"]):
             loss = step()
         return {"seconds": time.perf_counter() - began, "loss": loss}
 
     return answer
 
 
-def worker(name: str) -> Worker:
-    """The process of a side."""
-    print(f"{name}: warming up …", file=sys.stderr, flush=True)
-    return Worker(name, [sys.executable, __file__, "--serve", name])
-
-
 def compare(names: list[str], rounds: int, steps: int) -> None:
     """Print tokens a second of each side, and how many times as fast posx is."""
-    import rivals
-
     rates: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, float] = {}
     best: list[float] = []
-    with ExitStack() as stack:
-        workers = {name: stack.enter_context(worker(name)) for name in [*names, PRODUCTS]}
+    with Sides(__file__) as sides:
+        for name in [*names, PRODUCTS]:
+            sides.start(name, {"name": name})
         for number in range(rounds):
-            for name in in_turn([*workers], number):
-                found = workers[name].ask(steps)
+            for name in in_turn([*names, PRODUCTS], number):
+                found = sides.ask(name, steps=steps)
                 if name == PRODUCTS:
                     best.append(found["best"])
                 else:
@@ -205,8 +184,6 @@ def compare(names: list[str], rounds: int, steps: int) -> None:
 
 def posx_train(runs: Path) -> list[float]:
     """Tokens a second, entry by entry, of the first 60 steps of `posx train` as its log has them; then it is ended."""
-    import rivals
-
     command = [str(Path(sys.executable).parent / "posx"), "train", "--scheme", "learned", *rivals.POSX]
     name = f"run{len(list(runs.glob('*')))}"
     log = runs / name / "metrics.jsonl"
@@ -229,20 +206,18 @@ def posx_train(runs: Path) -> list[float]:
 
 def whole(rival: str, rounds: int) -> None:
     """Print the speed of `posx train` by its own log beside 60 steps of its loop here, and of a rival."""
-    import rivals
-
     rows = []
-    with ExitStack() as stack:
-        runs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="posx-whole-")))
-        workers = {name: stack.enter_context(worker(name)) for name in (POSX, rival)}
+    with tempfile.TemporaryDirectory(prefix="posx-whole-") as runs, Sides(__file__) as sides:
+        for name in (POSX, rival):
+            sides.start(name, {"name": name})
         for number in range(rounds):
             row: dict[str, float] = {}
-            for name in in_turn(["command", *workers], number):
+            for name in in_turn(["command", POSX, rival], number):
                 if name == "command":
                     # The first entry holds the compilation.
-                    row[name] = median(posx_train(runs)[1:])
+                    row[name] = median(posx_train(Path(runs))[1:])
                 else:
-                    row[name] = WHOLE_STEPS * rivals.TOKENS / workers[name].ask(WHOLE_STEPS)["seconds"]
+                    row[name] = WHOLE_STEPS * rivals.TOKENS / sides.ask(name, steps=WHOLE_STEPS)["seconds"]
             rows.append(row)
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(
@@ -272,10 +247,8 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(lambda: answer_of(arguments.serve))
+        serve(lambda spec: Side(answer_of(**spec)))
         return
-    import rivals
-
     rivals.corpus()  # built once, before anything is timed
     names = arguments.sides.split(",") if arguments.sides else list(rivals.SIDES)
     unknown = [name for name in names if name not in rivals.SIDES]
