@@ -1,8 +1,9 @@
 """Causal attention with an addend to the logits and a mask, in five ways that give the same numbers.
 
 * *dense*: batched products over all pairs, plain torch. The reference, and fast on a GPU at short contexts.
-* *fused*: torch's own scaled-dot-product attention, where nothing is added or masked but the future.
-* *tiles*: on a CPU, by tiles that fit its cache (tiles.py). Fast; without gradients memory grows with ℓ, not with ℓ².
+* *fused*: torch's own scaled-dot-product attention. Without gradients, what is added goes in as its mask, for some
+  queries at a time; with gradients, only where nothing is added and only the future is masked.
+* *tiles*: on a CPU, by tiles that fit its cache (tiles.py). Without gradients memory grows with ℓ, not with ℓ².
 * *flex*: on a GPU, one kernel with the scheme's bias in it (flex.py).
 * *blocks*: dense, for some queries at a time, where none of the others serves.
 
@@ -11,7 +12,10 @@ Logits are q·k / √D. Addends and softmax are float32 whatever the precision o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,9 +27,13 @@ from posx.extensions.base import NONE, Applied, Mask
 from posx.flex import can_flex, flex, seen_blocks
 from posx.schemes.base import Closure, Scheme, Site
 
+Way = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of q, k, v and an addend to an output
+
 BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
 DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
 DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
+MASK_BYTES = 64 * 2**20  # what is added to the logits of a block of queries, as torch's kernel is given it
+MASK_QUERIES = 256  # of a block at most: fewer skip more of the future
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,8 @@ def plan(
     elif backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
     plain = is_plain(scheme, extension)
-    if backend == "fused" and not plain:
-        backend = "dense"  # the kernel takes no addend
+    if backend == "fused" and not plain and torch.is_grad_enabled():
+        backend = "dense"  # the kernel gives an addend no gradients
     flow = Flow(scheme, positions, scheme.prepare(positions, extension), extension, None, plain, backend, block)
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
     if once and not scheme.bias_per_layer:
@@ -84,7 +92,7 @@ def pick_backend(
     logits = batch * n_heads * length * length * 4
     if device.type == "cpu":
         if not training:
-            return "tiles"
+            return "fused" if kernel_is_fast() else "tiles"
         # Tiles keep their weights for the backward pass: a long context wants torch's kernel, which does not.
         if logits <= DENSE_BYTES_TRAINING:
             return "blocks" if scheme.bias_per_layer else "tiles"
@@ -111,8 +119,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     whole = q.shape[2] == k.shape[2]
-    if flow.backend == "fused" and whole:
+    if flow.backend == "fused" and whole and flow.plain:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    if flow.backend == "fused" and not torch.is_grad_enabled():
+        step = max(16, min(MASK_QUERIES, MASK_BYTES // (q.shape[1] * k.shape[2] * 4)))
+        return _blocks(q, k, v, flow, _kernel_with_mask, step)
     if flow.backend == "flex" and whole:
         site = Site(flow.positions, flow.positions, shared=flow.shared)
         return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.has_bias else None, flow.seen)
@@ -124,7 +135,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         )
     if flow.addend is not None:
         return _products(q, k, v, flow.addend[..., -q.shape[2] :, :])
-    return _blocks(q, k, v, flow)
+    step = flow.block or max(16, BLOCK_BYTES // (q.shape[0] * q.shape[1] * k.shape[2] * 4))
+    return _blocks(q, k, v, flow, _products, step)
+
+
+@cache
+def kernel_is_fast() -> bool:
+    """Whether torch's kernel on this CPU is faster than tiles without gradients: it is where its products are.
+
+    They come from a library of Intel's, at home on Intel's processors: there the kernel takes 0.5 (bf16) to 0.8
+    (float32) of the time of tiles, on AMD's 2.4 times as much (docs/LOG.md). Asked of the processor, not measured, so
+    that a machine always takes the same path.
+    """
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def _kernel_with_mask(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
+    if q.dtype != torch.bfloat16:  # beside bf16 the kernel takes the addend in float32
+        addend = addend.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=addend)
 
 
 def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
@@ -133,16 +165,15 @@ def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
     return weights.to(v.dtype) @ v
 
 
-def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-    batch, n_heads, n_queries, _ = q.shape
-    n_keys = k.shape[2]
-    step = flow.block or max(16, BLOCK_BYTES // (batch * n_heads * n_keys * 4))
+def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow, way: Way, step: int) -> Tensor:
+    """``way`` of q, k, v and what is added to their logits, for ``step`` queries at a time."""
+    n_queries, n_keys = q.shape[2], k.shape[2]
     out = []
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end  # keys past the block's last query are in its future
         addend = _addend(q, k, flow, start, end)
-        out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
+        out.append(way(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
     return torch.cat(out, dim=2) if len(out) > 1 else out[0]
 
 

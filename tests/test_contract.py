@@ -146,8 +146,9 @@ MODELS = {(name, family): small(name, family) for name in SCHEMES for family in 
 
 
 def ways(model: Decoder, extension: Applied = NONE) -> list[dict[str, Any]]:
-    """Every way in which attention may be computed: the fused kernel only masks the future."""
-    fused = [{"backend": "fused"}] if plain(model) and not extension.masks() else []
+    """Every way in which attention may be computed: with gradients the fused kernel only masks the future."""
+    masked = torch.is_grad_enabled() and (not plain(model) or extension.masks())
+    fused = [] if masked else [{"backend": "fused"}]
     # FlexAttention refuses to be differentiated on a CPU.
     flex = [] if torch.is_grad_enabled() or model.scheme.bias_per_layer else [{"backend": "flex"}]
     return [{"backend": "dense"}, {"backend": "tiles"}, *fused, *flex, {"block": 3}]
@@ -345,7 +346,9 @@ def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeyp
             monkeypatch.setattr(posx.tiles, "QUERIES", queries)
             monkeypatch.setattr(posx.tiles, "FEWEST_QUERIES", min(queries, 4))
             monkeypatch.setattr(posx.attention, "BLOCK_BYTES", most)
-            for backend in ("tiles", "blocks"):
+            monkeypatch.setattr(posx.attention, "MASK_QUERIES", queries)
+            monkeypatch.setattr(posx.attention, "MASK_BYTES", most)
+            for backend in ("tiles", "blocks", "fused"):
                 assert gap(model(tokens, extension=extension, backend=backend), whole) < ROUNDING
                 with torch.no_grad():
                     assert gap(model(tokens, extension=extension, backend=backend), whole) < ROUNDING
