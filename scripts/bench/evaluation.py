@@ -2,12 +2,12 @@
 
     .venv/bin/python scripts/bench/evaluation.py > results/bench/evaluation.md
 
-A Llama with rotary positions at the reference shape (rivals.py), trained for some steps at a context of 256, reads
-windows of 1,024 tokens of the test split and is scored on the last 8 predictions of each: the targets that
-`posx eval --length 4x` draws.
+A model at the reference shape (rivals.py), trained for some steps at a context of 256, reads windows of 1,024 tokens of
+the test split and is scored on the last 8 predictions of each: the targets that `posx eval --length 4x` draws. Three
+models: posx's default family with rotary positions and with ALiBi, and a Llama.
 
-* ``loop``: transformers' Llama with these weights, a window at a time, float32, logits for the whole window, of which
-  the last count. ``loop-eager``: the same with its eager attention instead of torch's kernel.
+* ``loop``: transformers' model with these weights (GPT-NeoX, MPT, Llama), a window at a time, float32, logits for the
+  whole window, of which the last count.
 * ``posx-float32``, ``posx-bfloat16``: posx's Scorer, as `posx eval` and `posx eval eval.dtype=bfloat16` call it.
 
 Each side is a process of its own that sleeps until it is asked (training.py); all read the same windows in turn, and
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rivals import CONTEXT, corpus, reference
+from rivals import CONTEXT, corpus, products, reference
 from safetensors.torch import load_model, save_model
 from training import Answer, Side, Sides, header, in_turn, spread
 
@@ -47,28 +47,34 @@ from posx.windows import Windows, fixed_targets, windows_of_targets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-MODEL = ("scheme=rope", "model.family=llama")
+PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+# The overrides of `posx train`, and the transformers class with such weights (tests/hosts.py).
+MODELS: dict[str, tuple[tuple[str, ...], str, tuple[Any, ...]]] = {
+    "rope": (("scheme=rope",), "neox", (PLAIN_ROPE | {"partial_rotary_factor": 1.0},)),
+    "alibi": (("scheme=alibi",), "mpt", (4 * CONTEXT,)),
+    "rope-llama": (("scheme=rope", "model.family=llama"), "llama", (PLAIN_ROPE,)),
+}
 LENGTH = 4 * CONTEXT
 STRIDE = CONTEXT // 32
-LOOP = "loop"
+LOOP, PRODUCTS = "loop", "products"
 LIMITS = {"posx-float32": 1e-5, "posx-bfloat16": 1e-3}  # of the difference, in nats a token
 
 Score = Callable[[], np.ndarray]  # nats of every target, float32
 
 
-def train_some(path: Path, steps: int) -> None:
+def train_some(model: str, path: Path, steps: int) -> None:
     """Write the weights after so many steps: with initial ones every prediction would be the same."""
-    session = start(reference(*MODEL, "train.compile=off", "optim.warmup_steps=10"), corpus())
+    session = start(reference(*MODELS[model][0], "train.compile=off", "optim.warmup_steps=10"), corpus())
     for step in range(steps):
         train_step(session, step)
     save_model(session.model, str(path))
 
 
-def trained(path: Path) -> Decoder:
+def trained(model: str, path: Path) -> Decoder:
     """The model with these weights."""
-    model = build_model(reference(*MODEL), corpus().vocab_size).eval()
-    load_model(model, path)
-    return model
+    decoder = build_model(reference(*MODELS[model][0]), corpus().vocab_size).eval()
+    load_model(decoder, path)
+    return decoder
 
 
 def windows(count: int, length: int = LENGTH) -> Windows:
@@ -77,13 +83,14 @@ def windows(count: int, length: int = LENGTH) -> Windows:
     return windows_of_targets(targets, length)
 
 
-def loop(path: Path, chosen: Windows, attention: str = "sdpa") -> Score:
+def loop(model: str, path: Path, chosen: Windows) -> Score:
     """A sliding window over a transformers model, as perplexity is usually computed with it."""
     import hosts
 
-    model = trained(path)
-    host: Any = hosts.llama(model, {"rope_type": "default", "rope_theta": model.scheme.config.base})
-    host.set_attn_implementation(attention)
+    _, make, settings = MODELS[model]
+    host: Any = getattr(hosts, make)(trained(model, path), *settings)
+    if make != "mpt":  # which has no other attention than its own
+        host.set_attn_implementation("sdpa")
     tokens = corpus().splits["test"].tokens
 
     @torch.no_grad()
@@ -98,27 +105,42 @@ def loop(path: Path, chosen: Windows, attention: str = "sdpa") -> Score:
     return score
 
 
-def ours(path: Path, chosen: Windows, dtype: str) -> Score:
+def ours(model: str, path: Path, chosen: Windows, dtype: str) -> Score:
     """posx, with the defaults of its evaluation."""
     machine.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
-    scorer = Scorer(trained(path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
+    scorer = Scorer(trained(model, path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
     display = Display(quiet=True)
     return lambda: scorer.score(chosen, NONE, display, "")
 
 
-SIDES: dict[str, Callable[[Path, Windows], Score]] = {
+SIDES: dict[str, Callable[[str, Path, Windows], Score]] = {
     LOOP: loop,
-    "loop-eager": partial(loop, attention="eager"),
     "posx-float32": partial(ours, dtype="float32"),
     "posx-bfloat16": partial(ours, dtype="bfloat16"),
 }
 
 
-def answer_of(name: str, weights: str, count: int, length: int) -> Answer:
-    """What a side answers, whatever is asked: the seconds of all windows, and their nats."""
+def operations(model: Decoder, length: int, everything: bool) -> float:
+    """Floating-point operations a context token in products, attention's halved for its mask.
+
+    Without ``everything`` only those that the last predictions want: the last layer's keys and values, and no head.
+    """
+    matrices = [p.numel() for p in model.blocks[0].parameters() if p.ndim == 2]
+    attention, last = 2 * length * model.config.d_model, 2 * model.config.d_model**2
+    layers = model.config.n_layers
+    if everything:
+        return 2 * (layers * (sum(matrices) + attention / 2) + model.head_weight.numel())
+    return 2 * ((layers - 1) * (sum(matrices) + attention / 2) + last)
+
+
+def answer_of(name: str, model: str, weights: str, count: int, length: int) -> Answer:
+    """What a side answers, whatever is asked: the seconds of all windows, and their nats; the machine's products."""
+    if name == PRODUCTS:
+        measure = products(torch.float32)
+        return lambda request: measure()
     path, few = Path(weights), windows(count, length)
-    SIDES[name](path, Windows(few.starts[:8], few.lengths[:8], few.scored[:8], few.documents[:8]))()  # warm
-    score = SIDES[name](path, few)
+    SIDES[name](model, path, Windows(few.starts[:8], few.lengths[:8], few.scored[:8], few.documents[:8]))()  # warm
+    score = SIDES[name](model, path, few)
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
@@ -128,27 +150,33 @@ def answer_of(name: str, weights: str, count: int, length: int) -> Answer:
     return answer
 
 
-def compare(names: list[str], rounds: int, count: int, length: int, steps: int) -> bool:
+def compare(model: str, names: list[str], rounds: int, count: int, length: int, steps: int) -> bool:
     """Print rates, ratios and differences; whether the differences keep to their limits."""
     chosen = windows(count, length)
     rates: dict[str, list[float]] = {name: [] for name in names}
     found: dict[str, np.ndarray] = {}
+    best: list[float] = []
     with tempfile.TemporaryDirectory(prefix="posx-bench-") as folder, Sides(__file__) as sides:
         weights = Path(folder) / "model.safetensors"
-        print(f"training for {steps} steps …", file=sys.stderr, flush=True)
-        train_some(weights, steps)
-        for name in names:
-            sides.start(name, {"name": name, "weights": str(weights), "count": count, "length": length})
+        print(f"{model}: training for {steps} steps …", file=sys.stderr, flush=True)
+        train_some(model, weights, steps)
+        for name in (*names, PRODUCTS):
+            spec = {"name": name, "model": model, "weights": str(weights), "count": count, "length": length}
+            sides.start(name, spec)
         for number in range(rounds):
-            for name in in_turn(names, number):
+            for name in in_turn([*names, PRODUCTS], number):
                 answer = sides.ask(name)
-                rates[name].append(float(chosen.lengths.sum()) / answer["seconds"])
-                found[name] = np.array(answer["nats"])
+                if name == PRODUCTS:
+                    best.append(answer["best"])
+                else:
+                    rates[name].append(float(chosen.lengths.sum()) / answer["seconds"])
+                    found[name] = np.array(answer["nats"])
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        decoder = trained(model, weights)
     print(
-        f"Evaluation of a Llama at the reference shape after {steps} steps: {len(chosen.starts)} windows of {length:,} "
+        f"\n**{model}** ({' '.join(MODELS[model][0])}) after {steps} steps: {len(chosen.starts)} windows of {length:,} "
         f"tokens, the last {STRIDE} predictions of each, {rounds} rounds in turn; {found[LOOP].mean():.4f} nats a "
-        f"token. {header('transformers')}\n"
+        "token.\n"
     )
     print("| side | context tokens/s | … times as fast as the loop | difference in nats/token | at one target |")
     print("| --- | ---: | ---: | ---: | ---: |")
@@ -161,34 +189,47 @@ def compare(names: list[str], rounds: int, count: int, length: int, steps: int) 
             kept = kept and abs(gaps.mean()) <= LIMITS.get(name, 1e-5)
             mean, worst = f"{abs(gaps.mean()):.1e}", f"{np.abs(gaps).max():.1e}"
         print(f"| {name} | {median(rates[name]):,.0f} | {ratio} | {mean} | {worst} |")
+    whole, needed = (operations(decoder, length, everything) for everything in (True, False))
+    share = median(rate * whole / most for rate, most in zip(rates[LOOP], best, strict=True))
     print(
-        "\nRatios are medians of the rounds (smallest–largest). Differences are to the loop: of the mean over all "
-        "targets, which is what a table shows and must be at most 1e-5 in float32 and 1e-3 in bf16; and the largest of "
-        "a target."
+        f"\nThe machine's own float32 products: {median(best) / 1e9:.0f} · 10⁹ operations a second. At that rate the "
+        f"loop's products ({whole / 1e6:.1f} · 10⁶ operations a token) take {share:.0%} of its time, and the predictions "
+        f"want {needed / whole:.0%} of them: no float32 evaluation could be more than {whole / needed / share:.2f} times "
+        "as fast here."
     )
     return kept
 
 
 def main() -> None:
-    """Read the flags; print the table; exit code 1 where a difference is too large."""
+    """Read the flags; print the tables; exit code 1 where a difference is too large."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--windows", type=int, default=128, help="of a side in a round")
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a window")
     parser.add_argument("--steps", type=int, default=100, help="of training beforehand")
-    parser.add_argument("--sides", help=f"names with commas between, of {', '.join(SIDES)}")
+    parser.add_argument("--models", help=f"names with commas between, of {', '.join(MODELS)}; all, if left out")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve(lambda spec: Side(answer_of(**spec)))
         return
     corpus()  # built once, before anything is timed
-    names = arguments.sides.split(",") if arguments.sides else [LOOP, *LIMITS]
-    unknown = [name for name in names if name not in SIDES]
+    models = arguments.models.split(",") if arguments.models else list(MODELS)
+    unknown = [name for name in models if name not in MODELS]
     if unknown:
-        parser.error(f"no side {', '.join(unknown)}; there are {', '.join(SIDES)}")
-    names = list(dict.fromkeys([LOOP, *names]))
-    if not compare(names, arguments.rounds, arguments.windows, arguments.length, arguments.steps):
+        parser.error(f"no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    print(f"Evaluation at the reference shape. {header('transformers')}")
+    # All of them, also after one that differs too much.
+    kept = [
+        compare(name, list(SIDES), arguments.rounds, arguments.windows, arguments.length, arguments.steps)
+        for name in models
+    ]
+    print(
+        "\nRatios are medians of the rounds (smallest–largest). Differences are to the loop: of the mean over all "
+        "targets, which is what a table shows and must be at most 1e-5 in float32 and 1e-3 in bf16; and the largest of "
+        "a target."
+    )
+    if not all(kept):
         print("A difference is larger than it may be.", file=sys.stderr)
         raise SystemExit(1)
 

@@ -245,13 +245,13 @@ def operations_per_token() -> int:
     return 6 * weights + 12 * LAYERS * CONTEXT * WIDTH
 
 
-def products() -> Callable[[], dict[str, Any]]:
-    """The machine's own bf16 matrix products: operations a second of two shapes, medians of ten."""
+def products(dtype: torch.dtype = torch.bfloat16) -> Callable[[], dict[str, Any]]:
+    """The machine's own matrix products: operations a second of two shapes, medians of ten."""
     import time
     from statistics import median
 
     shapes = [(2048, 2048, 2048), (TOKENS, WIDTH, 4 * WIDTH)]
-    pairs = [(torch.randn(n, k).bfloat16(), torch.randn(k, m).bfloat16()) for n, k, m in shapes]
+    pairs = [(torch.randn(n, k).to(dtype), torch.randn(k, m).to(dtype)) for n, k, m in shapes]
 
     def measure() -> dict[str, Any]:
         rates = []
