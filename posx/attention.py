@@ -12,7 +12,6 @@ Logits are q·k / √D. Addends and softmax are float32 whatever the precision o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,12 +26,10 @@ from posx.extensions.base import NONE, Applied, Mask
 from posx.flex import can_flex, flex, seen_blocks
 from posx.schemes.base import Closure, Scheme, Site
 
-Way = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of q, k, v and an addend to an output
-
 BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
 DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
 DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
-MASK_BYTES = 64 * 2**20  # what is added to the logits of a block of queries, as torch's kernel is given it
+MASK_BYTES = 4 * 2**20  # what is added to the logits of a block of queries, as torch's kernel is given it
 MASK_QUERIES = 256  # of a block at most: fewer skip more of the future
 
 
@@ -122,8 +119,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     if flow.backend == "fused" and whole and flow.plain:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     if flow.backend == "fused" and not torch.is_grad_enabled():
-        step = max(16, min(MASK_QUERIES, MASK_BYTES // (q.shape[1] * k.shape[2] * 4)))
-        return _blocks(q, k, v, flow, _kernel_with_mask, step)
+        return _fused_with_mask(q, k, v, flow)
     if flow.backend == "flex" and whole:
         site = Site(flow.positions, flow.positions, shared=flow.shared)
         return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.has_bias else None, flow.seen)
@@ -135,8 +131,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         )
     if flow.addend is not None:
         return _products(q, k, v, flow.addend[..., -q.shape[2] :, :])
-    step = flow.block or max(16, BLOCK_BYTES // (q.shape[0] * q.shape[1] * k.shape[2] * 4))
-    return _blocks(q, k, v, flow, _products, step)
+    return _blocks(q, k, v, flow)
 
 
 @cache
@@ -153,10 +148,21 @@ def kernel_is_fast() -> bool:
         return False
 
 
-def _kernel_with_mask(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
-    if q.dtype != torch.bfloat16:  # beside bf16 the kernel takes the addend in float32
-        addend = addend.to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=addend)
+def _fused_with_mask(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+    """torch's kernel for some queries at a time, whose addend is small; not differentiable."""
+    n_heads, n_queries, n_keys = q.shape[1], q.shape[2], k.shape[2]
+    step = max(16, min(MASK_QUERIES, MASK_BYTES // (n_heads * n_keys * 4)))
+    out = torch.empty_like(q)  # pieces of it, kept until the end, would lie between blocks of memory that grow
+    for start in range(0, n_queries, step):
+        end = min(n_queries, start + step)
+        last = n_keys - n_queries + end
+        addend = _addend(q, k, flow, start, end)
+        if q.dtype != torch.bfloat16:  # beside bf16 the kernel takes float32 as it is
+            addend = addend.to(q.dtype)
+        out[:, :, start:end] = F.scaled_dot_product_attention(
+            q[:, :, start:end], k[:, :, :last], v[:, :, :last], attn_mask=addend
+        )
+    return out
 
 
 def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
@@ -165,15 +171,16 @@ def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
     return weights.to(v.dtype) @ v
 
 
-def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow, way: Way, step: int) -> Tensor:
-    """``way`` of q, k, v and what is added to their logits, for ``step`` queries at a time."""
-    n_queries, n_keys = q.shape[2], k.shape[2]
+def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+    batch, n_heads, n_queries, _ = q.shape
+    n_keys = k.shape[2]
+    step = flow.block or max(16, BLOCK_BYTES // (batch * n_heads * n_keys * 4))
     out = []
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end  # keys past the block's last query are in its future
         addend = _addend(q, k, flow, start, end)
-        out.append(way(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
+        out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
     return torch.cat(out, dim=2) if len(out) > 1 else out[0]
 
 

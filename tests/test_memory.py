@@ -62,9 +62,6 @@ class Evaluation:
 
     def __init__(self, spec: dict[str, Any]):
         torch.set_num_threads(1)
-        # ALiBi's weights of far tokens are smaller than float32's normal numbers, with which some processors compute
-        # several times as slowly. They take the same memory.
-        torch.set_flush_denormal(True)
         machine.prepare_for(CPU, exact=True)  # as posx eval does
         self.config = compose_run(["model=small", f"scheme={spec['scheme']}"])
         self.memory = HighWater(CPU)  # everything is imported, nothing is built
@@ -97,7 +94,7 @@ def test_memory_of_an_evaluation_grows_with_the_length_and_not_with_its_square(
 ) -> None:
     """Each length is judged before the next is asked for: what grows with the square would fill the machine."""
     monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
-    child = Child("test_memory", scheme, {"scheme": scheme})
+    child = Child(["-m", "test_memory", scheme], {"scheme": scheme})
     try:
         assert child.about == REFERENCE
         allowed = MOST

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,3 +100,21 @@ def test_a_compiled_or_large_model_is_trained_whole(text: Path, monkeypatch: pyt
     session.compiled = False
     monkeypatch.setattr("posx.session.MOST_SHARED", 10)
     assert session.pieces(4) == 1
+
+
+def test_numbers_that_a_cpu_computes_slowly_count_as_zero_on_all_threads() -> None:
+    """1e-39 is no normal float32. In a process of its own; all threads share the last product."""
+    code = (
+        "import torch\n"
+        "from posx import machine\n"
+        "from posx.parallel import at_once\n"
+        "torch.set_num_threads(2)\n"
+        "tiny = torch.tensor([1e-39])\n"
+        "assert float(tiny * 1.0) > 0\n"
+        "machine.prepare_for(torch.device('cpu'), exact=True)\n"
+        "print([bool((tiny * 1.0 > 0).any())]\n"
+        "      + at_once([lambda: bool((tiny * 1.0 > 0).any())] * 2)\n"
+        "      + [bool((tiny.expand(10**6) * 1.0 > 0).any())])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([False] * 4)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from posx.errors import PosxError
+from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
 
 
@@ -71,7 +72,20 @@ class T5(Scheme):
                 f"Set scheme.buckets below {2 * cls.reach(config, shape)}, or a larger scheme.max_distance.",
             )
 
+    def prepare(self, positions: Tensor, extension: Applied) -> Tensor | None:
+        """On a CPU, the addend of each distance of whole positions, [H, longest + 1]: buckets take longer to find.
+
+        None elsewhere: a GPU would be waited for.
+        """
+        if positions.is_floating_point() or positions.device.type != "cpu":
+            return None
+        distances = torch.arange(int(positions.max() - positions.min()) + 1)
+        of_each = bucket(distances, self.config.buckets, self.reach(self.config, self.shape))
+        return self.table[:, of_each] * self.config.scale
+
     def bias(self, site: Site) -> Closure:
+        if site.shared is not None:
+            return lambda b, h, i, j: site.shared[h, site.distance(b, i, j).clamp(min=0)]
         table = self.table * self.config.scale
         buckets, reach = self.config.buckets, self.reach(self.config, self.shape)
         return lambda b, h, i, j: table[h, bucket(site.distance(b, i, j), buckets, reach)]

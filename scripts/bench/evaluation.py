@@ -193,9 +193,9 @@ def compare(model: str, names: list[str], rounds: int, count: int, length: int, 
     share = median(rate * whole / most for rate, most in zip(rates[LOOP], best, strict=True))
     print(
         f"\nThe machine's own float32 products: {median(best) / 1e9:.0f} · 10⁹ operations a second. At that rate the "
-        f"loop's products ({whole / 1e6:.1f} · 10⁶ operations a token) take {share:.0%} of its time, and the predictions "
-        f"want {needed / whole:.0%} of them: no float32 evaluation could be more than {whole / needed / share:.2f} times "
-        "as fast here."
+        f"loop's products ({whole / 1e6:.1f} · 10⁶ operations a token) take {share:.0%} of its time. The predictions "
+        f"want {needed / whole:.0%} of them: no float32 evaluation could be more than "
+        f"{whole / needed / share:.2f} times as fast here."
     )
     return kept
 
