@@ -1,8 +1,8 @@
 """Causal attention with an addend to the logits and a mask, in five ways that give the same numbers.
 
 * *dense*: batched products over all pairs, plain torch. The reference, and fast on a GPU at short contexts.
-* *fused*: torch's own scaled-dot-product attention. Without gradients, what is added goes in as its mask, for some
-  queries at a time; with gradients, only where nothing is added and only the future is masked.
+* *fused*: torch's own scaled-dot-product attention, where nothing is added and only the future is masked. On a CPU
+  without gradients also elsewhere: what is added goes in as its mask, for some queries at a time.
 * *tiles*: on a CPU, by tiles that fit its cache (tiles.py). Without gradients memory grows with ℓ, not with ℓ².
 * *flex*: on a GPU, one kernel with the scheme's bias in it (flex.py).
 * *blocks*: dense, for some queries at a time, where none of the others serves.
@@ -68,8 +68,8 @@ def plan(
     elif backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
     plain = is_plain(scheme, extension)
-    if backend == "fused" and not plain and torch.is_grad_enabled():
-        backend = "dense"  # the kernel gives an addend no gradients
+    if backend == "fused" and not plain and (torch.is_grad_enabled() or positions.device.type != "cpu"):
+        backend = "dense"  # the kernel gives an addend no gradients, and a GPU's wants it in the products' precision
     flow = Flow(scheme, positions, scheme.prepare(positions, extension), extension, None, plain, backend, block)
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
     if once and not scheme.bias_per_layer:
@@ -118,7 +118,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     whole = q.shape[2] == k.shape[2]
     if flow.backend == "fused" and whole and flow.plain:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    if flow.backend == "fused" and not torch.is_grad_enabled():
+    if flow.backend == "fused" and not torch.is_grad_enabled() and q.device.type == "cpu":
         return _fused_with_mask(q, k, v, flow)
     if flow.backend == "flex" and whole:
         site = Site(flow.positions, flow.positions, shared=flow.shared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,14 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("posx-cache")
         patch.setenv("POSX_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def exact_denormals() -> Iterator[None]:
+    """What machine.prepare_for sets for the work of a process is not for the tests after it."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture
