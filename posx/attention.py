@@ -38,8 +38,9 @@ class Flow:
     """What one forward pass hands to every layer.
 
     ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
-    [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``plain`` where
-    nothing is added and only the future is masked. ``block`` is a number of queries that forces the path by blocks.
+    [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
+    :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
+    ``block`` is a number of queries that forces the path by blocks.
     """
 
     scheme: Scheme
@@ -47,6 +48,7 @@ class Flow:
     shared: Any = None
     extension: Applied = NONE
     addend: Tensor | None = None
+    by_distance: Tensor | None = None
     plain: bool = False
     backend: str = "blocks"
     block: int | None = None
@@ -70,7 +72,10 @@ def plan(
     plain = is_plain(scheme, extension)
     if backend == "fused" and not plain and (torch.is_grad_enabled() or positions.device.type != "cpu"):
         backend = "dense"  # the kernel gives an addend no gradients, and a GPU's wants it in the products' precision
-    flow = Flow(scheme, positions, scheme.prepare(positions, extension), extension, None, plain, backend, block)
+    shared = scheme.prepare(positions, extension)
+    flow = Flow(scheme, positions, shared, extension, plain=plain, backend=backend, block=block)
+    if backend == "fused" and not plain:
+        return replace(flow, by_distance=addend_by_distance(scheme, positions, extension, shared, n_heads))
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
     if once and not scheme.bias_per_layer:
         site = Site(positions, positions, shared=flow.shared)
@@ -152,17 +157,48 @@ def _fused_with_mask(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     """torch's kernel for some queries at a time, whose addend is small; not differentiable."""
     n_heads, n_queries, n_keys = q.shape[1], q.shape[2], k.shape[2]
     step = max(16, min(MASK_QUERIES, MASK_BYTES // (n_heads * n_keys * 4)))
+    if flow.by_distance is not None:
+        step = MASK_QUERIES  # it takes no memory
     out = torch.empty_like(q)  # pieces of it, kept until the end, would lie between blocks of memory that grow
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end
-        addend = _addend(q, k, flow, start, end)
+        queries = q[:, :, start:end]
+        if flow.by_distance is None:
+            addend = _addend(q, k, flow, start, end)
+        else:
+            addend, queries = _backwards(flow.by_distance, end - start, last), queries.flip(2)
         if q.dtype != torch.bfloat16:  # beside bf16 the kernel takes float32 as it is
             addend = addend.to(q.dtype)
-        out[:, :, start:end] = F.scaled_dot_product_attention(
-            q[:, :, start:end], k[:, :, :last], v[:, :, :last], attn_mask=addend
-        )
+        found = F.scaled_dot_product_attention(queries, k[:, :, :last], v[:, :, :last], attn_mask=addend)
+        out[:, :, start:end] = found if flow.by_distance is None else found.flip(2)
     return out
+
+
+def addend_by_distance(
+    scheme: Scheme, positions: Tensor, extension: Applied, shared: Any, n_heads: int
+) -> Tensor | None:
+    """float32 [H, 2 T − 1]: what is added at the distances T − 1 .. 0, and −inf for the T − 1 distances to the future.
+
+    None where that does not say it all: the bias knows more than the distance, more than the future is masked, or
+    positions are not one after the other.
+    """
+    if not scheme.bias_by_distance or extension.masks() or positions.ndim > 1:
+        return None
+    if positions.is_floating_point() or not bool((positions.diff() == 1).all()):
+        return None
+    last = Site(positions[-1:], positions, q_start=len(positions) - 1, shared=shared)
+    past = dense_addend(last, scheme.bias(last), [], n_heads)[0, :, 0]
+    return torch.cat([past, past.new_full((len(past), len(positions) - 1), float("-inf"))], dim=1)
+
+
+def _backwards(by_distance: Tensor, n_queries: int, last: int) -> Tensor:
+    """The addend [1, H, Tq, last] of the ``n_queries`` queries up to number ``last``, the last of them first.
+
+    A step to the next key and one to the query before are the same step in distance: the matrix is a view of the row.
+    """
+    first = by_distance.shape[1] // 2 + 1 - last
+    return by_distance.as_strided((1, len(by_distance), n_queries, last), (0, by_distance.stride(0), 1, 1), first)
 
 
 def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied
 from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import Decoder, count_parameters, initialise
+from posx.schemes.base import Site
 
 ROUNDING = 2e-5
 VISIBLE = 1e-2
@@ -331,6 +332,39 @@ def test_asking_for_the_fused_kernel_changes_no_number(name: str, family: str) -
             continue
         whole = model(tokens, extension=extension, backend="dense")
         assert gap(fused, whole) < ROUNDING, (length, extension.resolved())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [s for s in SCHEMES if small(s, "gpt").scheme.bias_by_distance])
+def test_a_bias_by_distance_is_one(name: str) -> None:
+    """What is added for a query and a key, wherever they stand; the fused path reads all of it off the last query."""
+    scheme, length = small(name, "gpt").scheme, 41
+    heads = scheme.shape.n_heads
+
+    def added(positions: Tensor) -> Tensor:
+        site = Site(positions, positions, shared=scheme.prepare(positions, NONE))
+        return posx.attention.dense_addend(site, scheme.bias(site), [], heads)[0]
+
+    here, far = added(torch.arange(length)), added(torch.arange(1000, 1000 + length))
+    torch.testing.assert_close(here, far, rtol=0, atol=0)
+    torch.testing.assert_close(here[:, :-1, :-1], here[:, 1:, 1:], rtol=0, atol=0)
+
+
+@torch.no_grad()
+@every_scheme
+@pytest.mark.parametrize(
+    "positions",
+    [torch.arange(29) + 7, 2 * torch.arange(29), torch.arange(29) + (torch.arange(29) > 11), torch.arange(29) / 2],
+    ids=["later", "spread", "a gap", "halves"],
+)
+def test_the_fused_kernel_knows_distances_between_any_positions(name: str, positions: Tensor) -> None:
+    model = small(name, "gpt")
+    if model.scheme.last_position is not None:
+        positions = positions[positions <= model.scheme.last_position]
+    if positions.is_floating_point() and "learned" in name:
+        positions = positions[positions == positions.floor()].long()
+    tokens = random_tokens(len(positions))
+    assert gap(model(tokens, positions, backend="fused"), model(tokens, positions, backend="dense")) < ROUNDING
 
 
 @both_families

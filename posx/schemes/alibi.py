@@ -39,6 +39,7 @@ class Alibi(Scheme):
 
     Config = AlibiConfig
     formula = "logit − m_h·(i − j),  m_h = 2^(−8h/H)"
+    bias_by_distance = True
     slopes: torch.Tensor
 
     def __init__(self, config: Any, shape: ModelShape):

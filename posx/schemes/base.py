@@ -67,6 +67,7 @@ class Scheme(nn.Module):
     formula: ClassVar[str] = ""  # one line, for `posx schemes`
     accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
     bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k or the layer
+    bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone; evaluation is then faster
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__()

@@ -49,6 +49,7 @@ class T5(Scheme):
 
     Config = T5Config
     formula = "logit + b[h, bucket(i − j)],  log-spaced buckets"
+    bias_by_distance = True
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
