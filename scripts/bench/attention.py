@@ -32,7 +32,7 @@ from posx.schemes.nope import Nope, NopeConfig
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 BACKENDS = ("tiles", "fused", "dense", "blocks")
-BY_BIAS = ("tiles", "dense", "blocks")  # torch's kernel takes none
+WITH_GRADIENTS = ("tiles", "dense", "blocks")  # of a bias, to which torch's kernel gives none
 TOKENS = 2048
 SECONDS = 3.0  # of a shape
 FEWEST, MOST = 3, 50  # rounds
@@ -101,7 +101,8 @@ def main() -> None:
             for length in map(int, arguments.lengths.split(",")):
                 training, batch = work == "training", max(1, TOKENS // length)
                 seconds = layer(scheme, shape, length, batch, dtype, training)
-                found = medians(seconds, BY_BIAS if scheme.has_bias else BACKENDS, arguments.seconds)
+                backends = WITH_GRADIENTS if training and scheme.has_bias else BACKENDS
+                found = medians(seconds, backends, arguments.seconds)
                 with torch.inference_mode(not training):
                     chosen = pick_backend(scheme, length, NONE, batch, shape.n_heads, CPU)
                 cells = [figure(1000 * found[backend], 3) if backend in found else DASH for backend in BACKENDS]
