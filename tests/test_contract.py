@@ -41,6 +41,7 @@ from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied
 from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import Decoder, count_parameters, initialise
+from posx.schemes import rope
 from posx.schemes.base import Site
 
 ROUNDING = 2e-5
@@ -235,6 +236,25 @@ def test_rope_scores_depend_on_distance_only(fraction: float) -> None:
         diagonal = scores.diagonal(distance)
         # Scores of about 10; angles up to 99 rounded at 2^-18.
         assert gap(diagonal, diagonal[:1].expand_as(diagonal)) < 32 * 99 * 2**-23
+
+
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+@pytest.mark.parametrize("learned", [False, True], ids=["given angles", "angles with gradients"])
+def test_the_gradient_of_a_rotation_is_that_of_a_complex_product(fraction: float, learned: bool) -> None:
+    """In float64 and by autograd: pairs as complex numbers, times e^(i p θ)."""
+    draw = torch.Generator().manual_seed(0)
+    x, wanted = (torch.randn(2, 3, 11, 8, generator=draw) for _ in range(2))
+    half = int(fraction * 8) // 2
+    angles = torch.randn(11, half, generator=draw).requires_grad_(learned)
+    ours, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+    found = rope.turned(ours, angles.cos(), angles.sin())
+    pairs = torch.complex(theirs[..., :half], theirs[..., half : 2 * half]) * torch.exp(1j * angles.detach().double())
+    exact = torch.cat([pairs.real, pairs.imag, theirs[..., 2 * half :]], dim=-1)
+    assert gap(found, exact) < ROUNDING
+    found.backward(wanted)
+    exact.backward(wanted.double())
+    assert gap(ours.grad, theirs.grad) < ROUNDING
+    assert (angles.grad is not None and bool(angles.grad.any())) == learned
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from posx.errors import PosxError
 from posx.extensions.base import Applied
@@ -79,14 +80,36 @@ class Rope(Scheme):
         cos, sin = shared
         steps = cos.shape[-2]
         # The last layer may hold only the tail's queries: they stand at the end.
-        return (
-            self._turn(q, cos[..., steps - q.shape[2] :, :], sin[..., steps - q.shape[2] :, :]),
-            self._turn(k, cos, sin),
-        )
+        cos_q, sin_q = (x[..., steps - q.shape[2] :, :] for x in shared)
+        return turned(q, cos_q, sin_q), turned(k, cos, sin)
 
-    def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rotate x [B, H, T, D] by the angles, in float32; dimensions from R on pass through."""
-        half = self.rotated // 2
-        a, b, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
-        turned = torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)
-        return torch.cat([*(part.to(x.dtype) for part in turned), rest], dim=-1)
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [B, H, T, D] rotated in float32 by angles [T, R/2] or [B, 1, T, R/2]; dimensions from R on pass through."""
+    return _turn(x, cos, sin) if cos.requires_grad else _Rotation.apply(x, cos, sin)
+
+
+class _Rotation(torch.autograd.Function):
+    """A rotation by given angles: its gradient is the rotation back, where autograd would keep and undo every step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(gradients[0], cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = cos.shape[-1]
+    exact = x[..., : 2 * half].to(torch.float32, memory_format=torch.contiguous_format)
+    a, b = exact[..., :half], exact[..., half:]
+    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    out[..., :half] = (a * cos).addcmul_(b, sin, value=-1)
+    out[..., half : 2 * half] = (b * cos).addcmul_(a, sin)
+    out[..., 2 * half :] = x[..., 2 * half :]
+    return out
