@@ -170,7 +170,8 @@ def _fused_with_mask(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
             addend, queries = _backwards(flow.by_distance, end - start, last), queries.flip(2)
         if q.dtype != torch.bfloat16:  # beside bf16 the kernel takes float32 as it is
             addend = addend.to(q.dtype)
-        found = F.scaled_dot_product_attention(queries, k[:, :, :last], v[:, :, :last], attn_mask=addend)
+        with torch.autocast("cpu", enabled=False):  # which would round the addend to bf16
+            found = F.scaled_dot_product_attention(queries, k[:, :, :last], v[:, :, :last], attn_mask=addend)
         out[:, :, start:end] = found if flow.by_distance is None else found.flip(2)
     return out
 

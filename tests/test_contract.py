@@ -582,6 +582,7 @@ def test_head_cross_entropy_is_torchs(
     """Value and both gradients; relative 1e-5, which is a hundred roundings of float32. In chunks of chunks."""
     monkeypatch.setattr(posx.loss, "CHUNK", {"cpu": 200})
     monkeypatch.setattr(posx.loss, "ROW_BYTES", 30 * 4 * 97)
+    monkeypatch.setattr(posx.loss, "GRADIENT_BYTES", 2 * 200 * 97 * 4)  # two chunks to a product for the weight
     draw = torch.Generator().manual_seed(rows)
     hidden, weight = torch.randn(rows, 24, generator=draw), torch.randn(97, 24, generator=draw)
     hidden *= sharpness  # of 100: targets of a probability below float32's smallest
