@@ -184,7 +184,7 @@ def addend_by_distance(
     None where that does not say it all: the bias knows more than the distance, more than the future is masked, or
     positions are not one after the other.
     """
-    if not scheme.bias_by_distance or extension.masks() or positions.ndim > 1:
+    if not scheme.bias_is_by_distance or extension.masks() or positions.ndim > 1:
         return None
     if positions.is_floating_point() or not bool((positions.diff() == 1).all()):
         return None

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from posx import machine
+from posx import __version__, machine
 from posx.children import Child, Died, Refused
 from posx.compose import as_overrides, compose_eval, compose_run, key_of, options
 from posx.config import EvalConfig, RunConfig
@@ -255,6 +255,7 @@ def setup(config: RunConfig, eval_dtype: str, about: dict[str, Any]) -> dict[str
     model, train = config.model, config.train
     return {
         "device": machine.device_name(machine.pick_device(train.device)),
+        "posx": " ".join(filter(None, (__version__, (machine.commit() or "")[:10]))),
         "torch": str(torch.__version__),
         "threads": about.get("threads"),
         "dtype": about.get("dtype"),

@@ -15,8 +15,9 @@ from posx.tables import width_of
 def setup_words(made: dict[str, Any]) -> str:
     """For a table's head."""
     evaluation = f"; evaluation in {made['eval_dtype']}" if made["eval_dtype"] else ""
+    posx = f"posx {made['posx']}, " if made.get("posx") else ""  # older files do not say
     return (
-        f"{made['device']}, torch {made['torch']}, {made['threads']} thread{'s' * (made['threads'] != 1)}; "
+        f"{made['device']}, {posx}torch {made['torch']}, {made['threads']} thread{'s' * (made['threads'] != 1)}; "
         f"{made['n_layers']} layers, width {made['d_model']}, {made['n_heads']} heads, context {made['context']}, "
         f"vocabulary {made['vocab_size']}, data {made['data']}; training in {made['dtype']}, "
         f"{'compiled' if made['compiled'] else 'uncompiled'}, {made['step_tokens']} tokens a step{evaluation}"
@@ -59,7 +60,8 @@ def page(rows: list[dict[str, Any]]) -> Page:
     rounds = max(len(cell["seconds_a_token"]) for cell in cells)
     notes = [
         *(f"[{number}] {reason}" for number, reason in enumerate(reasons, start=1)),
-        f"×: time beside {BASELINE}'s, the median over {rounds} rounds of the ratio within the round{_spread(cells)}. "
+        f"×: time beside {BASELINE}'s, the median over {rounds} round{'s' * (rounds != 1)} of the ratio within the "
+        f"round{_spread(cells)}. "
         "Rates count input tokens. MB: the most that the process held above what it held before the model was built, "
         "in training and in evaluation at each length.",
         f"Made by `{rows[0]['command']}`.",

@@ -64,12 +64,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Parse a JSON file of ours; a damaged one is a sentence that names it."""
+def read_json(path: Path, what: str, way_out: str = "Was the folder copied whole?") -> Any:
+    """Parse a JSON file of ours; a missing, unreadable or damaged one is a sentence that names it."""
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise PosxError(f"{path} is missing, so this is not {what}.", "Was the folder copied whole?") from None
+        raise PosxError(f"{path} is missing, so this is not {what}.", way_out) from None
+    except OSError as error:
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", way_out) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PosxError(f"{path} is damaged ({error}).", "Delete it and run the command again.") from None
 

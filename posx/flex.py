@@ -9,7 +9,7 @@ Untested on a GPU: none was at hand.
 
 from __future__ import annotations
 
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,6 +27,8 @@ def can_flex(scheme: Scheme, device: torch.device) -> bool:
     return (
         device.type == "cuda"
         and torch.cuda.get_device_capability(device) >= (8, 0)
+        # The first to give gradients to what a closure captures, and to take any length.
+        and torch.torch_version.TorchVersion(torch.__version__) >= "2.6"
         and find_spec("triton") is not None
         and find_spec("torch.nn.attention.flex_attention") is not None
         and scheme.shape.head_dim in HEAD_DIMS
@@ -36,12 +38,22 @@ def can_flex(scheme: Scheme, device: torch.device) -> bool:
 
 def seen_blocks(length: int, masks: list[Mask], device: torch.device) -> Any:
     """Which pairs may see each other, as the kernel wants it: blocks of the future are skipped."""
+    return _blocks_of(length, masks, device.type) if masks else _causal_blocks(length, device.type)
+
+
+@lru_cache(maxsize=4)
+def _causal_blocks(length: int, device_type: str) -> Any:
+    """Kept: it takes a dense matrix of booleans to make, and every step of a training asks for the same."""
+    return _blocks_of(length, [], device_type)
+
+
+def _blocks_of(length: int, masks: list[Mask], device_type: str) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return reduce(torch.logical_and, (mask(b, h, i, j) for mask in masks), i >= j)
 
-    return create_block_mask(seen, None, None, length, length, device=device.type)
+    return create_block_mask(seen, None, None, length, length, device=device_type)
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, closure: Closure | None, seen: Any) -> Tensor:

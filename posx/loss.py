@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 IGNORED = -100  # a target that is not scored
 CHUNK = {"cpu": 512, "cuda": 4096}  # rows of a product
 GRADIENT_BYTES = 32 * 2**20  # of the logits' gradients that wait for the weight's product on a CPU
-ROW_BYTES = 2 * 2**20  # float32 logits that the elementwise work on a CPU takes at a time
+ROW_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}  # float32 logits that the elementwise work takes at a time
 SMALLEST = 1e-30  # a probability below loses digits in float32
 
 
@@ -31,8 +31,8 @@ class _HeadCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         rows, head = hidden.to(dtype), weight.to(dtype)
         on_cpu = hidden.device.type == "cpu"
-        chunk = CHUNK["cpu" if on_cpu else "cuda"]
-        few = max(16, ROW_BYTES // (4 * len(head))) if on_cpu else chunk
+        kind = "cpu" if on_cpu else "cuda"
+        chunk, few = CHUNK[kind], max(16, ROW_BYTES[kind] // (4 * len(head)))
         # On a CPU the weight's product, which reads and writes all of the weight, is made once for several chunks.
         together = max(1, GRADIENT_BYTES // (chunk * len(head) * rows.element_size())) if on_cpu else 1
         buffer = torch.empty(min(chunk * together, len(rows)), len(head), dtype=dtype, device=hidden.device)
@@ -58,7 +58,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = gradients[0]
-        return d_hidden.to(ctx.hidden_dtype) * scale, d_weight.mul_(scale), None, None
+        return d_hidden.to(ctx.hidden_dtype) * scale, d_weight * scale, None, None
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

@@ -36,6 +36,7 @@ from posx.costs import setup_words
 from posx.errors import PosxError
 from posx.figures import DASH, MB
 from posx.files import read_json, write_json, write_text
+from posx.machine import pick_device
 from posx.pages import Page, entry
 from posx.plots import NothingToDraw
 from posx.progress import Display
@@ -84,9 +85,10 @@ def make_plan(
         raise PosxError("Nothing is left to measure.", "Give at least one of --contexts, --widths and --corpus-mb.")
     for width in widths:
         if width % HEAD_DIM:
+            above = (width // HEAD_DIM + 1) * HEAD_DIM
             raise PosxError(
                 f"--widths takes multiples of {HEAD_DIM}, the width of a head, but {width} was given.",
-                f"Take {max(1, width // HEAD_DIM) * HEAD_DIM} or {(width // HEAD_DIM + 1) * HEAD_DIM}.",
+                f"Take {above}." if width < HEAD_DIM else f"Take {above - HEAD_DIM} or {above}.",
             )
 
     def composed(**changes: int) -> RunConfig:
@@ -94,6 +96,7 @@ def make_plan(
         return compose_run(with_defaults(with_defaults(FIXED, overrides), changed), config_dir, trust)
 
     base = composed()
+    pick_device(base.train.device)
     training = []
     for context in contexts:
         tokens = max(base.train.batch_tokens, context)
@@ -354,15 +357,19 @@ def _draw_panel(panel: Axes, axis: str, found: list[dict[str, Any]]) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     """A scaling.json. Raises PosxError."""
-    data = read_json(path, "measurements of posx bench --scaling")
+    way_out = "Name the scaling.json in the folder that -o named, or that folder."
+    path = path / "scaling.json" if path.is_dir() else path
+    data = read_json(path, "measurements of posx bench --scaling", way_out)
     try:
         if data["schema"] != SCHEMA:
             raise PosxError(f"{path} has schema {data['schema']}, not {SCHEMA}.", "Measure again.")
+        if not all(math.isfinite(value) for point in data["points"] for q in QUANTITIES for value in point[q]):
+            raise ValueError("a cost that is no number")
         pages(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PosxError(
             f"{path} holds no measurements of posx bench --scaling ({type(error).__name__}: {error}).",
-            "Name the scaling.json in the folder that -o named.",
+            way_out,
         ) from None
     return data
 

@@ -2,7 +2,8 @@
 
 Logits are written and read several times on their way to the output, and as a whole they fit no cache: those of 16
 sequences of 256 tokens and 4 heads are 17 MB in float32. A tile is some matrices (a head of a sequence each) times some
-queries, small enough for the cache; it ends at its last query's own key, so that most of the future is never computed.
+queries, small enough for the cache; it ends at its last query's own key, so that most of a long context's future is
+never computed.
 
 Products run in the precision of q, k and v, everything between them in float32.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Measured, see docs/LOG.md, 2026-11-24.
+# Measured, see docs/LOG.md, 2026-11-24 and 2026-11-25.
 TILE_BYTES = 4 * 2**20  # of a tile's logits in float32
 QUERIES = 256  # of a tile: fewer skip more of the future, more make faster products and fewer sums
 FEWEST_QUERIES = 32

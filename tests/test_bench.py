@@ -445,9 +445,11 @@ def refused(*arguments: object) -> str:
         (["--scaling", "--contexts", "0"], "whole numbers"),
         (["--scaling", "--widths", ","], "--widths names nothing"),
         (["--scaling", "--widths", "100"], "Take 64 or 128"),
+        (["--scaling", "--widths", "63"], "Take 64."),
         (["--scaling", "--contexts", "none", "--widths", "none", "--corpus-mb", "none"], "Nothing is left"),
         (["--scaling", "--contexts", "1"], "train.context"),
         (["--scaling", "--from", "nowhere.json"], "nowhere.json is missing"),
+        (["--scaling", "--from", "nowhere.json"], "Name the scaling.json in the folder that -o named"),
         (["--scaling", "--from", "a.json", "--widths", "64"], "--from measures nothing"),
     ],
 )
@@ -480,6 +482,23 @@ def test_a_file_that_holds_no_measurements_is_a_sentence(tmp_path: Path, content
     path = tmp_path / "a.json"
     path.write_text(content)
     assert str(path) in refused("--scaling", "--from", path)
+
+
+def test_numbers_that_are_none_are_a_sentence_with_json_too(scaled: tuple[Path, str], tmp_path: Path) -> None:
+    data = json.loads((scaled[0] / "scaling.json").read_text())
+    data["points"][0]["seconds"] = [float("nan")]
+    (tmp_path / "scaling.json").write_text(json.dumps(data))
+    for source in (tmp_path, tmp_path / "scaling.json"):
+        assert "a cost that is no number" in refused("--scaling", "--from", source, "--json")
+
+
+def test_a_folder_without_measurements_is_a_sentence(tmp_path: Path) -> None:
+    assert "scaling.json is missing" in refused("--scaling", "--from", tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_before_any_work() -> None:
+    assert "torch sees no GPU" in refused("--scaling", "train.device=cuda")
 
 
 def test_numbers() -> None:

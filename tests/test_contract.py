@@ -42,9 +42,11 @@ from posx.extensions.base import NONE, Applied
 from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import Decoder, count_parameters, initialise
 from posx.schemes import rope
-from posx.schemes.base import Site
+from posx.schemes.alibi import Alibi
+from posx.schemes.base import Closure, Site
 
 ROUNDING = 2e-5
+BF16_ROUNDING = 3e-2  # of outputs of size 1: products of bf16 values, softmax weights and the result rounded
 VISIBLE = 1e-2
 # Grouped keys and an explicit head width for llama, three heads for gpt.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -370,6 +372,49 @@ def test_a_bias_by_distance_is_one(name: str) -> None:
     torch.testing.assert_close(here[:, :-1, :-1], here[:, 1:, 1:], rtol=0, atol=0)
 
 
+class Landmarks(Alibi):
+    """A bias of its own, of the key's place too, which inherits what alibi says about itself."""
+
+    def bias(self, site: Site) -> Closure:
+        return lambda b, h, i, j: -self.slopes[h] * site.distance(b, i, j) + (j % 5 == 0)
+
+
+@torch.no_grad()
+def test_a_subclass_with_a_bias_of_its_own_says_its_own_of_it() -> None:
+    model = small("alibi", "gpt")
+    assert model.scheme.bias_is_by_distance
+    model.scheme = Landmarks(model.scheme.config, model.scheme.shape)
+    assert not model.scheme.bias_is_by_distance
+    tokens = random_tokens(29)
+    assert gap(model(tokens, backend="fused"), model(tokens, backend="dense")) < ROUNDING
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["t5", "alibi"])
+def test_a_bias_stays_float32_beside_bf16(name: str) -> None:
+    """A bias of 300 ± 0.5 in bf16 would be one of 300, 301 and 302: what it says would be lost.
+
+    Only queries, keys, values and weights are rounded: by 2^-9 each, where a lost bias moves logits by up to 1.
+    """
+    torch.manual_seed(0)
+    scheme, length, heads, width = small(name, "gpt").scheme, 70, 4, 16
+    if name == "t5":
+        scheme.table.uniform_(299.5, 300.5)
+    else:
+        scheme.slopes.copy_(torch.tensor([3.01, 1.003, 0.507, 0.253])[: len(scheme.slopes)])
+    heads = scheme.shape.n_heads
+    q, k, v = (torch.randn(2, heads, length, width) for _ in range(3))
+    positions = torch.arange(length)
+    dense = posx.attention.plan(scheme, positions, NONE, 2, heads, backend="dense")
+    exact = posx.attention.attend(q, k, v, dense)
+    fused = posx.attention.plan(scheme, positions, NONE, 2, heads, backend="fused")
+    assert fused.by_distance is not None
+    with torch.autocast("cpu", torch.bfloat16):
+        found = posx.attention.attend(*(x.bfloat16() for x in (q, k, v)), fused)
+    assert found.dtype == torch.bfloat16
+    assert gap(found.float(), exact) < BF16_ROUNDING
+
+
 @torch.no_grad()
 @every_scheme
 @pytest.mark.parametrize(
@@ -581,7 +626,7 @@ def test_head_cross_entropy_is_torchs(
 ) -> None:
     """Value and both gradients; relative 1e-5, which is a hundred roundings of float32. In chunks of chunks."""
     monkeypatch.setattr(posx.loss, "CHUNK", {"cpu": 200})
-    monkeypatch.setattr(posx.loss, "ROW_BYTES", 30 * 4 * 97)
+    monkeypatch.setattr(posx.loss, "ROW_BYTES", {"cpu": 30 * 4 * 97})
     monkeypatch.setattr(posx.loss, "GRADIENT_BYTES", 2 * 200 * 97 * 4)  # two chunks to a product for the weight
     draw = torch.Generator().manual_seed(rows)
     hidden, weight = torch.randn(rows, 24, generator=draw), torch.randn(97, 24, generator=draw)

@@ -89,6 +89,12 @@ class Scheme(nn.Module):
         return type(self).bias is not Scheme.bias
 
     @property
+    def bias_is_by_distance(self) -> bool:
+        """``bias_by_distance`` of the class that wrote :meth:`bias`: a subclass with a bias of its own says its own."""
+        author = next(one for one in type(self).__mro__ if "bias" in vars(one))
+        return bool(vars(author).get("bias_by_distance", False))
+
+    @property
     def last_position(self) -> int | None:
         """The last position that exists, or None where positions never end."""
         return None
