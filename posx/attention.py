@@ -40,7 +40,8 @@ class Flow:
     ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
     [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
     :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
-    ``block`` is a number of queries that forces the path by blocks.
+    ``block`` is a number of queries that forces the path by blocks. ``layer`` and its input ``x`` [B, T, C] belong to
+    one layer (see :meth:`at`).
     """
 
     scheme: Scheme
@@ -53,6 +54,25 @@ class Flow:
     backend: str = "blocks"
     block: int | None = None
     seen: Any = None  # flex: which pairs see each other
+    layer: int = 0
+    x: Tensor | None = None
+
+    def at(self, x: Tensor) -> Flow:
+        """The flow of the layer whose input, after its norm, is ``x``."""
+        return replace(self, x=x) if self.scheme.bias_per_layer else self
+
+    def site(self, start: int, end: int, q: Tensor | None = None, k: Tensor | None = None) -> Site:
+        """Queries at key indices ``start`` to ``end`` beside all keys up to the last of them."""
+        return Site(
+            q_pos=self.positions[..., start:end],
+            k_pos=self.positions[..., :end],
+            q_start=start,
+            shared=self.shared,
+            layer=self.layer,
+            q=q,
+            k=k,
+            x=None if self.x is None else self.x[:, :end],
+        )
 
 
 def plan(
@@ -78,7 +98,7 @@ def plan(
         return replace(flow, by_distance=addend_by_distance(scheme, positions, extension, shared, n_heads))
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
     if once and not scheme.bias_per_layer:
-        site = Site(positions, positions, shared=flow.shared)
+        site = flow.site(0, positions.shape[-1])
         closure = scheme.bias(site) if scheme.has_bias else None
         return replace(flow, addend=dense_addend(site, closure, extension.masks(), n_heads))
     if backend == "flex":
@@ -126,7 +146,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     if flow.backend == "fused" and not torch.is_grad_enabled() and q.device.type == "cpu":
         return _fused_with_mask(q, k, v, flow)
     if flow.backend == "flex" and whole:
-        site = Site(flow.positions, flow.positions, shared=flow.shared)
+        site = flow.site(0, q.shape[2], q, k)
         return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.has_bias else None, flow.seen)
     if flow.backend == "tiles" and torch.is_grad_enabled() and whole:
         return tiles.differentiable_attention(q, k, v, flow.addend)
@@ -225,14 +245,7 @@ def _addend(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
     """What is added to the logits of queries ``start`` to ``end``, −inf over the future."""
     first = k.shape[2] - q.shape[2]
     last = first + end
-    site = Site(
-        q_pos=flow.positions[..., first + start : last],
-        k_pos=flow.positions[..., :last],
-        q_start=first + start,
-        shared=flow.shared,
-        q=q[:, :, start:end],
-        k=k[:, :, :last],
-    )
+    site = flow.site(first + start, last, q[:, :, start:end], k[:, :, :last])
     closure = flow.scheme.bias(site) if flow.scheme.has_bias else None
     return dense_addend(site, closure, flow.extension.masks(), q.shape[1])
 

@@ -9,6 +9,7 @@ Shapes: B sequences, T tokens, C = d_model, H heads of D dimensions, V entries o
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -51,8 +52,8 @@ class Attention(nn.Module):
             q, k, v = (self._heads(part) for part in joint.split([len(w) for w in weights], dim=-1))
         else:
             q, k, v = self._heads(self.q(rows)), self._heads(self.k(x)), self._heads(self.v(x))
-        q, k = flow.scheme.rotate(q, k, flow.shared)
-        out = attend(q, k, v, flow)
+        q, k = flow.scheme.rotate(q, k, flow.site(x.shape[1] - rows.shape[1], x.shape[1]))
+        out = attend(q, k, v, flow.at(x))
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -134,9 +135,12 @@ class Decoder(nn.Module):
         positions = extension.positions(positions)
         x = self.scheme.embed(self.tokens(tokens), positions)
         flow = plan(self.scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
-        for layer in self.blocks[:-1]:
-            x = layer(x, flow)
-        return self.norm(self.blocks[-1](x, flow, tail))
+        # The number is for those who ask for it: to the compiler every other number is another program.
+        alike = not self.scheme.bias_per_layer
+        flows = [flow if alike else replace(flow, layer=number) for number in range(len(self.blocks))]
+        for layer, own in zip(self.blocks[:-1], flows, strict=False):
+            x = layer(x, own)
+        return self.norm(self.blocks[-1](x, flows[-1], tail))
 
     @property
     def head_weight(self) -> Tensor:

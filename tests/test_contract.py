@@ -32,6 +32,7 @@ from helpers import (
     make_model,
     make_scheme,
     random_tokens,
+    rotated,
     schemes,
 )
 from posx.attention import plan
@@ -232,7 +233,7 @@ def test_rope_scores_depend_on_distance_only(fraction: float) -> None:
     scheme = make_scheme("rope", ModelConfig(d_model=32, n_heads=1), fraction=fraction)
     draw = torch.Generator().manual_seed(0)
     q, k = (torch.randn(1, 1, 1, 32, generator=draw).expand(-1, -1, 100, -1) for _ in range(2))
-    turned_q, turned_k = scheme.rotate(q, k, scheme.prepare(torch.arange(100), NONE))
+    turned_q, turned_k = rotated(scheme, q, k, torch.arange(100))
     scores = (turned_q.double() @ turned_k.double().mT)[0, 0]
     for distance in range(-99, 100):
         diagonal = scores.diagonal(distance)
@@ -266,7 +267,7 @@ def test_rope_keeps_norms(fraction: float) -> None:
     scheme = make_scheme("rope", ModelConfig(d_model=64, n_heads=2), fraction=fraction)
     q, k = torch.randn(2, 3, 2, 50, 32, generator=torch.Generator().manual_seed(0))
     half = scheme.rotated // 2
-    for x, turned in zip((q, k), scheme.rotate(q, k, scheme.prepare(torch.arange(50), NONE)), strict=True):
+    for x, turned in zip((q, k), rotated(scheme, q, k, torch.arange(50)), strict=True):
         for pair in range(half):
             dims = [pair, pair + half]
             assert gap(turned[..., dims].norm(dim=-1), x[..., dims].norm(dim=-1)) < 2e-6

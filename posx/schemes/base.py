@@ -4,7 +4,7 @@ A scheme overrides one or two hooks. The model calls them all and knows none by 
 
     embed(tokens, positions)      once a forward; add to or concatenate with the token vectors
     prepare(positions, extension) once a forward; what all layers share: angles, tables
-    rotate(q, k, shared)          per layer
+    rotate(q, k, site)            per layer
     bias(site) -> f(b, h, i, j)   an addend to the attention logits, as a closure over index tensors
 
 Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of the model.
@@ -38,20 +38,23 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a bias is asked for: some queries against some keys.
+    """Where a bias or a rotation is asked for: some queries against some keys.
 
     ``q_pos`` [Tq] and ``k_pos`` [Tk] are positions (float32 or int64), or [B, Tq] and [B, Tk] where each
     sequence has its own. Query ``i`` stands at key index ``q_start + i``, which is what causality goes by.
-    ``shared`` is what :meth:`Scheme.prepare` returned. ``q`` and ``k`` ([B, H, T, D]) are there only for a
-    scheme with ``bias_per_layer``.
+    ``shared`` is what :meth:`Scheme.prepare` returned. For a bias only a scheme with ``bias_per_layer`` is given the
+    number of the ``layer``, ``q`` and ``k`` ([B, H, T, D]), and ``x`` [B, Tk, C], what the layer's q, k and v were made
+    of.
     """
 
     q_pos: Tensor
     k_pos: Tensor
     q_start: int = 0
     shared: Any = None
+    layer: int = 0
     q: Tensor | None = None
     k: Tensor | None = None
+    x: Tensor | None = None
 
     def distance(self, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Position of query i minus position of key j: 0 for the token itself, positive for the past."""
@@ -66,7 +69,8 @@ class Scheme(nn.Module):
     Config: ClassVar[type]
     formula: ClassVar[str] = ""  # one line, for `posx schemes`
     accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
-    bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k or the layer
+    bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k, x or the layer
+    by_position: ClassVar[bool] = True  # False: order is known by another way, such as a sum over the keys between
     bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone; evaluation is then faster
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -111,8 +115,8 @@ class Scheme(nn.Module):
         """What all layers share at these positions ([T] or [B, T])."""
         return None
 
-    def rotate(self, q: Tensor, k: Tensor, shared: Any) -> tuple[Tensor, Tensor]:
-        """Change q [B, H, T, D] and k [B, H_kv, T, D] before their product."""
+    def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        """Change q [B, H, Tq, D] and k [B, H_kv, Tk, D] before their product."""
         return q, k
 
     def bias(self, site: Site) -> Closure:

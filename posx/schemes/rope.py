@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from posx.errors import PosxError
 from posx.extensions.base import Applied
-from posx.schemes.base import ModelShape, Scheme
+from posx.schemes.base import ModelShape, Scheme, Site
 
 
 @dataclass
@@ -69,18 +69,17 @@ class Rope(Scheme):
         even = torch.arange(0, self.rotated, 2, device=device, dtype=torch.float32)
         return self.config.base ** (-even / self.rotated)
 
-    def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, Tensor]:
+    def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, ...]:
         theta = extension.spectrum(self.frequencies(positions.device))
         angles = positions.float()[..., None] * theta  # [T, R/2] or [B, T, R/2]
         if angles.ndim == 3:
             angles = angles[:, None]
         return angles.cos(), angles.sin()
 
-    def rotate(self, q: Tensor, k: Tensor, shared: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        cos, sin = shared
-        steps = cos.shape[-2]
+    def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        cos, sin = site.shared
         # The last layer may hold only the tail's queries: they stand at the end.
-        cos_q, sin_q = (x[..., steps - q.shape[2] :, :] for x in shared)
+        cos_q, sin_q = (x[..., site.q_start :, :] for x in site.shared)
         return turned(q, cos_q, sin_q), turned(k, cos, sin)
 
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from posx.errors import PosxError
-from posx.extensions.base import Applied
-from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.base import ModelShape
+from posx.schemes.distance import DistanceBias
 
 
 @dataclass
@@ -44,12 +44,11 @@ def bucket(distance: Tensor, buckets: int, max_distance: int) -> Tensor:
     return torch.where(d < exact, d.long(), grown.clamp(max=buckets - 1))
 
 
-class T5(Scheme):
+class T5(DistanceBias):
     """T5 bias, causal."""
 
     Config = T5Config
     formula = "logit + b[h, bucket(i − j)],  log-spaced buckets"
-    bias_by_distance = True
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
@@ -73,20 +72,6 @@ class T5(Scheme):
                 f"Set scheme.buckets below {2 * cls.reach(config, shape)}, or a larger scheme.max_distance.",
             )
 
-    def prepare(self, positions: Tensor, extension: Applied) -> Tensor | None:
-        """On a CPU, the addend of each distance of whole positions, [H, longest + 1]: buckets take longer to find.
-
-        None elsewhere: a GPU would be waited for.
-        """
-        if positions.is_floating_point() or positions.device.type != "cpu":
-            return None
-        distances = torch.arange(int(positions.max() - positions.min()) + 1)
-        of_each = bucket(distances, self.config.buckets, self.reach(self.config, self.shape))
-        return self.table[:, of_each] * self.config.scale
-
-    def bias(self, site: Site) -> Closure:
-        if site.shared is not None:
-            return lambda b, h, i, j: site.shared[h, site.distance(b, i, j).clamp(min=0)]
-        table = self.table * self.config.scale
+    def addend(self, h: Tensor, distance: Tensor) -> Tensor:
         buckets, reach = self.config.buckets, self.reach(self.config, self.shape)
-        return lambda b, h, i, j: table[h, bucket(site.distance(b, i, j), buckets, reach)]
+        return self.table[h, bucket(distance, buckets, reach)] * self.config.scale

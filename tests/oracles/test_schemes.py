@@ -21,10 +21,9 @@ from x_transformers.x_transformers import RelativePositionBias, RotaryEmbedding,
 
 import hosts
 import posx.schemes.t5
-from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
+from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
 from posx.attention import dense_addend
 from posx.config import ModelConfig
-from posx.extensions.base import NONE
 from posx.model import Decoder
 from posx.schemes.alibi import slopes
 from posx.schemes.base import ModelShape, Site
@@ -193,7 +192,7 @@ def test_rotation_is_that_of_x_transformers(head_dim: int, fraction: float) -> N
     draw = torch.Generator().manual_seed(1)
     q, k = (torch.randn(2, 2, 200, head_dim, generator=draw) for _ in range(2))
     order = hosts.interleaved(head_dim, rotated)
-    ours = scheme.rotate(q, k, scheme.prepare(torch.arange(200), NONE))
+    ours = rotated(scheme, q, k, torch.arange(200))
     angles, _ = RotaryEmbedding(rotated).forward_from_seq_len(200)
     for x, turned in zip((q, k), ours, strict=True):
         assert gap(turned[..., order], apply_rotary_pos_emb(x[..., order], angles)) < 2**-16 * float(x.abs().max())
@@ -203,7 +202,7 @@ def test_angles_stay_float32_beside_bf16() -> None:
     """bf16 has 8 bits: a position of 4097 would become 4096, and the first angle be off by a radian."""
     scheme = make_scheme("rope", ModelConfig(d_model=8, n_heads=1))
     q = torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
-    turned, _ = scheme.rotate(q, q, scheme.prepare(torch.tensor([4097]), NONE))
+    turned, _ = rotated(scheme, q, q, torch.tensor([4097]))
     x = q.double().flatten()
     expected = torch.zeros(8, dtype=torch.float64)
     for k in range(4):

@@ -1,0 +1,68 @@
+"""KERPLE: a penalty by a kernel of the distance, two learned numbers a head.
+
+    log:    logit(i, j) += −r1 · ln(1 + r2·(i − j))       r1, r2 > 0
+    power:  logit(i, j) += −r1 · (i − j)^r2               r1 > 0,  0 < r2 ≤ 2
+
+One bias for all layers. Both numbers are kept at 0.01 or more (and the power at 2 or less) where they are used; their
+gradients pass through that limit, so that one at a limit can come back.
+
+Source: Chi et al. 2022, arXiv 2205.09921, section 4; initial values (log: r1 ~ U(0, 2), r2 ~ U(0, 1); power:
+r1 ~ U(0, 1), r2 ~ U(0, 2)) and the limit of 0.01 as in the authors' released code.
+Parameters: 2 · H. Cost: on a CPU one gather and one addition for each logit.
+Trap: a distance that is cast to bf16 is inexact from 257 on: distances stay whole numbers or float32 here. With a power
+of 1 it is ALiBi with learned slopes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape
+from posx.schemes.distance import DistanceBias
+
+LEAST = 0.01
+INITIAL = {"log": (2.0, 1.0), "power": (1.0, 2.0)}  # r1 and r2 are drawn from 0 up to these
+
+
+@dataclass
+class KerpleConfig:
+    """``kernel`` is log or power."""
+
+    kernel: str = "log"
+
+
+def within(value: Tensor, most: float | None = None) -> Tensor:
+    """``value`` between LEAST and ``most``, with the gradient of ``value`` itself."""
+    return value + (value.clamp(LEAST, most) - value).detach()
+
+
+class Kerple(DistanceBias):
+    """Kernelised relative positions."""
+
+    Config = KerpleConfig
+    formula = "logit − r1·ln(1 + r2·d)  or  − r1·d^r2,  r1 and r2 learned for each head"
+
+    def __init__(self, config: Any, shape: ModelShape):
+        super().__init__(config, shape)
+        self.r1 = nn.Parameter(torch.empty(shape.n_heads))
+        self.r2 = nn.Parameter(torch.empty(shape.n_heads))
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if config.kernel not in INITIAL:
+            raise PosxError(
+                f"scheme.kernel is log or power, but '{config.kernel}' was given.", "Try scheme.kernel=log."
+            )
+
+    def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+        nn.init.uniform_(parameter, 0.0, INITIAL[self.config.kernel][name == "r2"], generator=generator)
+
+    def addend(self, h: Tensor, distance: Tensor) -> Tensor:
+        if self.config.kernel == "log":
+            return -within(self.r1)[h] * torch.log1p(within(self.r2)[h] * distance)
+        return -within(self.r1)[h] * distance.float() ** within(self.r2, 2.0)[h]

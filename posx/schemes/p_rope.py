@@ -1,0 +1,49 @@
+"""p-RoPE: rope whose lowest frequencies are set to zero, so that their pairs know no position.
+
+    θ_k → θ_k  for the first ⌊kept · D/2⌋ pairs,  0 for the others
+
+Source: Barbero et al. 2024, arXiv 2410.06205, section 6: a model uses the lowest frequencies for meaning, and over a
+long distance a rotation by them moves what they hold.
+Parameters: none. Cost: as rope.
+Trap: it is not partial rope, whose exponent counts the dimensions that rotate: here it counts D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape
+from posx.schemes.rope import Rope, RopeConfig
+
+
+@dataclass
+class PRopeConfig(RopeConfig):
+    """``kept`` is the share of the pairs that rotate, the fastest of them."""
+
+    kept: float = 0.75
+
+
+class PRope(Rope):
+    """Rope without its lowest frequencies."""
+
+    Config = PRopeConfig
+    formula = "rope, with θ_k = 0 for the slowest pairs"
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        super().check(config, shape)
+        pairs = round(config.fraction * shape.head_dim) // 2
+        if not 0 < config.kept <= 1 or int(config.kept * pairs) < 1:
+            raise PosxError(
+                f"scheme.kept={config.kept:g} of {pairs} pairs leaves none to rotate, or is above 1.",
+                "The paper uses scheme.kept=0.75; 1 is rope.",
+            )
+
+    def frequencies(self, device: torch.device | None = None) -> Tensor:
+        theta = super().frequencies(device)
+        return torch.where(torch.arange(len(theta), device=device) < int(self.config.kept * len(theta)), theta, 0.0)

@@ -1,0 +1,60 @@
+"""xPos: rope whose queries grow and keys shrink with their position, so that far logits fade.
+
+    q, k rotated as by rope;  pair k of q · ζ_k^(p / scale_base),  of k · ζ_k^(−p / scale_base)
+    ζ_k = (2k + 0.4 D) / (1.4 D),  k = 0 .. D/2 − 1
+
+In the logit pair k is multiplied by ζ_k^((i − j) / scale_base) ≤ 1: fast pairs fade first.
+
+Source: Sun et al. 2022, arXiv 2212.10554, section 3; layout and the constants 0.4 and 512 as in torchscale.
+Parameters: none. Cost: as rope.
+Trap: from 0 the factors leave float32's exact range on long inputs (2.6e17 at 16,384), so positions are counted from
+the middle of the sequence; queries and keys must share that middle. It fades in one direction: causal attention only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.errors import PosxError
+from posx.extensions.base import Applied
+from posx.schemes.base import ModelShape, Site
+from posx.schemes.rope import Rope, RopeConfig, turned
+
+
+@dataclass
+class XposConfig(RopeConfig):
+    """``scale_base``: tokens over which pair k fades by ζ_k."""
+
+    scale_base: float = 512.0
+
+
+class Xpos(Rope):
+    """Extrapolatable rotary positions."""
+
+    Config = XposConfig
+    formula = "rope, and pair k of the logit · ζ_k^((i−j)/512)"
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        super().check(config, shape)
+        if not 0 < config.scale_base < float("inf"):
+            raise PosxError(f"scheme.scale_base={config.scale_base:g} must be above 0.", "The paper uses 512.")
+
+    def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, ...]:
+        cos, sin = super().prepare(positions, extension)
+        width = self.rotated
+        even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
+        zeta = (even + 0.4 * width) / (1.4 * width)
+        p = positions.float()
+        middle = (p.amin(-1, keepdim=True) + p.amax(-1, keepdim=True)) / 2
+        power = ((p - middle) / self.config.scale_base)[..., None]
+        return cos, sin, (zeta**power).view(cos.shape)
+
+    def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        cos, sin, scale = site.shared
+        cos_q, sin_q, scale_q = (x[..., site.q_start :, :] for x in site.shared)
+        return turned(q, cos_q * scale_q, sin_q * scale_q), turned(k, cos / scale, sin / scale)
