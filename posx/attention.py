@@ -59,7 +59,7 @@ class Flow:
 
     def at(self, x: Tensor) -> Flow:
         """The flow of the layer whose input, after its norm, is ``x``."""
-        return replace(self, x=x) if self.scheme.bias_per_layer else self
+        return replace(self, x=x) if self.scheme.per_layer else self
 
     def site(self, start: int, end: int, q: Tensor | None = None, k: Tensor | None = None) -> Site:
         """Queries at key indices ``start`` to ``end`` beside all keys up to the last of them."""
@@ -85,7 +85,7 @@ def plan(
     backend: str = "auto",
 ) -> Flow:
     """Prepare a forward pass of ``batch`` sequences at these ``positions`` ([T] or [B, T])."""
-    if block is not None:
+    if block is not None or scheme.needs_logits:
         backend = "blocks"
     elif backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
@@ -110,6 +110,8 @@ def pick_backend(
     scheme: Scheme, length: int, extension: Applied, batch: int, n_heads: int, device: torch.device
 ) -> str:
     """The fastest backend that fits, with or without gradients as is the mode."""
+    if scheme.needs_logits:
+        return "blocks"
     training, plain = torch.is_grad_enabled(), is_plain(scheme, extension)
     logits = batch * n_heads * length * length * 4
     if device.type == "cpu":
@@ -128,8 +130,8 @@ def pick_backend(
 
 
 def is_plain(scheme: Scheme, extension: Applied) -> bool:
-    """Whether nothing is added to the logits and only the future is masked."""
-    return not scheme.has_bias and not extension.masks()
+    """Whether nothing is added to the logits, only the future is masked, and their softmax weighs the values."""
+    return not scheme.has_bias and not scheme.needs_logits and not extension.masks()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
@@ -140,6 +142,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    if flow.scheme.has_own_attention:
+        return flow.scheme.attend(q, k, v, flow.site(k.shape[2] - q.shape[2], k.shape[2], q, k))
     whole = q.shape[2] == k.shape[2]
     if flow.backend == "fused" and whole and flow.plain:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -228,16 +232,31 @@ def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
     return weights.to(v.dtype) @ v
 
 
+def _products_of(scheme: Scheme, site: Site, v: Tensor, addend: Tensor) -> Tensor:
+    """The same where the scheme wants to see the logits, or makes weights of them by itself."""
+    assert site.q is not None
+    assert site.k is not None
+    logits = ((site.q * site.q.shape[-1] ** -0.5) @ site.k.transpose(-2, -1)).float() + addend
+    with torch.autocast(v.device.type, enabled=False):
+        weights = scheme.weights(scheme.rescore(logits, site), site)
+    return weights.to(v.dtype) @ v
+
+
 def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
-    step = flow.block or max(16, BLOCK_BYTES // (batch * n_heads * n_keys * 4))
+    most = BLOCK_BYTES // 8 if flow.scheme.needs_logits else BLOCK_BYTES  # of which it makes several more of the kind
+    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
     out = []
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end  # keys past the block's last query are in its future
         addend = _addend(q, k, flow, start, end)
-        out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
+        if flow.scheme.needs_logits:
+            site = flow.site(last - end + start, last, q[:, :, start:end], k[:, :, :last])
+            out.append(_products_of(flow.scheme, site, v[:, :, :last], addend))
+        else:
+            out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
     return torch.cat(out, dim=2) if len(out) > 1 else out[0]
 
 

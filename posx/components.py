@@ -67,8 +67,8 @@ def spec_name(specs: Sequence[ExtensionSpec]) -> str:
 
 
 def fits(extension: type[Extension], scheme: type[Scheme]) -> bool:
-    """Whether the scheme listens to what the extension changes. Masks belong to attention and always do."""
-    return extension.changes == "mask" or extension.changes in scheme.accepts
+    """Whether the scheme listens to what the extension changes; to a mask that is attention, where it can."""
+    return scheme.masks if extension.changes == "mask" else extension.changes in scheme.accepts
 
 
 def check_fit(

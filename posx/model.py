@@ -136,7 +136,7 @@ class Decoder(nn.Module):
         x = self.scheme.embed(self.tokens(tokens), positions)
         flow = plan(self.scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
         # The number is for those who ask for it: to the compiler every other number is another program.
-        alike = not self.scheme.bias_per_layer
+        alike = not self.scheme.per_layer
         flows = [flow if alike else replace(flow, layer=number) for number in range(len(self.blocks))]
         for layer, own in zip(self.blocks[:-1], flows, strict=False):
             x = layer(x, own)

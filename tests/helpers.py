@@ -29,7 +29,12 @@ FAMILIES = ("gpt", "llama")
 SCHEMES = tuple(sorted(known_schemes()))
 # What a context of 16 tokens needs: T5's usual 32 buckets would give one to each distance, and refuse. And less of what
 # FlexAttention, uncompiled, goes through one by one.
-TINY: dict[str, dict[str, Any]] = {"t5": {"buckets": 8}, "fire": {"hidden": 4}, "sandwich": {"width": 8}}
+TINY: dict[str, dict[str, Any]] = {
+    "t5": {"buckets": 8},
+    "fire": {"hidden": 4},
+    "cope": {"p_max": 5},
+    "sandwich": {"width": 8, "base": 10.0},
+}
 # Schemes whose logits may depend on i − j alone.
 RELATIVE = tuple(
     s for s in SCHEMES if s not in ("fire", "learned", "learned-concat", "sinusoidal", "sinusoidal-concat")

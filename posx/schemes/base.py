@@ -6,6 +6,9 @@ A scheme overrides one or two hooks. The model calls them all and knows none by 
     prepare(positions, extension) once a forward; what all layers share: angles, tables
     rotate(q, k, site)            per layer
     bias(site) -> f(b, h, i, j)   an addend to the attention logits, as a closure over index tensors
+    rescore(logits, site)         per layer: other logits, where an addend by index does not say it
+    weights(logits, site)         per layer: instead of the softmax
+    attend(q, k, v, site)         per layer: instead of all of it
 
 Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of the model.
 """
@@ -42,9 +45,9 @@ class Site:
 
     ``q_pos`` [Tq] and ``k_pos`` [Tk] are positions (float32 or int64), or [B, Tq] and [B, Tk] where each
     sequence has its own. Query ``i`` stands at key index ``q_start + i``, which is what causality goes by.
-    ``shared`` is what :meth:`Scheme.prepare` returned. For a bias only a scheme with ``bias_per_layer`` is given the
-    number of the ``layer``, ``q`` and ``k`` ([B, H, T, D]), and ``x`` [B, Tk, C], what the layer's q, k and v were made
-    of.
+    ``shared`` is what :meth:`Scheme.prepare` returned. Only a scheme with ``bias_per_layer`` or ``needs_logits`` is
+    given the number of the ``layer``, ``q`` and ``k`` ([B, H, T, D]), and ``x`` [B, Tk, C], what the layer's q, k and v
+    were made of.
     """
 
     q_pos: Tensor
@@ -70,6 +73,7 @@ class Scheme(nn.Module):
     formula: ClassVar[str] = ""  # one line, for `posx schemes`
     accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
     bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k, x or the layer
+    masks: ClassVar[bool] = True  # False: attention cannot leave out keys, so that no mask fits
     by_position: ClassVar[bool] = True  # False: order is known by another way, such as a sum over the keys between
     bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone; evaluation is then faster
 
@@ -91,6 +95,21 @@ class Scheme(nn.Module):
     def has_bias(self) -> bool:
         """Whether :meth:`bias` is overridden."""
         return type(self).bias is not Scheme.bias
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether :meth:`rescore` or :meth:`weights` is overridden: attention then makes all logits, in blocks."""
+        return type(self).rescore is not Scheme.rescore or type(self).weights is not Scheme.weights
+
+    @property
+    def per_layer(self) -> bool:
+        """Whether a hook wants to know its layer, and what came into it."""
+        return self.bias_per_layer or self.needs_logits
+
+    @property
+    def has_own_attention(self) -> bool:
+        """Whether :meth:`attend` is overridden."""
+        return type(self).attend is not Scheme.attend
 
     @property
     def bias_is_by_distance(self) -> bool:
@@ -125,6 +144,18 @@ class Scheme(nn.Module):
         It must only index and do elementwise arithmetic: the dense backend calls it with index ranges that
         broadcast (b [B,1,1,1], h [H,1,1], i [Tq,1], j [Tk]), FlexAttention with one element at a time.
         """
+        raise NotImplementedError
+
+    def rescore(self, logits: Tensor, site: Site) -> Tensor:
+        """Other logits, float32 [B, H, Tq, Tk]; with the bias in them, and −inf where a key is not seen."""
+        return logits
+
+    def weights(self, logits: Tensor, site: Site) -> Tensor:
+        """Attention weights, float32 [B, H, Tq, Tk], of such logits: the softmax, unless a scheme knows another way."""
+        return torch.softmax(logits, dim=-1, dtype=torch.float32)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, site: Site) -> Tensor:
+        """The output of attention [B, H, Tq, D], causal, where it is no weighting by logits."""
         raise NotImplementedError
 
     def report(self, tokens: Tensor) -> dict[str, float]:

@@ -7,9 +7,11 @@ One bias for all layers. The share lies between 0 and 1 at every length, so that
 
 Source: Li et al. 2023, arXiv 2310.04418, section 3 and appendix E (c = 0.1, T = 512 times a learned multiple, width 32,
 ε = 1e-6). T starts at L here where L is shorter.
-Parameters: 2 · hidden + hidden · H + H + 2. Cost: the network for each pair, once a forward in training, in every layer
+Parameters: 2 · hidden + hidden · H + 2. Cost: the network for each pair, once a forward in training, in every layer
 at long contexts.
-Trap: the divisor takes the *query's* position, so that this is no bias by distance past T.
+Trap: the divisor takes the *query's* position, so that this is no bias by distance past T. Unlike there, f has no bias
+at its output, which would cancel in the softmax, and hidden biases start in (0, 1), not (−1, 1): of units that start
+with weight and bias below 0 none would ever be awake between 0 and 1.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Fire(Scheme):
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
         self.first = nn.Linear(1, config.hidden)
-        self.second = nn.Linear(config.hidden, shape.n_heads)
+        self.second = nn.Linear(config.hidden, shape.n_heads, bias=False)
         self.c = nn.Parameter(torch.empty(()))
         self.multiple = nn.Parameter(
             torch.empty(())
@@ -68,9 +70,10 @@ class Fire(Scheme):
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         if name in ("c", "multiple"):
             parameter.fill_(self.config.c if name == "c" else 1.0)
-        else:  # as torch's Linear draws both, and hence the authors
-            width = 1 if name.startswith("first") else self.config.hidden
-            nn.init.uniform_(parameter, -(width**-0.5), width**-0.5, generator=generator)
+        else:  # as torch's Linear, but that biases start above 0
+            width = self.config.hidden if name.startswith("second") else 1
+            least = 0.0 if name == "first.bias" else -(width**-0.5)
+            nn.init.uniform_(parameter, least, width**-0.5, generator=generator)
 
     def share(self, distance: Tensor, query: Tensor) -> Tensor:
         """What the network is given for a distance and the position of the query, float32."""
@@ -89,10 +92,10 @@ class Fire(Scheme):
             share = self.share(site.distance(b, i, j).clamp(min=0), query)
             if h.ndim == 0:  # FlexAttention, a pair at a time: it knows no products of matrices
                 units = (torch.relu(share * inner.weight[u, 0] + inner.bias[u]) for u in range(len(inner.bias)))
-                return outer.bias[h] + sum(outer.weight[h, u] * unit for u, unit in enumerate(units))
+                return sum((outer.weight[h, u] * unit for u, unit in enumerate(units)), torch.zeros_like(share))
             with torch.autocast(share.device.type, enabled=False):
                 hidden = torch.relu(share[..., None] * inner.weight[:, 0] + inner.bias)
-                heads = F.linear(hidden, outer.weight[h.flatten()], outer.bias[h.flatten()]).movedim(-1, -3)
+                heads = F.linear(hidden, outer.weight[h.flatten()]).movedim(-1, -3)
             return heads.squeeze(1) if heads.ndim == 5 else heads  # [B, 1, H, Tq, Tk]: positions for each sequence
 
         return added

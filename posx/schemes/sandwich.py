@@ -2,7 +2,7 @@
 
     logit(i, j) += (H / 8h) · Σ_k cos((i − j) · θ_k)        θ_k = base^(−2k / width),  k = 1 .. width/2,  h = 1 .. H
 
-The sum is PE(i)·PE(j) of sinusoidal positions of that width, and so a bias of the distance alone; ``width`` is a setting
+The sum is PE(i)·PE(j) of sinusoidal positions of that width, so a bias of the distance alone; ``width`` is a setting
 of its own, not the model's.
 
 Source: Chi et al. 2022, arXiv 2212.10356, section 4 (width d̄ = 128, chosen on validation; compression ratios 8h/H).

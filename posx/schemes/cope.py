@@ -1,0 +1,64 @@
+"""CoPE: positions that count what the query chooses to count.
+
+    p_ij = min(p_max, Σ_{k=j..i} σ(z_ik))        logit(i, j) = z_ij + q_i · e[p_ij]        z = q·k / √D
+
+A gate for each key says whether it counts; the position of a key is the sum of the gates from it to the query, and a
+vector between two rows of e stands for a fraction: their weighted mean.
+
+Source: Golovneva et al. 2024, arXiv 2405.18719, section 4; gates of scaled logits and q·e unscaled as in appendix B.
+Parameters: layers · (p_max + 1) · D. Cost: a sum over the keys for each query and two gathers for each logit; logits of
+all pairs, in blocks of queries.
+Trap: keys of the future must not count. p_max is a hidden window: all keys further off stand at the same position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape, Scheme, Site
+
+
+@dataclass
+class CopeConfig:
+    """``p_max`` is the last position; None: L − 1, so that e has L rows."""
+
+    p_max: int | None = None
+
+
+class Cope(Scheme):
+    """Contextual positions."""
+
+    Config = CopeConfig
+    formula = "p_ij = Σ_{k=j..i} σ(z_ik);  logit + q_i·e[p_ij]"
+    by_position = False
+
+    def __init__(self, config: Any, shape: ModelShape):
+        super().__init__(config, shape)
+        self.table = nn.Parameter(torch.empty(shape.n_layers, self.p_max + 1, shape.head_dim))
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if config.p_max is not None and config.p_max < 1:
+            raise PosxError(f"scheme.p_max={config.p_max} counts nothing.", "Give at least 1, or none for L − 1.")
+
+    @property
+    def p_max(self) -> int:
+        """The last position."""
+        return max(1, self.shape.context - 1) if self.config.p_max is None else int(self.config.p_max)
+
+    def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+        nn.init.zeros_(parameter)  # as the authors: a model without positions at first
+
+    def rescore(self, logits: Tensor, site: Site) -> Tensor:
+        assert site.q is not None
+        gates = torch.sigmoid(logits)  # 0 where a key is not seen
+        p = gates.flip(-1).cumsum(-1).flip(-1).clamp(max=self.p_max)
+        below = p.floor().long()
+        rows = site.q.float() @ self.table[site.layer].float().T  # [B, H, Tq, p_max + 1]
+        low, high = rows.gather(-1, below), rows.gather(-1, (below + 1).clamp(max=self.p_max))
+        return logits + torch.lerp(low, high, p - below)
