@@ -276,6 +276,8 @@ def dense_addend(site: Site, closure: Closure | None, masks: list[Mask], n_heads
     """
     device = site.q_pos.device
     batch = site.q_pos.shape[0] if site.q_pos.ndim == 2 else 1
+    if site.q is not None:
+        batch = len(site.q)
     b = torch.arange(batch, device=device)[:, None, None, None]
     h = torch.arange(n_heads, device=device)[:, None, None]
     i = torch.arange(site.q_pos.shape[-1], device=device)[:, None]

@@ -39,6 +39,8 @@ TINY: dict[str, dict[str, Any]] = {
 RELATIVE = tuple(
     s for s in SCHEMES if s not in ("fire", "learned", "learned-concat", "sinusoidal", "sinusoidal-concat")
 )
+# Schemes whose attention can leave out keys.
+MASKABLE = tuple(s for s, (cls, _) in sorted(known_schemes().items()) if cls.masks)
 schemes = functools.cache(known_schemes)
 extensions = functools.cache(known_extensions)
 

@@ -18,7 +18,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from x_transformers.x_transformers import RotaryEmbedding
 
 import hosts
-from helpers import CONTEXT, SCHEMES, extend, extensions, gap, make_model, make_scheme, random_tokens
+from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_model, make_scheme, random_tokens
 from posx.attention import attend, plan
 from posx.components import fits
 from posx.config import ModelConfig
@@ -263,7 +263,7 @@ def test_pi_with_window_is_mistral_with_linear_rope(order: tuple[str, ...]) -> N
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["gpt", "llama"])
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", MASKABLE)
 def test_a_window_of_one_sees_the_token_alone(name: str, family: str) -> None:
     """Each output is that of a sequence of one token at that position. Shapes of products differ: 2e-5."""
     model = make_model(name, family=family)
@@ -275,7 +275,7 @@ def test_a_window_of_one_sees_the_token_alone(name: str, family: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", MASKABLE)
 def test_a_layer_with_a_window_sees_w_tokens(name: str) -> None:
     """With one layer, the last output is that of the last w tokens at their own positions."""
     model = make_model(name, n_layers=1)

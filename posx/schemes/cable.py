@@ -1,0 +1,31 @@
+"""CABLE: like ALiBi, but how far apart two tokens are is up to the tokens between them.
+
+    logit(i, j) += −Σ_{l=j+1..i} softplus(w_h · x_l + b_h)        x the layer's input after its norm
+
+−softplus(z) is ln σ(−z): it is the forgetting transformer's addend with the gate the other way round.
+
+Source: Veisi et al. 2025, arXiv 2503.08067. The authors' code leaves q·k unscaled; here it is divided by √D as in every
+other scheme. The initial value of b is ours: −5, with which a bias starts as small as the forgetting transformer's.
+Parameters, cost and trap: as forgetting.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posx.schemes.forgetting import Forgetting, GateConfig
+
+
+@dataclass
+class CableConfig(GateConfig):
+    """``initial`` value of b."""
+
+    initial: float = -5.0
+
+
+class Cable(Forgetting):
+    """Context-aware biases."""
+
+    Config = CableConfig
+    formula = "logit − Σ_{l=j+1..i} softplus(w·x_l + b)"
+    sign = -1.0

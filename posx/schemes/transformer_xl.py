@@ -1,0 +1,73 @@
+"""Transformer-XL: sinusoids of the distance as keys of their own, and two learned queries for what is asked everywhere.
+
+    logit(i, j) = ( (q_i + u) · k_j + (q_i + v) · W r_{i−j} ) / √D        r_d = [sin(d·θ) ; cos(d·θ)]
+
+W is a matrix [H · D, C] of each layer; u and v [H, D] are shared by all layers.
+
+Source: Dai et al. 2019, arXiv 1901.02860, section 3.3; sines and cosines in two halves, and u and v shared ("untie_r"
+off), as in the released code. The memory of earlier segments is not in: posx shows a model whole contexts.
+Parameters: layers · H · D · C + 2 · H · D. Cost: the product of queries and keys once more, a gather for each
+logit.
+Trap: the released code computes products with all r at once and shifts the rows; the last of a row belongs to d = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.extensions.base import Applied
+from posx.schemes.base import Closure, ModelShape, Scheme, Site
+
+
+@dataclass
+class TransformerXLConfig:
+    """``base`` sets the longest wavelength."""
+
+    base: float = 10000.0
+
+
+class TransformerXL(Scheme):
+    """Relative positions of Transformer-XL."""
+
+    Config = TransformerXLConfig
+    formula = "((q + u)·k + (q + v)·W r_d)/√D,  r_d sinusoids of the distance"
+    bias_per_layer = True
+
+    def __init__(self, config: Any, shape: ModelShape):
+        super().__init__(config, shape)
+        width = shape.n_heads * shape.head_dim
+        self.w = nn.Parameter(torch.empty(shape.n_layers, width, shape.d_model))
+        self.u = nn.Parameter(torch.empty(shape.n_heads, shape.head_dim))
+        self.v = nn.Parameter(torch.empty(shape.n_heads, shape.head_dim))
+
+    def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
+        """r_d of every distance that there is, float32 [longest + 1, C]."""
+        longest = int((positions.max() - positions.min()).round())
+        even = torch.arange(0, self.shape.d_model, 2, device=positions.device, dtype=torch.float32)
+        distances = torch.arange(longest + 1, device=positions.device, dtype=torch.float32)
+        angles = distances[:, None] * self.config.base ** (-even / self.shape.d_model)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, : self.shape.d_model]
+
+    def bias(self, site: Site) -> Closure:
+        assert site.q is not None
+        assert site.k is not None
+        heads, width = self.u.shape
+        keys = (site.shared[: 1 + self.furthest(site)] @ self.w[site.layer].T).unflatten(-1, (heads, width))
+        with torch.autocast(site.q.device.type, enabled=False):
+            content = torch.einsum("hd,bhjd->bhj", self.u, site.k.float()) * width**-0.5
+        queries = (site.q + self.v[:, None].to(site.q.dtype)) * width**-0.5
+        rows = torch.einsum("bhid,nhd->bhin", queries, keys.to(queries.dtype)).float()
+
+        def added(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return content[b, h, j] + rows[b, h, i, site.distance(b, i, j).round().long().clamp(min=0)]
+
+        return added
+
+    @staticmethod
+    def furthest(site: Site) -> int:
+        """The longest distance between these queries and keys."""
+        return max(0, int((site.q_pos.max() - site.k_pos.min()).round()))
