@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from posx.config import RunConfig
 from posx.errors import PosxError
 from posx.extensions.base import Applied, Bound, Extension, Target, refuse_two_of_a_kind
+from posx.model import model_shape
 from posx.schemes.base import ModelShape, Scheme, names
 
 T = TypeVar("T")
@@ -41,7 +43,22 @@ def make_scheme(config: dict[str, Any], shape: ModelShape, trust: bool = False) 
     cls = load_class(config.get("_target_"), Scheme, trust)
     settings = cls.Config(**{f.name: config[f.name] for f in fields(cls.Config) if f.name in config})
     cls.check(settings, shape)
-    return cls(settings, shape)
+    if not cls.inner_fields:
+        return cls(settings, shape)
+    within = cls.inner_shape(settings, shape)
+    with_inner: Any = cls  # whose __init__ takes them too
+    return with_inner(settings, shape, [make_scheme(one, within, trust) for one in inner_configs(cls, config)])
+
+
+def inner_configs(cls: type[Scheme], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The configs of the schemes that this one names in its settings."""
+    named = (config[name] for name in cls.inner_fields)
+    return [one for value in named for one in (value if isinstance(value, list) else [value])]
+
+
+def scheme_of(config: RunConfig, trust: bool = False) -> Scheme:
+    """The untrained scheme of a run."""
+    return make_scheme(config.scheme, model_shape(config.model, config.base_context), trust)
 
 
 @dataclass(frozen=True)
@@ -66,13 +83,13 @@ def spec_name(specs: Sequence[ExtensionSpec]) -> str:
     return "+".join(sorted(map(str, specs))) or "none"
 
 
-def fits(extension: type[Extension], scheme: type[Scheme]) -> bool:
+def fits(extension: type[Extension], scheme: Scheme) -> bool:
     """Whether the scheme listens to what the extension changes; to a mask that is attention, where it can."""
     return scheme.masks if extension.changes == "mask" else extension.changes in scheme.accepts
 
 
 def check_fit(
-    specs: Sequence[ExtensionSpec], scheme_name: str, scheme: type[Scheme], known: dict[str, type[Extension]]
+    specs: Sequence[ExtensionSpec], scheme_name: str, scheme: Scheme, known: dict[str, type[Extension]]
 ) -> None:
     """Refuse, before any work, what this scheme would ignore, and compositions without a meaning."""
     for spec in specs:

@@ -177,7 +177,7 @@ def compose_run(overrides: list[str], config_dir: Path | None = None, trust: boo
     check_train(config)
     if config.data.source == "text":  # a run must find its text from any directory
         config.data.path = str(Path(config.data.path or "").expanduser().resolve())
-    return freeze_extension(resolve_scheme(config, trust), config_dir, trust)
+    return freeze_extension(resolve_scheme(config, trust, config_dir), config_dir, trust)
 
 
 def override_value(override: str) -> Any:
@@ -194,9 +194,8 @@ def override_value(override: str) -> Any:
 
 def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
     """Check the extension that is to be trained with, and fix its scale at that of the training context."""
-    from posx.components import check_fit, check_reach, freeze, load_class, spec_name
+    from posx.components import check_fit, check_reach, freeze, scheme_of, spec_name
     from posx.model import model_shape
-    from posx.schemes.base import Scheme
 
     specs = parse_extension(config.train.extension, config_dir, trust)
     if TRAINED in config.train.extension:
@@ -205,26 +204,58 @@ def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: b
             "Name it, such as pi; without one a fine-tune keeps that of the run that it starts from.",
         )
     if specs:
-        scheme = load_class(config.scheme["_target_"], Scheme, trust)
-        check_fit(specs, config.scheme["name"], scheme, known_extensions(config_dir, trust))
+        check_fit(specs, config.scheme["name"], scheme_of(config, trust), known_extensions(config_dir, trust))
     check_reach(specs, config.scheme, model_shape(config.model, config.base_context), config.train.context, trust)
     config.train.extension = spec_name(freeze(specs, config.base_context, config.train.context))
     return config
 
 
-def resolve_scheme(config: RunConfig, trust: bool = False) -> RunConfig:
+def resolve_scheme(config: RunConfig, trust: bool = False, config_dir: Path | None = None) -> RunConfig:
     """Fill in the scheme's own defaults, and let it check itself against the model."""
-    from posx.components import load_class
     from posx.model import model_shape
+
+    shape = model_shape(config.model, config.base_context)
+    config.scheme = complete_scheme(config.scheme, shape, config_dir, trust)
+    return config
+
+
+def complete_scheme(
+    given: Any, shape: Any, config_dir: Path | None = None, trust: bool = False, prefix: str = "scheme."
+) -> dict[str, Any]:
+    """A scheme's config with its class, all its settings, and those of the schemes that it names. Raises PosxError.
+
+    ``given`` is a name, or has at least a ``name`` or a ``_target_``; a name stands for its YAML.
+    """
+    from posx.components import load_class
     from posx.schemes.base import Scheme
 
-    given = dict(config.scheme)
-    name, target = given.pop("name", ""), given.pop("_target_", None)
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, dict) or not ("_target_" in given or given.get("name")):
+        example = f"{prefix.rstrip('.')}=rope, or {{name: rope, base: 500}}"
+        raise PosxError(f"{prefix.rstrip('.')} takes a scheme, but '{given}' was given.", f"Write {example}.")
+    if "_target_" not in given:
+        known = options("scheme", config_dir)
+        if given["name"] not in known:
+            raise unknown("scheme", given["name"], known)
+        given = {**(read_yaml(known[given["name"]], "scheme") or {}), **given}
+    own = dict(given)
+    name, target = own.pop("name", ""), own.pop("_target_", None)
     cls = load_class(target, Scheme, trust)
-    settings: Any = typed(cls.Config, given, "scheme.")
-    cls.check(settings, model_shape(config.model, config.base_context))
-    config.scheme = {"name": name, "_target_": target, **asdict(settings)}
-    return config
+    settings: Any = typed(cls.Config, own, prefix)
+    for field in cls.inner_fields:
+        value = getattr(settings, field)
+        within = cls.inner_shape(settings, shape)
+        if isinstance(value, list):
+            found: Any = [
+                complete_scheme(one, within, config_dir, trust, f"{prefix}{field}.{number}.")
+                for number, one in enumerate(value)
+            ]
+        else:
+            found = complete_scheme(value, within, config_dir, trust, f"{prefix}{field}.")
+        setattr(settings, field, found)
+    cls.check(settings, shape)
+    return {"name": name, "_target_": target, **asdict(settings)}
 
 
 def run_from_yaml(path: Path, trust: bool = False) -> RunConfig:

@@ -12,7 +12,7 @@ import torch
 
 from posx import checkpoint as checkpoints
 from posx import machine
-from posx.components import ExtensionSpec, bind, check_fit, load_class, spec_name
+from posx.components import ExtensionSpec, bind, check_fit, scheme_of, spec_name
 from posx.compose import TRAINED, known_extensions, parse_extension
 from posx.config import EvalConfig
 from posx.corpus import Corpus, prepare
@@ -24,7 +24,6 @@ from posx.progress import Display
 from posx.records import Record, read_record, write_record
 from posx.resume import check_same_text
 from posx.runs import Run, group_hash, recipe_hash
-from posx.schemes.base import Scheme
 from posx.scoring import Scorer, context_of, documents_of, scored_tokens, store_targets
 from posx.session import build_model
 from posx.windows import (
@@ -76,7 +75,7 @@ def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trus
     config = comparable(config, [context])
     lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
     known = known_extensions(config_dir, trust)
-    scheme = load_class(run.config.scheme["_target_"], Scheme, trust)
+    scheme = scheme_of(run.config, trust)
     trained = tuple(parse_extension(run.config.train.extension, config_dir, trust))
     compositions: dict[str, Cell] = {}
     for text in config.extensions:

@@ -8,11 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from posx.components import fits
-from posx.compose import compose_run, known_extensions, known_schemes
+from posx.components import fits, make_scheme
+from posx.compose import complete_scheme, compose_run, known_extensions, known_schemes
 from posx.model import model_shape
 from posx.progress import to_stdout
-from posx.typed import typed
 
 
 def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
@@ -21,19 +20,26 @@ def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
     shape = model_shape(default.model, default.train.context)
     extensions = known_extensions(config_dir, trust)
     rows = []
-    for name, (cls, settings) in known_schemes(config_dir, trust).items():
-        config = typed(cls.Config, settings, f"{name}.")
-        scheme = cls(config, shape)
+    for name in known_schemes(config_dir, trust):
+        config = complete_scheme(name, shape, config_dir, trust, f"{name}.")
+        scheme = make_scheme(config, shape, trust)
         rows.append(
             {
                 "name": name,
-                "formula": cls.formula,
+                "formula": scheme.formula,
                 "parameters": sum(p.numel() for p in scheme.parameters()),
-                "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
-                "extensions": sorted(n for n, extension in extensions.items() if fits(extension, cls)),
+                "settings": {k: v for k, v in config.items() if k not in ("name", "_target_")},
+                "extensions": sorted(n for n, extension in extensions.items() if fits(extension, scheme)),
             }
         )
     return sorted(rows, key=lambda row: row["name"])
+
+
+def _brief(value: Any) -> Any:
+    """A scheme by its name."""
+    if isinstance(value, list):
+        return "[" + ",".join(str(_brief(one)) for one in value) + "]"
+    return value["name"] if isinstance(value, dict) else value
 
 
 def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
@@ -46,7 +52,7 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
     for head in ("scheme", "what it computes", "parameters", "settings (scheme.…)", "extensions that fit"):
         table.add_column(head, justify="right" if head == "parameters" else "left", no_wrap=head == "scheme")
     for row in rows:
-        settings = ", ".join(f"{k}={v}" for k, v in row["settings"].items() if v is not None)
+        settings = ", ".join(f"{k}={_brief(v)}" for k, v in row["settings"].items() if v is not None)
         table.add_row(row["name"], row["formula"], f"{row['parameters']:,}", settings, ", ".join(row["extensions"]))
     table.caption = "Parameters: the scheme's own, in the default model (L = 64, 4 heads, width 128)."
     to_stdout().print(table, markup=False)
@@ -54,7 +60,12 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
 
 def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None:
     """Print the list."""
-    schemes = known_schemes(config_dir, trust)
+    default = compose_run([])
+    shape = model_shape(default.model, default.train.context)
+    schemes = {
+        name: make_scheme(complete_scheme(name, shape, config_dir, trust), shape, trust)
+        for name in known_schemes(config_dir, trust)
+    }
     rows: list[dict[str, Any]] = [
         {
             "name": "none",
@@ -72,7 +83,7 @@ def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None
                 "changes": cls.changes,
                 "formula": cls.formula,
                 "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
-                "schemes": sorted(n for n, (scheme, _) in schemes.items() if fits(cls, scheme)),
+                "schemes": sorted(n for n, scheme in schemes.items() if fits(cls, scheme)),
             }
         )
     if as_json:

@@ -127,17 +127,21 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Final hidden states [B, T, C] of token ids [B, T], or [B, tail, C] of the last ``tail`` tokens.
 
-        ``positions`` ([T] or [B, T], default 0 .. T − 1) are what the extension then acts on. ``block`` and
+        ``positions`` ([T] or [B, T]; by default the scheme's, 0 .. T − 1) are what the extension acts on. ``block`` and
         ``backend`` ("auto", "dense", "fused") choose how attention is computed, never what.
         """
         if positions is None:
-            positions = torch.arange(tokens.shape[1], device=tokens.device)
+            positions = self.scheme.positions(tokens.shape[1], tokens.device)
         positions = extension.positions(positions)
         x = self.scheme.embed(self.tokens(tokens), positions)
-        flow = plan(self.scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
-        # The number is for those who ask for it: to the compiler every other number is another program.
-        alike = not self.scheme.per_layer
-        flows = [flow if alike else replace(flow, layer=number) for number in range(len(self.blocks))]
+        flows: list[Flow] = []
+        plans: dict[Scheme, Flow] = {}
+        for number in range(len(self.blocks)):
+            scheme = self.scheme.at(number)
+            if scheme not in plans:
+                plans[scheme] = plan(scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
+            # The number is for those who ask for it: to the compiler every other number is another program.
+            flows.append(replace(plans[scheme], layer=number) if scheme.per_layer else plans[scheme])
         for layer, own in zip(self.blocks[:-1], flows, strict=False):
             x = layer(x, own)
         return self.norm(self.blocks[-1](x, flows[-1], tail))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from posx.bootstrap import Interval, Replicates
-from posx.components import ExtensionSpec, fits, load_class, spec_name
+from posx.components import ExtensionSpec, fits, scheme_of, spec_name
 from posx.compose import TRAINED, known_extensions
 from posx.config import EvalConfig
 from posx.errors import PosxError
@@ -19,7 +19,6 @@ from posx.progress import Display
 from posx.records import Record, nats_of, perplexity
 from posx.reproduce import shell
 from posx.runs import Run
-from posx.schemes.base import Scheme
 from posx.statistics import aggregate
 from posx.windows import parse_length
 
@@ -41,7 +40,7 @@ class Choice:
 
 def candidates(run: Run, length: int, config_dir: Path | None, trust: bool) -> list[str]:
     """What is worth trying: the model as it was trained, then every fitting extension with its variants."""
-    scheme = load_class(run.config.scheme["_target_"], Scheme, trust)
+    scheme = scheme_of(run.config, trust)
     target = Target(run.config.train.context, length)
     texts = [TRAINED]
     for name, cls in sorted(known_extensions(config_dir, trust).items()):

@@ -130,9 +130,11 @@ class Scorer:
 
     @torch.inference_mode()
     def backend(self, length: int, extension: Applied) -> str:
-        """The name of the path that attention takes at this length."""
-        batch = max(1, self.batch_tokens // length)
-        return pick_backend(self.model.scheme, length, extension, batch, self.model.config.n_heads, self.device)
+        """The name of the path that attention takes at this length, or the names where layers differ."""
+        batch, heads = max(1, self.batch_tokens // length), self.model.config.n_heads
+        schemes = (self.model.scheme.at(number) for number in range(self.model.config.n_layers))
+        names = (pick_backend(scheme, length, extension, batch, heads, self.device) for scheme in schemes)
+        return "+".join(dict.fromkeys(names))
 
 
 def store_targets(folder: Path, targets: TargetSet) -> None:

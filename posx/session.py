@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from posx import machine
-from posx.components import bind, make_scheme
+from posx.components import bind, scheme_of
 from posx.compose import parse_extension
 from posx.config import OptimConfig, RunConfig
 from posx.corpus import Corpus, cache_dir
 from posx.extensions.base import NONE, Applied
-from posx.model import Decoder, initialise, model_shape
+from posx.model import Decoder, initialise
 from posx.parallel import pieces
 from posx.tiles import hide_from_compiler
 from posx.windows import Slices, check_long_enough
@@ -50,8 +50,7 @@ class Session:
 
 def build_model(config: RunConfig, vocab_size: int, trust: bool = False) -> Decoder:
     """The untrained model of a config."""
-    scheme = make_scheme(config.scheme, model_shape(config.model, config.base_context), trust)
-    return Decoder(config.model, scheme, vocab_size)
+    return Decoder(config.model, scheme_of(config, trust), vocab_size)
 
 
 def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Path | None = None) -> Session:

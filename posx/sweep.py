@@ -29,7 +29,7 @@ from rich.table import Table
 
 from posx import __version__
 from posx.board import Board
-from posx.components import check_fit, load_class
+from posx.components import check_fit, scheme_of
 from posx.compose import (
     TRAINED,
     compose_eval,
@@ -52,7 +52,6 @@ from posx.machine import cores, pick_device
 from posx.progress import Display, to_stdout
 from posx.records import Record, as_json, current_records
 from posx.runs import FREE_TO_CHANGE, folder_name
-from posx.schemes.base import Scheme
 from posx.typed import typed
 from posx.windows import check_long_enough, check_windows, comparable, parse_length
 
@@ -292,7 +291,7 @@ def _check_extensions(planned: list[_Planned], config_dir: Path | None, trust: b
     """A pair that makes no sense is refused now, not after an hour of training."""
     known = known_extensions(config_dir, trust)
     for plan in planned:
-        scheme = load_class(plan.config.scheme["_target_"], Scheme, trust)
+        scheme = scheme_of(plan.config, trust)
         for text in plan.asked.extensions:
             check_fit(parse_extension(text, config_dir, trust), plan.config.scheme["name"], scheme, known)
 

@@ -30,6 +30,7 @@ from posx.corpus import Corpus, Split
 from posx.errors import PosxError
 from posx.files import write_text
 from posx.loss import IGNORED, head_cross_entropy, nll
+from posx.model import generator
 from posx.parallel import at_once
 from posx.progress import Display, clock
 from posx.records import perplexity
@@ -59,23 +60,27 @@ def train_step(session: Session, step: int) -> tuple[Tensor, Tensor]:
     """
     train, optim, model = session.config.train, session.config.optim, session.model
     # A fine-tune goes on in the stream of batches where the first run ended.
-    tokens, targets = session.slices.batch(train.seed, session.config.start.step + step, session.sequences)
+    number = session.config.start.step + step
+    tokens, targets = session.slices.batch(train.seed, number, session.sequences)
     scored = int((targets != IGNORED).sum())
     if scored == 0:
         raise PosxError(f"No target is left to learn from in step {step}.", "Give longer documents.")
     for group in session.optimizer.param_groups:
         group["lr"] = learning_rate(step, train, optim)
+    drawn = generator(train.seed, f"positions of step {number}")
+    positions = model.scheme.train_positions(len(tokens), tokens.shape[1], drawn)
     total = torch.zeros((), device=session.device)
     for part in range(train.accumulation):
         rows = slice(part * len(tokens) // train.accumulation, (part + 1) * len(tokens) // train.accumulation)
-        total += _learn(session, tokens[rows], targets[rows], scored)
+        where = None if positions is None else positions[rows]
+        total += _learn(session, tokens[rows], targets[rows], where, scored)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip or math.inf)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     return total, norm
 
 
-def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, scored: int) -> Tensor:
+def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, positions: Tensor | None, scored: int) -> Tensor:
     """Nats of these windows / ``scored``; adds its gradients to those of the parameters.
 
     On a CPU each thread takes some of the windows, and their gradients are added up in order.
@@ -83,12 +88,13 @@ def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, scored: in
     parameters = [p for p in session.model.parameters() if p.requires_grad]
     count = session.pieces(len(tokens))
     if count == 1:
-        loss = _nats(session, tokens, targets) / scored
+        loss = _nats(session, tokens, targets, positions) / scored
         loss.backward()
         return loss.detach()
 
     def piece(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
-        loss = _nats(session, tokens[rows], targets[rows]) / scored
+        where = None if positions is None else positions[rows]
+        loss = _nats(session, tokens[rows], targets[rows], where) / scored
         return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
     cuts = [len(tokens) * n // count for n in range(count + 1)]
@@ -100,11 +106,12 @@ def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, scored: in
     return torch.stack([loss for loss, _ in found]).sum()
 
 
-def _nats(session: Session, tokens: np.ndarray, targets: np.ndarray) -> Tensor:
+def _nats(session: Session, tokens: np.ndarray, targets: np.ndarray, positions: Tensor | None) -> Tensor:
     """Sum of nats of a batch, with gradients."""
     ids, wanted = (machine.to_device(array, session.device) for array in (tokens, targets))
     with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
-        hidden = session.model.readable(session.model(ids, extension=session.extension))
+        where = None if positions is None else positions.to(session.device, non_blocking=True)
+        hidden = session.model.readable(session.model(ids, where, extension=session.extension))
     return head_cross_entropy(hidden.flatten(0, 1), session.model.head_weight, wanted.flatten(), session.dtype)
 
 

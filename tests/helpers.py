@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from posx import components
 from posx.cli import app
 from posx.components import ExtensionSpec, bind
-from posx.compose import known_extensions, known_schemes
+from posx.compose import complete_scheme, known_extensions, known_schemes
 from posx.config import ModelConfig
 from posx.extensions.base import NONE, Applied
 from posx.model import Decoder, initialise, model_shape
@@ -33,12 +34,15 @@ TINY: dict[str, dict[str, Any]] = {
     "t5": {"buckets": 8},
     "fire": {"hidden": 4},
     "cope": {"p_max": 5},
+    "dape": {"hidden": 6},
+    "layers": {"layers": ["rope", "nope"]},
+    "randomized": {"longest": 64},
+    "shape": {"shift": 20},
     "sandwich": {"width": 8, "base": 10.0},
 }
 # Schemes whose logits may depend on i − j alone.
-RELATIVE = tuple(
-    s for s in SCHEMES if s not in ("fire", "learned", "learned-concat", "sinusoidal", "sinusoidal-concat")
-)
+ABSOLUTE = ("fire", "learned", "learned-concat", "randomized", "shape", "sinusoidal", "sinusoidal-concat")
+RELATIVE = tuple(s for s in SCHEMES if s not in ABSOLUTE)
 # Schemes whose attention can leave out keys.
 MASKABLE = tuple(s for s, (cls, _) in sorted(known_schemes().items()) if cls.masks)
 schemes = functools.cache(known_schemes)
@@ -47,11 +51,8 @@ extensions = functools.cache(known_extensions)
 
 def make_scheme(name: str, config: ModelConfig, context: int = CONTEXT, **settings: Any) -> Scheme:
     """The scheme of configs/scheme/``name``.yaml with other settings, checked as posx does it."""
-    cls, defaults = schemes()[name]
-    own = cls.Config(**{**defaults, **TINY.get(name, {}), **settings})
     shape = model_shape(config, context)
-    cls.check(own, shape)
-    return cls(own, shape)
+    return components.make_scheme(complete_scheme({"name": name, **TINY.get(name, {}), **settings}, shape), shape)
 
 
 def make_model(

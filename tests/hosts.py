@@ -209,9 +209,11 @@ def mistral(model: Decoder, rope: dict[str, Any], window: int) -> nn.Module:
     return _like_llama(model, MistralForCausalLM, config)
 
 
-def smollm3(model: Decoder) -> nn.Module:
-    """SmolLM3 with no rotation in any layer: Llama without positions."""
-    config = SmolLM3Config(**_llama_sizes(model), no_rope_layers=[0] * model.config.n_layers)
+def smollm3(model: Decoder, no_rope_layers: list[int] | None = None) -> nn.Module:
+    """SmolLM3 with no rotation in any layer, Llama without positions; or with one where a list says 1."""
+    layers = no_rope_layers or [0] * model.config.n_layers
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    config = SmolLM3Config(**_llama_sizes(model), no_rope_layers=layers, rope_parameters=rope)
     return _like_llama(model, SmolLM3ForCausalLM, config)
 
 

@@ -5,6 +5,7 @@ A scheme overrides one or two hooks. The model calls them all and knows none by 
     embed(tokens, positions)      once a forward; add to or concatenate with the token vectors
     prepare(positions, extension) once a forward; what all layers share: angles, tables
     rotate(q, k, site)            per layer
+    positions(n), train_positions(rows, n)  once a forward; which positions tokens stand at
     bias(site) -> f(b, h, i, j)   an addend to the attention logits, as a closure over index tensors
     rescore(logits, site)         per layer: other logits, where an addend by index does not say it
     weights(logits, site)         per layer: instead of the softmax
@@ -73,6 +74,7 @@ class Scheme(nn.Module):
     formula: ClassVar[str] = ""  # one line, for `posx schemes`
     accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
     bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k, x or the layer
+    inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
     masks: ClassVar[bool] = True  # False: attention cannot leave out keys, so that no mask fits
     by_position: ClassVar[bool] = True  # False: order is known by another way, such as a sum over the keys between
     bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone; evaluation is then faster
@@ -81,6 +83,11 @@ class Scheme(nn.Module):
         super().__init__()
         self.config = config
         self.shape = shape
+
+    @classmethod
+    def inner_shape(cls, config: Any, shape: ModelShape) -> ModelShape:
+        """The model as the schemes in ``inner_fields`` shall see it."""
+        return shape
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -125,6 +132,18 @@ class Scheme(nn.Module):
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         """Draw the first value of an own parameter, in place."""
         nn.init.normal_(parameter, std=0.02, generator=generator)
+
+    def at(self, layer: int) -> Scheme:
+        """The scheme of a layer's attention."""
+        return self
+
+    def positions(self, n: int, device: torch.device | None = None) -> Tensor:
+        """Positions [T] of n tokens, where nobody says otherwise: 0 .. n − 1."""
+        return torch.arange(n, device=device)
+
+    def train_positions(self, rows: int, n: int, generator: torch.Generator) -> Tensor | None:
+        """Positions [B, T] of a batch in training, drawn from ``generator`` on the CPU; None: as in evaluation."""
+        return None
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Token vectors [B, T, token_width] to the first layer's input [B, T, C]."""

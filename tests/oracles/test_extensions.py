@@ -325,7 +325,7 @@ def test_masks_intersect() -> None:
     assert torch.equal(both, model(tokens, extension=together([narrow], target)))
 
 
-def fitting(scheme: type[Scheme]) -> list[str]:
+def fitting(scheme: Scheme) -> list[str]:
     return sorted(name for name, cls in extensions().items() if fits(cls, scheme))
 
 
@@ -338,7 +338,7 @@ def test_no_extension_is_the_model_as_it_is(name: str) -> None:
     plain = model(tokens)
     assert torch.equal(model(tokens, extension=NONE), plain)
     assert torch.equal(model(tokens, extension=extend(model, CONTEXT - 3)), plain)
-    for asked in fitting(type(model.scheme)):
+    for asked in fitting(model.scheme):
         assert torch.equal(model(tokens, extension=extend(model, CONTEXT - 3, **{asked: {}})), plain), asked
 
 
@@ -353,7 +353,7 @@ def test_no_extension_changes_the_model(name: str) -> None:
     model = make_model(name)
     tokens = random_tokens(LONG)
     before, plain = everything(), model(tokens[:, :CONTEXT])
-    for asked in fitting(type(model.scheme)):
+    for asked in fitting(model.scheme):
         if model.scheme.last_position is None or asked == "interpolate":
             first = model(tokens, extension=extend(model, LONG, **{asked: {}}))
             model(tokens[:, :5], extension=extend(model, 5, **{asked: {}}))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from x_transformers.x_transformers import CoPE
 
-from helpers import CONTEXT, extensions, gap, make_model, make_scheme, random_tokens, schemes
+from helpers import CONTEXT, extensions, gap, make_model, make_scheme, random_tokens
 from posx.attention import attend, plan
 from posx.components import ExtensionSpec, check_fit
 from posx.config import ModelConfig
@@ -179,5 +179,5 @@ def test_the_last_queries_of_a_long_input_are_finite_in_bf16(name: str) -> None:
 def test_a_mask_does_not_fit_linear_attention() -> None:
     spec = ExtensionSpec("window", extensions()["window"], {"w": 5})
     with pytest.raises(PosxError, match="window changes the mask and does not fit linear-rope") as error:
-        check_fit([spec], "linear-rope", schemes()["linear-rope"][0], extensions())
+        check_fit([spec], "linear-rope", make_scheme("linear-rope", ModelConfig()), extensions())
     assert "none, ntk and pi" in error.value.hint

@@ -1,0 +1,74 @@
+"""DAPE: a small network looks at a logit and its bias, in all heads at once, and adds what it makes of them.
+
+    logits = A + B + f([A ; B])        A = q·k / √D,  B the inner scheme's bias,  f: 2 H → hidden → H for each pair
+
+Source: Zheng et al. 2024, arXiv 2405.14722, section 3 (f two layers with a leaky rectifier between, one f a layer).
+Parameters: layers · (3 · H · hidden + hidden + H), and the inner scheme's. Cost: the network for each pair in
+every layer.
+Trap: it mixes heads and must see the logits: no closure by index can say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape, Scheme, Site
+from posx.schemes.wrapper import Wrapper
+
+
+@dataclass
+class DapeConfig:
+    """``inner`` scheme with a bias; ``hidden`` units of the network."""
+
+    inner: Any = "alibi"
+    hidden: int = 32
+
+
+class Dape(Wrapper):
+    """Data-adaptive biases."""
+
+    Config = DapeConfig
+    formula = "A + B + f([A; B]) across heads,  B the inner scheme's bias"
+    needs_logits = True
+    bias_per_layer = True
+    bias_is_by_distance = False
+
+    def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
+        super().__init__(config, shape, inner)
+        if not self.inner.has_bias or self.inner.needs_logits or self.inner.has_own_attention:
+            raise PosxError("dape wants an inner scheme with a bias.", "Try scheme.inner=alibi or kerple-log.")
+        heads, hidden = shape.n_heads, config.hidden
+        self.first = nn.Parameter(torch.empty(shape.n_layers, hidden, 2 * heads))
+        self.first_offset = nn.Parameter(torch.empty(shape.n_layers, hidden))
+        self.second = nn.Parameter(torch.empty(shape.n_layers, heads, hidden))
+        self.second_offset = nn.Parameter(torch.empty(shape.n_layers, heads))
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if config.hidden < 1:
+            raise PosxError(f"scheme.hidden={config.hidden} leaves no unit.", "The paper uses scheme.hidden=32.")
+
+    def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+        if name.startswith("inner."):
+            super().initialise(name, parameter, generator)
+        else:  # as torch's Linear draws both
+            width = self.config.hidden if name.startswith("second") else 2 * self.shape.n_heads
+            nn.init.uniform_(parameter, -(width**-0.5), width**-0.5, generator=generator)
+
+    def rescore(self, logits: Tensor, site: Site) -> Tensor:
+        batch, heads, n_queries, n_keys = logits.shape
+        b, h, i, j = (torch.arange(n, device=logits.device) for n in (batch, heads, n_queries, n_keys))
+        added = self.inner.bias(site)(b[:, None, None, None], h[:, None, None], i[:, None], j).float()
+        seen = logits > float("-inf")
+        a = torch.where(seen, logits - added, 0.0)
+        pairs = torch.cat([a, torch.where(seen, added, 0.0).expand_as(a)], dim=1).movedim(1, -1)  # [B, Tq, Tk, 2 H]
+        hidden = F.leaky_relu(F.linear(pairs, self.first[site.layer], self.first_offset[site.layer]))
+        more = F.linear(hidden, self.second[site.layer], self.second_offset[site.layer])
+        return logits + torch.where(seen, more.movedim(-1, 1), 0.0)

@@ -1,0 +1,72 @@
+"""Another scheme in each layer: ``scheme.layers=[rope,rope,rope,nope]``, from the first layer on and again.
+
+Source: rope and no positions in turn: Yang et al. 2025, arXiv 2501.18795 ("RNoPE"); three layers of rope to one
+without, as in SmolLM3.
+Parameters and cost: those of the schemes. Two layers share the parameters of a scheme where they share its place in the
+list, as in any other scheme.
+Trap: what is added to the token vectors reaches all layers, so that only schemes inside attention can differ by layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape, Scheme
+
+
+@dataclass
+class LayersConfig:
+    """``layers`` are schemes in the order of the model's layers; a shorter list begins again."""
+
+    layers: list[Any] = field(default_factory=lambda: ["rope", "rope", "rope", "nope"])
+
+
+class Layers(Scheme):
+    """Schemes by layer."""
+
+    Config = LayersConfig
+    formula = "another scheme in each layer"
+    inner_fields = ("layers",)
+    rotated: int
+
+    def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
+        super().__init__(config, shape)
+        self.inner = nn.ModuleList(inner)
+        for one in inner:
+            if (
+                type(one).embed is not Scheme.embed
+                or type(one).positions is not Scheme.positions
+                or one.at(0) is not one
+            ):
+                raise PosxError(
+                    f"{type(one).__name__} acts before the first layer, and so on all of them.",
+                    "Name schemes that act inside attention, such as rope, alibi or nope.",
+                )
+        # What the class says of itself is the schemes' to say: an extension acts where one listens.
+        self.accepts = frozenset().union(*(one.accepts for one in inner))  # type: ignore[misc]
+        self.masks = all(one.masks for one in inner)  # type: ignore[misc]
+        self.by_position = all(one.by_position for one in inner)  # type: ignore[misc]
+        self.rotated = max(getattr(one, "rotated", 0) for one in inner)
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if not config.layers or len(config.layers) > shape.n_layers:
+            raise PosxError(
+                f"scheme.layers names {len(config.layers)} schemes for a model of {shape.n_layers} layers.",
+                "Name one for each layer, or fewer: the list begins again.",
+            )
+
+    def at(self, layer: int) -> Scheme:
+        found = self.inner[layer % len(self.inner)]
+        assert isinstance(found, Scheme)
+        return found
+
+    def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+        _, number, own = name.split(".", 2)
+        self.at(int(number)).initialise(own, parameter, generator)

@@ -1,0 +1,47 @@
+"""SHAPE: all positions of a sequence shifted by a random number in training: a model learns not to count from 0.
+
+    positions of n tokens = k + (0 .. n − 1),  k uniform in 0 .. K,  drawn anew for each sequence; k = 0 in evaluation
+
+Source: Kiyono et al. 2021, arXiv 2109.05644, section 3, over sinusoids.
+Parameters and cost: the inner scheme's; a learned table has K + L rows.
+Trap: no distance grows: a relative scheme inside notices nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.errors import PosxError
+from posx.schemes.base import ModelShape
+from posx.schemes.wrapper import Wrapper
+
+
+@dataclass
+class ShapeConfig:
+    """``inner`` scheme; ``shift``: K in tokens."""
+
+    inner: Any = "sinusoidal"
+    shift: int = 500
+
+
+class Shape(Wrapper):
+    """Shifted absolute positions."""
+
+    Config = ShapeConfig
+    formula = "the inner scheme at k + p,  k random for each sequence in training"
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if config.shift < 0:
+            raise PosxError(f"scheme.shift={config.shift} is below 0.", "The paper uses scheme.shift=500.")
+
+    @classmethod
+    def inner_shape(cls, config: Any, shape: ModelShape) -> ModelShape:
+        return replace(shape, context=shape.context + config.shift)
+
+    def train_positions(self, rows: int, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randint(self.config.shift + 1, (rows, 1), generator=generator) + torch.arange(n)

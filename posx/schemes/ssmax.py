@@ -1,0 +1,67 @@
+"""Scalable softmax: logits grow with the logarithm of the number of keys, so that attention does not fade as keys come.
+
+    logits of query i · s_h · ln n,  n the number of tokens up to i;  s_h learned for each head of each layer
+
+Source: Nakanishi 2025, arXiv 2501.19399, section 2. All that enters the softmax is multiplied, a bias too. The initial
+value is ours: 1 / ln L, with which a query at the end of the training context starts with the usual softmax.
+Parameters: layers · H, and the inner scheme's. Cost: one product for each element of q and of a bias.
+Trap: it is trained: a scheme, where ``log-n`` on a trained model would be an extension. n counts tokens, not positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.errors import PosxError
+from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.wrapper import Wrapper
+
+
+@dataclass
+class SSMaxConfig:
+    """``inner`` scheme."""
+
+    inner: Any = "rope"
+
+
+class SSMax(Wrapper):
+    """Scalable softmax."""
+
+    Config = SSMaxConfig
+    formula = "logits · s_h·ln n over the inner scheme"
+    per_layer = True
+    bias_per_layer = property(lambda self: self.inner.has_bias)
+    bias_is_by_distance = False
+
+    def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
+        super().__init__(config, shape, inner)
+        if self.inner.needs_logits or self.inner.has_own_attention:
+            raise PosxError(
+                "ssmax scales what a softmax is given, but its inner scheme has none.", "Try rope or alibi."
+            )
+        self.s = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
+
+    def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
+        if name == "s":
+            parameter.fill_(1 / math.log(max(2, self.shape.context)))
+        else:
+            super().initialise(name, parameter, generator)
+
+    def scale(self, site: Site, count: int) -> Tensor:
+        """s_h · ln n [H, Tq] of the first ``count`` queries of a site, float32."""
+        n = torch.arange(count, device=self.s.device) + site.q_start + 1
+        return self.s[site.layer][:, None] * n.float().log()
+
+    def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
+        q, k = super().rotate(q, k, site)
+        return (q * self.scale(site, q.shape[2])[..., None]).to(k.dtype), k
+
+    def bias(self, site: Site) -> Closure:
+        inner, scale = super().bias(site), self.scale(site, site.q_pos.shape[-1])
+        return lambda b, h, i, j: scale[h, i] * inner(b, h, i, j)

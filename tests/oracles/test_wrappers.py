@@ -1,0 +1,282 @@
+"""Schemes around others: what they draw, what they scale, and what each layer gets.
+
+Loops over pairs run in float64 and share no code with posx; logits reach 20, and float32 moves an output by about 1e-6.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import hosts
+from helpers import CONTEXT, extend, gap, make_model, make_scheme, random_tokens
+from posx.attention import attend, plan
+from posx.components import fits
+from posx.compose import compose_run, known_extensions
+from posx.config import ModelConfig
+from posx.errors import PosxError, Unsupported
+from posx.extensions.base import NONE
+from posx.model import Decoder
+from posx.schemes.base import Scheme
+
+TOLERANCE = 2e-5
+LENGTHS = (1, 5, CONTEXT, 33)
+SHAPES = [(1, 4), (3, 8), (4, 16)]  # heads, and the width of one
+
+
+def scheme_of(name: str, heads: int, width: int, **settings: Any) -> Scheme:
+    scheme = make_scheme(name, ModelConfig(d_model=heads * width, n_heads=heads, n_layers=2), **settings)
+    draw = torch.Generator().manual_seed(1)
+    for parameter in scheme.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
+    return scheme
+
+
+def drawn(heads: int, width: int, length: int) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(heads * length)
+    q, k, v = torch.randn(3, 2, heads, length, width, generator=draw)
+    return [2 * q, 2 * k, v]
+
+
+@torch.no_grad()
+def ours(scheme: Scheme, q: Tensor, k: Tensor, v: Tensor, layer: int, block: int | None = None) -> Tensor:
+    """Attention of a layer, the queries being the last of the tokens."""
+    flow = plan(scheme, torch.arange(k.shape[2]), NONE, len(q), q.shape[1], block)
+    flow = type(flow)(**{**vars(flow), "layer": layer})
+    q, k = scheme.rotate(q, k, flow.site(k.shape[2] - q.shape[2], k.shape[2]))
+    return attend(q, k, v, flow)
+
+
+def alibi(h: int, heads: int, distance: int) -> float:
+    """For a power of two of heads, counted from 1."""
+    return -(2 ** (-8 * h / heads)) * distance
+
+
+# ---------------------------------------------------------------- randomized, shape
+
+
+def test_randomized_positions_are_a_sorted_sample() -> None:
+    """Of 4,000 sequences of 5 out of 0 .. 19: every set of distinct, ascending numbers, each as often as the next.
+
+    A number is in a sample with probability 1/4: 1,000 times, give or take 27. Order statistic k of n out of M has the
+    mean k (M + 1) / (n + 1) − 1.
+    """
+    scheme = make_scheme("randomized", ModelConfig(), longest=20)
+    sample = scheme.train_positions(4000, 5, torch.Generator().manual_seed(0))
+    assert sample.shape == (4000, 5)
+    assert sample.dtype == torch.int64
+    assert bool((sample.diff() > 0).all())
+    assert int(sample.min()) == 0
+    assert int(sample.max()) == 19
+    assert bool(((torch.bincount(sample.flatten(), minlength=20) - 1000).abs() < 5 * 27).all())
+    expected = torch.tensor([k * 21 / 6 - 1 for k in range(1, 6)])
+    assert gap(sample.double().mean(0), expected) < 0.3
+    again = scheme.train_positions(4000, 5, torch.Generator().manual_seed(0))
+    assert torch.equal(sample, again)
+
+
+def test_randomized_positions_in_evaluation() -> None:
+    def of(**settings: Any) -> Tensor:
+        return make_scheme("randomized", ModelConfig(), longest=64, **settings).positions(22)
+
+    sample = of(evaluation="sample")
+    assert torch.equal(sample, of(evaluation="sample"))
+    assert bool((sample.diff() > 0).all())
+    assert len(sample) == 22
+    assert not torch.equal(sample, torch.arange(22))
+    assert torch.equal(of(evaluation="first"), torch.arange(22))
+    assert of(evaluation="spread").tolist() == [3 * n for n in range(22)]
+    assert torch.equal(make_scheme("randomized", ModelConfig(), longest=64).positions(64), torch.arange(64))
+    with pytest.raises(Unsupported, match="randomized positions end at 64"):
+        make_scheme("randomized", ModelConfig(), longest=64).positions(65)
+    assert make_scheme("randomized", ModelConfig(), longest=None).last_position == 64 * CONTEXT - 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("inner", ["sinusoidal", "learned", "rope", "alibi"])
+def test_the_inner_scheme_sees_the_positions(inner: str) -> None:
+    """The same weights: a model of the inner scheme itself, whose table is as long, at the drawn positions."""
+    model = make_model("randomized", inner=inner, longest=40)
+    itself = make_model(inner, context=40)
+    itself.load_state_dict({k.replace("scheme.inner.", "scheme."): v for k, v in model.state_dict().items()})
+    tokens = random_tokens(30)
+    positions = model.scheme.positions(30)
+    assert gap(model(tokens), itself(tokens, positions)) < TOLERANCE
+    each = model.scheme.train_positions(2, 30, torch.Generator().manual_seed(3))
+    assert gap(model(tokens, each), itself(tokens, each)) < TOLERANCE
+
+
+def test_shape_shifts_each_sequence_as_a_whole() -> None:
+    """Of 8,000 shifts each of 0 .. 9 comes 800 times, give or take 27."""
+    scheme = make_scheme("shape", ModelConfig(), shift=9)
+    positions = scheme.train_positions(8000, 6, torch.Generator().manual_seed(0))
+    assert bool((positions.diff() == 1).all())
+    counts = torch.bincount(positions[:, 0], minlength=10)
+    assert len(counts) == 10
+    assert bool(((counts - 800).abs() < 5 * 27).all())
+    assert torch.equal(scheme.positions(6), torch.arange(6))
+    learned = make_scheme("shape", ModelConfig(), shift=9, inner="learned")
+    assert learned.last_position == CONTEXT + 9 - 1
+
+
+# ---------------------------------------------------------------- ssmax
+
+
+@pytest.mark.parametrize(("heads", "width"), [(1, 4), (2, 8), (4, 16)])
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("inner", ["nope", "alibi"])
+def test_ssmax_as_the_paper_writes_it(heads: int, width: int, length: int, inner: str) -> None:
+    q, k, v = drawn(heads, width, length)
+    scheme = scheme_of("ssmax", heads, width, inner=inner)
+    s = scheme.s[1].tolist()
+    expected = torch.zeros(q.shape, dtype=torch.float64)
+    for b, h, i in [(b, h, i) for b in range(2) for h in range(heads) for i in range(length)]:
+        logits = []
+        for j in range(i + 1):
+            z = float(q[b, h, i].double() @ k[b, h, j].double()) / math.sqrt(width)
+            z += alibi(h + 1, heads, i - j) if inner == "alibi" else 0.0
+            logits.append(s[h] * math.log(i + 1) * z)
+        expected[b, h, i] = torch.softmax(torch.tensor(logits, dtype=torch.float64), 0) @ v[b, h, : i + 1].double()
+    for block in (None, 3):
+        assert gap(ours(scheme, q, k, v, 1, block), expected) < TOLERANCE
+    tail = min(3, length)
+    assert gap(ours(scheme, q[:, :, -tail:], k, v, 1), expected[:, :, -tail:]) < TOLERANCE
+
+
+def test_ssmax_starts_with_the_usual_softmax_at_the_end_of_the_context() -> None:
+    """s · ln L = 1, so that the last query of L attends as in the inner scheme."""
+    scheme = make_model("ssmax", sharp=False).scheme
+    assert scheme.s.shape == (2, 3)
+    assert float(scheme.s[1, 2] * math.log(CONTEXT)) == pytest.approx(1)
+    with pytest.raises(PosxError, match="its inner scheme has none"):
+        make_scheme("ssmax", ModelConfig(), inner="stick-breaking")
+
+
+# ---------------------------------------------------------------- layers
+
+
+@pytest.mark.parametrize("length", [5, CONTEXT, 49])
+def test_layers_are_smollm3s(length: int) -> None:
+    """Rope in three layers, no positions in the fourth, and so on: SmolLM3's own way."""
+    model = make_model("layers", family="llama", n_layers=5, layers=["rope", "rope", "rope", "nope"])
+    host = hosts.smollm3(model, no_rope_layers=[1, 1, 1, 0, 1])
+    tokens = random_tokens(length)
+    logits, hidden = hosts.run(host, tokens=tokens)
+    with torch.no_grad():
+        assert gap(model(tokens), hidden) < TOLERANCE
+        assert gap(model.logits(model(tokens)), logits) < TOLERANCE
+
+
+@torch.no_grad()
+def test_equal_layers_are_the_scheme_itself() -> None:
+    tokens = random_tokens(29)
+    for name in ("rope", "alibi", "stick-breaking", "linear-rope"):
+        itself = make_model(name, n_layers=3)
+        assert gap(make_model("layers", n_layers=3, layers=[name])(tokens), itself(tokens)) < TOLERANCE
+        assert gap(make_model("layers", n_layers=3, layers=[name, name])(tokens), itself(tokens)) < TOLERANCE
+
+
+def test_layers_that_cannot_be() -> None:
+    for layers, said in ((["sinusoidal", "nope"], "acts before"), ([], "names 0"), (["rope"] * 3, "names 3")):
+        with pytest.raises(PosxError, match=said):
+            make_scheme("layers", ModelConfig(n_layers=2), layers=layers)
+
+
+@torch.no_grad()
+def test_an_extension_acts_on_the_layers_that_listen() -> None:
+    model = make_model("layers", layers=["rope", "nope"])
+    known = known_extensions()
+    assert fits(known["pi"], model.scheme)
+    assert not fits(known["interpolate"], model.scheme)
+    tokens = random_tokens(40)
+    slow = make_model("layers", layers=["rope", "nope"])
+    slow.scheme.inner[0].frequencies = lambda device=None: (
+        type(slow.scheme.inner[0]).frequencies(slow.scheme.inner[0], device) / 2.5
+    )
+    assert gap(model(tokens, extension=extend(model, 40, pi={})), slow(tokens)) < TOLERANCE
+
+
+# ---------------------------------------------------------------- dape
+
+
+@pytest.mark.parametrize(("heads", "width"), [(1, 4), (2, 8), (4, 16)])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_dape_as_the_paper_writes_it(heads: int, width: int, length: int) -> None:
+    q, k, v = drawn(heads, width, length)
+    scheme = scheme_of("dape", heads, width, inner="alibi", hidden=5)
+    first, a, second, c = (
+        x[1].tolist() for x in (scheme.first, scheme.first_offset, scheme.second, scheme.second_offset)
+    )
+    expected = torch.zeros(q.shape, dtype=torch.float64)
+    for b, i in [(b, i) for b in range(2) for i in range(length)]:
+        logits = torch.zeros(heads, i + 1, dtype=torch.float64)
+        for j in range(i + 1):
+            z = [float(q[b, h, i].double() @ k[b, h, j].double()) / math.sqrt(width) for h in range(heads)]
+            z += [alibi(h + 1, heads, i - j) for h in range(heads)]
+            units = [sum(w * x for w, x in zip(row, z, strict=True)) + o for row, o in zip(first, a, strict=True)]
+            units = [max(unit, 0.01 * unit) for unit in units]
+            for h in range(heads):
+                more = sum(w * x for w, x in zip(second[h], units, strict=True)) + c[h]
+                logits[h, j] = z[h] + z[heads + h] + more
+        for h in range(heads):
+            expected[b, h, i] = torch.softmax(logits[h], 0) @ v[b, h, : i + 1].double()
+    for block in (None, 3):
+        assert gap(ours(scheme, q, k, v, 1, block), expected) < TOLERANCE
+
+
+def test_dape_wants_a_bias() -> None:
+    with pytest.raises(PosxError, match="wants an inner scheme with a bias"):
+        make_scheme("dape", ModelConfig(), inner="rope")
+    with pytest.raises(PosxError, match="leaves no unit"):
+        make_scheme("dape", ModelConfig(), hidden=0)
+
+
+# ---------------------------------------------------------------- configs
+
+
+def test_an_inner_scheme_is_written_out_in_the_config() -> None:
+    config = compose_run(["scheme=randomized", "scheme.inner=rope"])
+    rope = {"name": "rope", "_target_": "posx.schemes.rope.Rope", "base": 10000.0, "fraction": 1.0}
+    assert config.scheme["inner"] == rope
+    config = compose_run(["scheme=ssmax", "scheme.inner={name: rope, base: 500}"])
+    assert config.scheme["inner"] == {**rope, "base": 500.0}
+    config = compose_run(["scheme=layers", "scheme.layers=[alibi,nope]"])
+    assert [one["name"] for one in config.scheme["layers"]] == ["alibi", "nope"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["scheme=ssmax", "scheme.inner=ropr"], "ropr"),
+        (["scheme=ssmax", "scheme.inner=3"], "takes a scheme"),
+        (["scheme=ssmax", "scheme.inner={name: rope, bse: 500}"], "scheme.inner.bse"),
+        (["scheme=ssmax", "scheme.inner={name: rope, base: 0}"], "scheme.base"),
+        (["scheme=layers", "scheme.layers=[rope,nop]"], "nop"),
+        (["scheme=layers", "scheme.layers=rope"], "takes a list"),
+        (["scheme=randomized", "scheme.longest=8"], "too few positions"),
+        (["scheme=randomized", "scheme.evaluation=any"], "sample, spread or first"),
+        (["scheme=shape", "scheme.shift=-1"], "below 0"),
+    ],
+)
+def test_inner_schemes_that_cannot_be_are_sentences(overrides: list[str], said: str) -> None:
+    with pytest.raises(PosxError, match=said) as error:
+        compose_run(overrides)
+    assert error.value.hint
+
+
+def test_a_model_of_a_wrapper_is_a_decoder() -> None:
+    assert isinstance(make_model("dape", inner="kerple-log"), Decoder)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["dape", "layers", "ssmax", "shape"])
+def test_the_last_queries_of_a_long_input_are_finite_in_bf16(name: str) -> None:
+    model = make_model(name, n_layers=2, d_model=16, n_heads=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(random_tokens(4096, batch=1), tail=64)
+    assert bool(out.isfinite().all())
+    assert float(out.std()) > 0.1
