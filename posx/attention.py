@@ -92,6 +92,8 @@ def plan(
     plain = is_plain(scheme, extension)
     if backend == "fused" and not plain and (torch.is_grad_enabled() or positions.device.type != "cpu"):
         backend = "dense"  # the kernel gives an addend no gradients, and a GPU's wants it in the products' precision
+    if backend == "tiles" and scheme.bias_per_layer and torch.is_grad_enabled():
+        backend = "blocks"  # with gradients tiles want the addend of all layers
     shared = scheme.prepare(positions, extension)
     flow = Flow(scheme, positions, shared, extension, plain=plain, backend=backend, block=block)
     if backend == "fused" and not plain:

@@ -96,7 +96,9 @@ def sharpen(model: Decoder, seed: int = 0) -> None:
     draw = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=draw)
-        if name.startswith("scheme."):
+        if name in ("scheme.r1", "scheme.r2"):  # of kerple: away from their limits
+            parameter.copy_(0.1 + 0.5 * noise.abs().clamp(max=3))
+        elif name.startswith("scheme."):
             parameter.copy_(0.5 * noise)
         elif parameter.ndim == 1:
             parameter.copy_(1 + 0.2 * noise)

@@ -141,7 +141,7 @@ def test_positions_are_the_only_signal(name: str, family: str, without_mask: Non
 
 @torch.no_grad()
 @both_families
-@pytest.mark.parametrize("name", BY_POSITION)
+@pytest.mark.parametrize("name", [s for s in BY_POSITION if s in FROM_ZERO])
 def test_positions_travel_with_their_tokens(name: str, family: str, without_mask: None) -> None:
     """Tokens and positions permuted together, no mask: the same bag of (token, position) pairs."""
     model, tokens = small(name, family), random_tokens(CONTEXT)
@@ -155,14 +155,17 @@ def test_positions_travel_with_their_tokens(name: str, family: str, without_mask
 MODELS = {(name, family): small(name, family) for name in SCHEMES for family in FAMILIES}
 
 
-def ways(model: Decoder, extension: Applied = NONE) -> list[dict[str, Any]]:
-    """Every way in which attention may be computed: with gradients the fused kernel only masks the future."""
+def ways(model: Decoder, extension: Applied = NONE, flex: bool = False) -> list[dict[str, Any]]:
+    """Every way in which attention may be computed: with gradients the fused kernel only masks the future.
+
+    FlexAttention, which torch traces anew at every call, only where it is asked for.
+    """
     masked = torch.is_grad_enabled() and (not plain(model) or extension.masks())
     fused = [] if masked or model.scheme.needs_logits else [{"backend": "fused"}]
     # FlexAttention refuses to be differentiated on a CPU.
     alone = model.scheme.per_layer or model.scheme.has_own_attention
-    flex = [] if torch.is_grad_enabled() or alone else [{"backend": "flex"}]
-    return [{"backend": "dense"}, {"backend": "tiles"}, *fused, *flex, {"block": 3}]
+    kernel = [{"backend": "flex"}] if flex and not torch.is_grad_enabled() and not alone else []
+    return [{"backend": "dense"}, {"backend": "tiles"}, *fused, *kernel, {"block": 3}]
 
 
 @both_families
@@ -227,7 +230,7 @@ def test_only_distances_matter(name: str, shift: int, family: str) -> None:
     model, tokens = small(name, family), random_tokens(2 * CONTEXT)
     positions = torch.arange(2 * CONTEXT)
     moved = model(tokens, positions + shift)
-    exact = "rope" not in name and name != "xpos"
+    exact = "rope" not in name and name not in ("xpos", "layers", "ssmax")
     difference = gap(moved, model(tokens, positions))
     assert difference == 0 if exact else difference < ROUNDING + 20 * shift * 2**-23
 
@@ -343,7 +346,7 @@ def test_blocks_equal_the_whole(name: str, family: str) -> None:
         whole = model(tokens, extension=extension, backend="dense")
         for block in (1, 3, 7, 16, 64):
             assert gap(model(tokens, extension=extension, block=block), whole) < ROUNDING, (length, block)
-        for how in ways(model, extension):
+        for how in ways(model, extension, flex=True):
             assert gap(model(tokens, extension=extension, **how), whole) < ROUNDING, (length, how)
         if {"backend": "fused"} in ways(model, extension):
             assert plan(model.scheme, torch.arange(length), extension, 2, 3, backend="fused").backend == "fused"
@@ -494,7 +497,7 @@ def test_positions_for_each_sequence(name: str, family: str) -> None:
     length = 7
     tokens = random_tokens(length, batch=3)
     spread = torch.stack([torch.arange(7), torch.arange(7) + 9, torch.tensor([0, 1, 3, 4, 8, 11, 15])])
-    for how in [*ways(model), {"tail": 2}]:
+    for how in [*ways(model, flex=True), {"tail": 2}]:
         together = model(tokens, spread, **how)
         for b in range(3):
             assert gap(together[b : b + 1], model(tokens[b : b + 1], spread[b], **how)) < ROUNDING, how
@@ -588,8 +591,10 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
 def test_gradients_are_the_slopes_of_the_loss(name: str, family: str) -> None:
     """Autograd beside a central difference, for the scheme's parameters and for all others.
 
-    A step of 1e-2 along a unit vector. Its own curvature, third order in the step, leaves less than 2 %.
+    A step of 1e-2 along a unit vector. Its own curvature, third order in the step, leaves less than 2 %. cope has an edge
+    at every whole position, and a shorter step meets fewer.
     """
+    size_of_step = 1e-3 if name == "cope" else 1e-2
     model = small(name, family).train()
     tokens = random_tokens(CONTEXT + 1)
 
@@ -608,13 +613,13 @@ def test_gradients_are_the_slopes_of_the_loss(name: str, family: str) -> None:
         slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True)) / size
         values = []
         with torch.no_grad():
-            for step in (1e-2, -2e-2):
+            for step in (size_of_step, -2 * size_of_step):
                 for p, d in zip(chosen, direction, strict=True):
                     p.add_(d, alpha=step / size)
                 values.append(float(loss()))
             for p, d in zip(chosen, direction, strict=True):
-                p.add_(d, alpha=1e-2 / size)
-        assert (values[0] - values[1]) / 2e-2 == pytest.approx(slope, rel=2e-2)
+                p.add_(d, alpha=size_of_step / size)
+        assert (values[0] - values[1]) / (2 * size_of_step) == pytest.approx(slope, rel=2e-2)
 
 
 # ---------------------------------------------------------------- loss

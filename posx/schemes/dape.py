@@ -3,9 +3,10 @@
     logits = A + B + f([A ; B])        A = q·k / √D,  B the inner scheme's bias,  f: 2 H → hidden → H for each pair
 
 Source: Zheng et al. 2024, arXiv 2405.14722, section 3 (f two layers with a leaky rectifier between, one f a layer).
-Parameters: layers · (3 · H · hidden + hidden + H), and the inner scheme's. Cost: the network for each pair in
+Parameters: layers · (3 · H + 1) · hidden, and the inner scheme's. Cost: the network for each pair in
 every layer.
-Trap: it mixes heads and must see the logits: no closure by index can say it.
+Trap: it mixes heads and must see the logits: no closure by index can say it. A bias at the output of f would cancel in
+the softmax, and is left out.
 """
 
 from __future__ import annotations
@@ -48,7 +49,6 @@ class Dape(Wrapper):
         self.first = nn.Parameter(torch.empty(shape.n_layers, hidden, 2 * heads))
         self.first_offset = nn.Parameter(torch.empty(shape.n_layers, hidden))
         self.second = nn.Parameter(torch.empty(shape.n_layers, heads, hidden))
-        self.second_offset = nn.Parameter(torch.empty(shape.n_layers, heads))
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -70,5 +70,5 @@ class Dape(Wrapper):
         a = torch.where(seen, logits - added, 0.0)
         pairs = torch.cat([a, torch.where(seen, added, 0.0).expand_as(a)], dim=1).movedim(1, -1)  # [B, Tq, Tk, 2 H]
         hidden = F.leaky_relu(F.linear(pairs, self.first[site.layer], self.first_offset[site.layer]))
-        more = F.linear(hidden, self.second[site.layer], self.second_offset[site.layer])
+        more = F.linear(hidden, self.second[site.layer])
         return logits + torch.where(seen, more.movedim(-1, 1), 0.0)

@@ -10,8 +10,8 @@ Source: Li et al. 2023, arXiv 2310.04418, section 3 and appendix E (c = 0.1, T =
 Parameters: 2 · hidden + hidden · H + 2. Cost: the network for each pair, once a forward in training, in every layer
 at long contexts.
 Trap: the divisor takes the *query's* position, so that this is no bias by distance past T. Unlike there, f has no bias
-at its output, which would cancel in the softmax, and hidden biases start in (0, 1), not (−1, 1): of units that start
-with weight and bias below 0 none would ever be awake between 0 and 1.
+at its output, which would cancel in the softmax, and hidden biases start in (0.1, 1), not (−1, 1): of units that
+start with weight and bias below 0 none would ever be awake between 0 and 1.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Fire(Scheme):
             parameter.fill_(self.config.c if name == "c" else 1.0)
         else:  # as torch's Linear, but that biases start above 0
             width = self.config.hidden if name.startswith("second") else 1
-            least = 0.0 if name == "first.bias" else -(width**-0.5)
+            least = 0.1 if name == "first.bias" else -(width**-0.5)
             nn.init.uniform_(parameter, least, width**-0.5, generator=generator)
 
     def share(self, distance: Tensor, query: Tensor) -> Tensor:

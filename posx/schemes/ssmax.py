@@ -36,6 +36,7 @@ class SSMax(Wrapper):
     Config = SSMaxConfig
     formula = "logits · s_h·ln n over the inner scheme"
     per_layer = True
+    by_position = False
     bias_per_layer = property(lambda self: self.inner.has_bias)
     bias_is_by_distance = False
 

@@ -263,7 +263,7 @@ def test_pi_with_window_is_mistral_with_linear_rope(order: tuple[str, ...]) -> N
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["gpt", "llama"])
-@pytest.mark.parametrize("name", MASKABLE)
+@pytest.mark.parametrize("name", [s for s in MASKABLE if s != "randomized"])
 def test_a_window_of_one_sees_the_token_alone(name: str, family: str) -> None:
     """Each output is that of a sequence of one token at that position. Shapes of products differ: 2e-5."""
     model = make_model(name, family=family)
@@ -275,9 +275,12 @@ def test_a_window_of_one_sees_the_token_alone(name: str, family: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", MASKABLE)
+@pytest.mark.parametrize("name", [s for s in MASKABLE if s not in ("randomized", "ssmax", "layers")])
 def test_a_layer_with_a_window_sees_w_tokens(name: str) -> None:
-    """With one layer, the last output is that of the last w tokens at their own positions."""
+    """With one layer, the last output is that of the last w tokens at their own positions.
+
+    Not with ssmax, which counts all tokens, nor with positions that are drawn.
+    """
     model = make_model(name, n_layers=1)
     tokens = random_tokens(CONTEXT)
     for w in (2, 7):

@@ -183,7 +183,7 @@ def test_fire_starts_as_it_says() -> None:
     assert scheme.threshold == CONTEXT
     assert make_scheme("fire", ModelConfig(), context=4096).threshold == 512
     assert -1 <= float(scheme.first.weight.min()) < -0.9
-    assert 0 <= float(scheme.first.bias.min()) < 0.1
+    assert 0.1 <= float(scheme.first.bias.min()) < 0.15
     assert 0.9 * 200**-0.5 < float(scheme.second.weight.max()) <= 200**-0.5
     assert sum(p.numel() for p in scheme.parameters()) == 2 * 200 + 200 * 3 + 2
 

@@ -208,9 +208,7 @@ def test_an_extension_acts_on_the_layers_that_listen() -> None:
 def test_dape_as_the_paper_writes_it(heads: int, width: int, length: int) -> None:
     q, k, v = drawn(heads, width, length)
     scheme = scheme_of("dape", heads, width, inner="alibi", hidden=5)
-    first, a, second, c = (
-        x[1].tolist() for x in (scheme.first, scheme.first_offset, scheme.second, scheme.second_offset)
-    )
+    first, a, second = (x[1].tolist() for x in (scheme.first, scheme.first_offset, scheme.second))
     expected = torch.zeros(q.shape, dtype=torch.float64)
     for b, i in [(b, i) for b in range(2) for i in range(length)]:
         logits = torch.zeros(heads, i + 1, dtype=torch.float64)
@@ -220,7 +218,7 @@ def test_dape_as_the_paper_writes_it(heads: int, width: int, length: int) -> Non
             units = [sum(w * x for w, x in zip(row, z, strict=True)) + o for row, o in zip(first, a, strict=True)]
             units = [max(unit, 0.01 * unit) for unit in units]
             for h in range(heads):
-                more = sum(w * x for w, x in zip(second[h], units, strict=True)) + c[h]
+                more = sum(w * x for w, x in zip(second[h], units, strict=True))
                 logits[h, j] = z[h] + z[heads + h] + more
         for h in range(heads):
             expected[b, h, i] = torch.softmax(logits[h], 0) @ v[b, h, : i + 1].double()
