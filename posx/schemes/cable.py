@@ -4,8 +4,10 @@
 
 −softplus(z) is ln σ(−z): it is the forgetting transformer's addend with the gate the other way round.
 
-Source: Veisi et al. 2025, arXiv 2503.08067. The authors' code leaves q·k unscaled; here it is divided by √D as in every
-other scheme. The initial value of b is ours: −5, with which a bias starts as small as the forgetting transformer's.
+Source: Veisi et al. 2025, arXiv 2503.08067. As in the authors' code each head of each layer has its own w and b. Theirs
+leaves q·k unscaled; here it is divided by √D as in every other scheme. The initial value of b is ours: −5, with which a
+bias starts as small as the forgetting transformer's. Theirs is 0, an ALiBi of slope ln 2 in every head, to begin with:
+``scheme.initial=0``.
 Parameters, cost and trap: as forgetting.py.
 """
 
