@@ -45,9 +45,12 @@ def make_scheme(config: dict[str, Any], shape: ModelShape, trust: bool = False) 
     cls.check(settings, shape)
     if not cls.inner_fields:
         return cls(settings, shape)
-    within = cls.inner_shape(settings, shape)
+    inner = [
+        make_scheme(one, cls.inner_shape(settings, shape, place), trust)
+        for place, one in enumerate(inner_configs(cls, config))
+    ]
     with_inner: Any = cls  # whose __init__ takes them too
-    return with_inner(settings, shape, [make_scheme(one, within, trust) for one in inner_configs(cls, config)])
+    return with_inner(settings, shape, inner)
 
 
 def inner_configs(cls: type[Scheme], config: dict[str, Any]) -> list[dict[str, Any]]:

@@ -245,13 +245,15 @@ def complete_scheme(
     settings: Any = typed(cls.Config, own, prefix)
     for field in cls.inner_fields:
         value = getattr(settings, field)
-        within = cls.inner_shape(settings, shape)
         if isinstance(value, list):
             found: Any = [
-                complete_scheme(one, within, config_dir, trust, f"{prefix}{field}.{number}.")
+                complete_scheme(
+                    one, cls.inner_shape(settings, shape, number), config_dir, trust, f"{prefix}{field}.{number}."
+                )
                 for number, one in enumerate(value)
             ]
         else:
+            within = cls.inner_shape(settings, shape)
             found = complete_scheme(value, within, config_dir, trust, f"{prefix}{field}.")
         setattr(settings, field, found)
     cls.check(settings, shape)

@@ -135,13 +135,15 @@ class Decoder(nn.Module):
         positions = extension.positions(positions)
         x = self.scheme.embed(self.tokens(tokens), positions)
         flows: list[Flow] = []
-        plans: dict[Scheme, Flow] = {}
-        for number in range(len(self.blocks)):
-            scheme = self.scheme.at(number)
+        plans: dict[Scheme, list[Flow]] = {}
+        for scheme in map(self.scheme.at, range(len(self.blocks))):
             if scheme not in plans:
-                plans[scheme] = plan(scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
-            # The number is for those who ask for it: to the compiler every other number is another program.
-            flows.append(replace(plans[scheme], layer=number) if scheme.per_layer else plans[scheme])
+                first = plan(scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
+                plans[scheme] = [first]
+            else:  # the number is for those who ask for it: to the compiler every other number is another program
+                first, number = plans[scheme][0], len(plans[scheme])
+                plans[scheme].append(replace(first, layer=number) if scheme.per_layer else first)
+            flows.append(plans[scheme][-1])
         for layer, own in zip(self.blocks[:-1], flows, strict=False):
             x = layer(x, own)
         return self.norm(self.blocks[-1](x, flows[-1], tail))

@@ -582,7 +582,8 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
         assert parameter.grad is not None, key
         assert bool(parameter.grad.isfinite().all()), key
         assert float(parameter.grad.norm()) > 1e-6, key
-        if key.startswith("scheme."):
+        # Of dape's units some are on, or some off, for all pairs at first: their offset cancels in the softmax.
+        if key.startswith("scheme.") and key != "scheme.first_offset":
             assert bool((parameter.grad != 0).all()), key
 
 
@@ -591,8 +592,8 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
 def test_gradients_are_the_slopes_of_the_loss(name: str, family: str) -> None:
     """Autograd beside a central difference, for the scheme's parameters and for all others.
 
-    A step of 1e-2 along a unit vector. Its own curvature, third order in the step, leaves less than 2 %. cope has an edge
-    at every whole position, and a shorter step meets fewer.
+    A step of 1e-2 along a unit vector. Its own curvature, third order in the step, leaves less than 2 %. cope has an
+    edge at every whole position, and a shorter step meets fewer.
     """
     size_of_step = 1e-3 if name == "cope" else 1e-2
     model = small(name, family).train()

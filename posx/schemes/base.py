@@ -47,8 +47,8 @@ class Site:
     ``q_pos`` [Tq] and ``k_pos`` [Tk] are positions (float32 or int64), or [B, Tq] and [B, Tk] where each
     sequence has its own. Query ``i`` stands at key index ``q_start + i``, which is what causality goes by.
     ``shared`` is what :meth:`Scheme.prepare` returned. Only a scheme with ``bias_per_layer`` or ``needs_logits`` is
-    given the number of the ``layer``, ``q`` and ``k`` ([B, H, T, D]), and ``x`` [B, Tk, C], what the layer's q, k and v
-    were made of.
+    given the number of the ``layer`` (counted among those that it serves), ``q`` and ``k`` ([B, H, T, D]), and ``x``
+    [B, Tk, C], what the layer's q, k and v were made of.
     """
 
     q_pos: Tensor
@@ -85,8 +85,8 @@ class Scheme(nn.Module):
         self.shape = shape
 
     @classmethod
-    def inner_shape(cls, config: Any, shape: ModelShape) -> ModelShape:
-        """The model as the schemes in ``inner_fields`` shall see it."""
+    def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
+        """The model as the scheme at this place in ``inner_fields`` shall see it."""
         return shape
 
     @classmethod

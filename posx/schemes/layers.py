@@ -10,7 +10,7 @@ Trap: what is added to the token vectors reaches all layers, so that only scheme
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,11 @@ class Layers(Scheme):
                 f"scheme.layers names {len(config.layers)} schemes for a model of {shape.n_layers} layers.",
                 "Name one for each layer, or fewer: the list begins again.",
             )
+
+    @classmethod
+    def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
+        mine = range(place, shape.n_layers, max(1, len(config.layers)))
+        return replace(shape, n_layers=max(1, len(mine)))  # no parameters for layers that another scheme has
 
     def at(self, layer: int) -> Scheme:
         found = self.inner[layer % len(self.inner)]

@@ -55,7 +55,7 @@ class Randomized(Wrapper):
             )
 
     @classmethod
-    def inner_shape(cls, config: Any, shape: ModelShape) -> ModelShape:
+    def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
         return replace(shape, context=cls.reach(config, shape))
 
     @staticmethod

@@ -40,7 +40,7 @@ class Shape(Wrapper):
             raise PosxError(f"scheme.shift={config.shift} is below 0.", "The paper uses scheme.shift=500.")
 
     @classmethod
-    def inner_shape(cls, config: Any, shape: ModelShape) -> ModelShape:
+    def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
         return replace(shape, context=shape.context + config.shift)
 
     def train_positions(self, rows: int, n: int, generator: torch.Generator) -> Tensor:

@@ -180,6 +180,20 @@ def test_equal_layers_are_the_scheme_itself() -> None:
         assert gap(make_model("layers", n_layers=3, layers=[name, name])(tokens), itself(tokens)) < TOLERANCE
 
 
+@torch.no_grad()
+def test_schemes_of_layers_have_parameters_for_their_own_layers_alone() -> None:
+    """Gates in layers 0 and 2 of three: two rows, and layer 2 has the second."""
+    model = make_model("layers", n_layers=3, layers=["forgetting", "nope"])
+    assert model.scheme.inner[0].weight.shape[0] == 2
+    tokens = random_tokens(20)
+    before = [model(tokens)]
+    for row in (0, 1):
+        model.scheme.inner[0].offset[row] -= 3.0
+        before.append(model(tokens))
+    assert gap(before[0], before[1]) > 1e-2
+    assert gap(before[1], before[2]) > 1e-2
+
+
 def test_layers_that_cannot_be() -> None:
     for layers, said in ((["sinusoidal", "nope"], "acts before"), ([], "names 0"), (["rope"] * 3, "names 3")):
         with pytest.raises(PosxError, match=said):
