@@ -41,6 +41,9 @@ class Randomized(Wrapper):
     Config = RandomizedConfig
     formula = "the inner scheme at a sorted sample of 0 .. M − 1"
 
+    # Positions are its own to choose: none is left to interpolate.
+    accepts = property(lambda self: self.inner.accepts - {"positions"})
+
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.longest is not None and config.longest < shape.context:

@@ -34,6 +34,9 @@ class Shape(Wrapper):
     Config = ShapeConfig
     formula = "the inner scheme at k + p,  k random for each sequence in training"
 
+    # Positions are its own to choose: none is left to interpolate.
+    accepts = property(lambda self: self.inner.accepts - {"positions"})
+
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.shift < 0:
