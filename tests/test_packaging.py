@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import json
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 import yaml
 
 import posx
-from data_helpers import child_environment
+from data_helpers import child_environment, sentence, write_jsonl
 from posx.compose import configs_dir, options
 
 ROOT = Path(posx.__file__).resolve().parent.parent
@@ -168,3 +170,49 @@ def test_every_pin_satisfies_the_project() -> None:
     }
     wanted = {re.split(r"[<>=!~\[ ;]", d)[0].lower().replace("_", "-") for d in project["dependencies"]}
     assert wanted - pins == set()
+
+
+def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_path: Path) -> None:
+    """docs/your-own-scheme.md, word for word: its package and configs in a folder, posx installed from the wheel."""
+    blocks = re.findall(r"```(python|yaml)\n(.*?)```", (ROOT / "docs" / "your-own-scheme.md").read_text("utf-8"), re.S)
+    code = [text for kind, text in blocks if kind == "python"]
+    configs = [text for kind, text in blocks if kind == "yaml"]
+    assert (len(code), len(configs)) == (2, 1)
+    for folder in ("mine", "own/scheme", "own/extension"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "mine" / "__init__.py").write_text("\n\n".join(code), "utf-8")
+    (tmp_path / "own" / "scheme" / "root.yaml").write_text(configs[0], "utf-8")
+    (tmp_path / "own" / "extension" / "strided.yaml").write_text("_target_: mine.Strided\n", "utf-8")
+    write_jsonl(tmp_path / "text.jsonl", [sentence(120, n) for n in range(24)])
+    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", "site", str(wheel)]
+    subprocess.run(install, cwd=tmp_path, check=True, capture_output=True, timeout=300)
+
+    def posx(*words: str) -> str:
+        path = os.pathsep.join([str(tmp_path / "site"), str(tmp_path)])
+        done = subprocess.run(
+            [sys.executable, "-m", "posx", *words],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=child_environment(PYTHONPATH=path),
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    trusted = ["--config-dir", "own", "--trust"]
+    small = ["model.n_layers=1", "model.d_model=16", "model.n_heads=2", "train.context=16", "train.batch_tokens=64",
+             "train.steps=2", "train.eval_tokens=64", "train.device=cpu"]  # fmt: skip
+    data = ["data=text", "data.path=text.jsonl", f"data.cache_dir={tmp_path / 'cache'}", "tokenizer.vocab_size=270"]
+    posx("train", "--scheme", "root", "scheme.slope=0.1", *small, *data, "--name", "m", *trusted)
+    assert "posx" in {path.name for path in (tmp_path / "site").iterdir()}
+    asked = ["--length", "4x", "--extension", "strided(step=3)", "--extension", "none", "eval.max_targets=32"]
+    records = json.loads(posx("eval", "m", *asked, "--json", *trusted))
+    assert {(r["scheme"], r["extension"], r["status"]) for r in records if r["length"] == 64} == {
+        ("root", "none", "ok"),
+        ("root", "strided(step=3)", "ok"),
+    }
+    assert records[0]["scheme_params"] == {"slope": 0.1}
+    assert len({r["nats"] for r in records if r["length"] == 64}) == 2
+    listed = json.loads(posx("schemes", "--json", *trusted))
+    assert next(row for row in listed if row["name"] == "root")["formula"] == "logit − slope·√d"
