@@ -421,7 +421,7 @@ def refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--schemes", "rpoe"], "Did you mean rope?"),
+        (["--schemes", "rpoe"], "Did you mean rope"),
         (["--schemes", ","], "--schemes names nothing"),
         (["--schemes", ""], "--schemes names nothing"),
         (["--lengths", "4y"], "'4y' is not a length"),

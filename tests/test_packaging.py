@@ -138,6 +138,8 @@ def test_the_core_names_no_scheme(module: str) -> None:
         yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2] for path in options("scheme").values()
     }
     words = {part for name in options("scheme") for part in (name, name.replace("-", "_"))} | classes
+    words -= {"shape", "Shape", "layers", "Layers"}  # words of any decoder
+    assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base"}
     found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))
     assert found == []
 

@@ -188,12 +188,12 @@ def test_partial_rope_is_glm(fraction: float, length: int) -> None:
 def test_rotation_is_that_of_x_transformers(head_dim: int, fraction: float) -> None:
     """Theirs interleaves, ours is half-split. Angles up to 200 differ by a rounding or two of 200, 2^-16."""
     scheme = make_scheme("rope", ModelConfig(d_model=2 * head_dim, n_heads=2), fraction=fraction)
-    rotated = round(fraction * head_dim)
+    width = round(fraction * head_dim)
     draw = torch.Generator().manual_seed(1)
     q, k = (torch.randn(2, 2, 200, head_dim, generator=draw) for _ in range(2))
-    order = hosts.interleaved(head_dim, rotated)
+    order = hosts.interleaved(head_dim, width)
     ours = rotated(scheme, q, k, torch.arange(200))
-    angles, _ = RotaryEmbedding(rotated).forward_from_seq_len(200)
+    angles, _ = RotaryEmbedding(width).forward_from_seq_len(200)
     for x, turned in zip((q, k), ours, strict=True):
         assert gap(turned[..., order], apply_rotary_pos_emb(x[..., order], angles)) < 2**-16 * float(x.abs().max())
 
