@@ -5,113 +5,127 @@ The loops share no code with posx: the formulas are written out from the papers,
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+import hosts
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
 from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
+from posx.model import count_parameters
 from posx.schemes.base import Scheme, Site
 
 HEADS = (1, 3, 4, 6)
 LENGTHS = (1, 5, CONTEXT, 61)  # below, at and beyond the training length
 NEW = ("fire", "kerple-log", "kerple-power", "p-rope", "sandwich", "xpos")
-by_heads = pytest.mark.parametrize("heads", HEADS)
-by_length = pytest.mark.parametrize("length", LENGTHS)
+# Whole numbers are looked up in a table, others are not; fire asks for the position itself besides.
+PLACES: dict[str, Callable[[int], Tensor]] = {
+    "from 0": torch.arange,
+    "from 7": lambda length: torch.arange(length) + 7,
+    "halves": lambda length: torch.arange(length) / 2,
+}
+
+
+def everywhere(test: Any) -> Any:
+    """For each number of heads, each length and each kind of positions."""
+    test = pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)(test)
+    return pytest.mark.parametrize("length", LENGTHS)(pytest.mark.parametrize("heads", HEADS)(test))
 
 
 def scheme_of(name: str, heads: int, **settings: Any) -> Scheme:
     return make_scheme(name, ModelConfig(d_model=8 * heads, n_heads=heads), **settings)
 
 
-@torch.no_grad()
-def bias(scheme: Scheme, length: int, start: int = 0) -> Tensor:
-    """[H, Tq, Tk] in float64, 0 over the future; of queries from ``start`` on."""
-    positions = torch.arange(length)
-    site = Site(positions[start:], positions, start, scheme.prepare(positions, NONE))
-    found = dense_addend(site, scheme.bias(site), [], scheme.shape.n_heads)[0].double()
-    assert bool((found == -math.inf).equal(torch.ones_like(found).triu_(1 + start).bool()))
+def drawn(scheme: Scheme, seed: int) -> Scheme:
+    """The scheme with parameters from a normal distribution: some lie beyond every limit."""
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in scheme.parameters():
+        nn.init.normal_(parameter, generator=draw)
+    return scheme
+
+
+def set_values(parameter: Tensor, values: list[float]) -> None:
+    parameter.data.copy_(torch.tensor(values).view(parameter.shape))
+
+
+def bias(scheme: Scheme, positions: Tensor, start: int = 0) -> Tensor:
+    """[B, H, Tq, Tk] in float64, 0 over the future; of queries from ``start`` on."""
+    site = Site(positions[..., start:], positions, start, scheme.prepare(positions, NONE))
+    found = dense_addend(site, scheme.bias(site), [], scheme.shape.n_heads).double()
+    assert (found == -math.inf).equal(torch.ones_like(found).triu_(1 + start).bool())
     return found.masked_fill(found == -math.inf, 0.0)
 
 
-def assert_written(scheme: Scheme, length: int, formula: Any) -> None:
-    """``formula(h, i, j)`` for every head from 1 and every pair; to 1e-6 of the largest, some roundings of float32."""
-    expected = torch.zeros(scheme.shape.n_heads, length, length, dtype=torch.float64)
+@torch.no_grad()
+def assert_written(scheme: Scheme, positions: Tensor, formula: Callable[[int, float, float], float]) -> None:
+    """``formula(h, i, j)`` for heads from 1 and every pair, to 1e-6 of the largest: eight roundings of float32."""
+    at, length = positions.tolist(), len(positions)
+    expected = torch.zeros(1, scheme.shape.n_heads, length, length, dtype=torch.float64)
     for h in range(scheme.shape.n_heads):
         for i in range(length):
             for j in range(i + 1):
-                expected[h, i, j] = formula(h + 1, i, j)
+                expected[0, h, i, j] = formula(h + 1, at[i], at[j])
     tolerance = 1e-6 * max(1.0, float(expected.abs().max()))
-    assert gap(bias(scheme, length), expected) <= tolerance
-    assert gap(bias(scheme, length, length // 2), expected[:, length // 2 :]) <= tolerance
-
-
-def set_values(parameter: Tensor, values: list[float]) -> list[float]:
-    parameter.data.copy_(torch.tensor(values))
-    return [float(value) for value in parameter.detach().double()]
+    assert gap(bias(scheme, positions), expected) <= tolerance
+    assert gap(bias(scheme, positions, length // 2), expected[:, :, length // 2 :]) <= tolerance
 
 
 # ---------------------------------------------------------------- kerple
 
+LIMITS = ([0.7, -3.0, 1.9, 0.001, 0.01, 1.0], [1.3, 0.4, -0.2, 2.7, 0.005, 2.0])
 
-@by_heads
-@by_length
+
+@everywhere
+@pytest.mark.parametrize("values", [([], []), LIMITS], ids=["drawn", "limits"])
 @pytest.mark.parametrize("kernel", ["log", "power"])
-def test_kerple_as_the_paper_writes_it(heads: int, length: int, kernel: str) -> None:
-    """Numbers below 0.01 act as 0.01, a power above 2 as 2."""
-    scheme = scheme_of(f"kerple-{kernel}", heads)
-    r1 = set_values(scheme.r1, [0.7, -3.0, 1.9, 0.001, 0.01, 1.0][:heads])
-    r2 = set_values(scheme.r2, [1.3, 0.4, -0.2, 2.7, 0.005, 2.0][:heads])
+def test_kerple_as_the_paper_writes_it(heads: int, length: int, places: Any, values: Any, kernel: str) -> None:
+    """The two kernels, and the limits of the released code: 0.01 at the least, a power of 2 at most."""
+    scheme = drawn(scheme_of(f"kerple-{kernel}", heads), seed=heads)
+    for parameter, value in zip((scheme.r1, scheme.r2), values, strict=True):
+        set_values(parameter, value[:heads] or parameter.tolist())
+    r1, r2 = scheme.r1.tolist(), scheme.r2.tolist()
 
-    def formula(h: int, i: int, j: int) -> float:
+    def formula(h: int, i: float, j: float) -> float:
         a, b = max(r1[h - 1], 0.01), max(r2[h - 1], 0.01)
         return -a * math.log(1 + b * (i - j)) if kernel == "log" else -a * (i - j) ** min(b, 2.0)
 
-    assert_written(scheme, length, formula)
+    assert_written(scheme, places(length), formula)
 
 
-def test_known_values_of_kerple() -> None:
-    log, power = scheme_of("kerple-log", 1), scheme_of("kerple-power", 1)
-    for scheme in (log, power):
-        set_values(scheme.r1, [0.5])
-        set_values(scheme.r2, [2.0])
-    assert bias(log, 5)[0, 4].tolist() == pytest.approx([-0.5 * math.log(n) for n in (9, 7, 5, 3, 1)], abs=1e-6)
-    assert bias(power, 5)[0, 4].tolist() == [-8.0, -4.5, -2.0, -0.5, 0.0]
-    set_values(power.r2, [1.0])
-    assert bias(power, 5)[0, 4].tolist() == [-2.0, -1.5, -1.0, -0.5, 0.0]  # ALiBi
-
-
-@pytest.mark.parametrize("name", ["kerple-log", "kerple-power"])
-def test_a_number_at_its_limit_can_come_back(name: str) -> None:
-    """The gradient is that at the limit, not 0: below it stands 0.01, and what moves it moves on."""
-    found = []
-    for value in (-1.0, 0.01):
-        scheme = scheme_of(name, 1)
-        set_values(scheme.r1, [value])
-        set_values(scheme.r2, [0.5])
-        positions = torch.arange(9)
-        shared = scheme.prepare(positions, NONE)
-        site = Site(positions, positions, shared=shared)
-        scheme.bias(site)(
-            *torch.zeros(2, 1, 1, 1).long(), torch.arange(9)[:, None], torch.zeros(1).long()
-        ).sum().backward()
-        found.append(float(scheme.r1.grad))
-    assert found[0] == found[1] != 0
+@pytest.mark.parametrize(("r1", "r2"), [(0.7, 0.6), (-1.0, 0.6), (0.7, -1.0), (0.01, 0.01), (0.7, 3.0), (-2.0, 5.0)])
+@pytest.mark.parametrize("kernel", ["log", "power"])
+def test_the_gradient_passes_the_limits(kernel: str, r1: float, r2: float) -> None:
+    """It is that at the limit, not 0: derivatives by hand, of a weighted sum of 36 biases in float32."""
+    scheme = scheme_of(f"kerple-{kernel}", 1)
+    set_values(scheme.r1, [r1])
+    set_values(scheme.r2, [r2])
+    a, b = max(r1, 0.01), min(max(r2, 0.01), math.inf if kernel == "log" else 2.0)
+    weights = torch.rand(9, 9, generator=torch.Generator().manual_seed(0))
+    (bias(scheme, torch.arange(9))[0, 0] * weights).sum().backward()
+    by_r1 = by_r2 = 0.0
+    for i in range(9):
+        for j in range(i):  # at a distance of 0 both derivatives are 0
+            d, w = i - j, float(weights[i, j])
+            by_r1 -= w * (math.log(1 + b * d) if kernel == "log" else d**b)
+            by_r2 -= w * a * (d / (1 + b * d) if kernel == "log" else d**b * math.log(d))
+    assert (scheme.r1.grad.item(), scheme.r2.grad.item()) == pytest.approx((by_r1, by_r2), rel=1e-5)
 
 
 def test_kerple_starts_where_its_authors_start() -> None:
     """Uniform from 0 up to 2 and 1 (log), 1 and 2 (power); of 300 numbers the largest is within 5 % of the end."""
     for name, ends in (("kerple-log", (2.0, 1.0)), ("kerple-power", (1.0, 2.0))):
         scheme = make_model(name, n_heads=300, d_model=600, n_layers=1, sharp=False).scheme
-        for parameter, end in zip((scheme.r1, scheme.r2), ends, strict=True):
+        for parameter, end in zip((scheme.r1.detach(), scheme.r2.detach()), ends, strict=True):
             assert 0 <= float(parameter.min()) < 0.05 * end
             assert 0.95 * end < float(parameter.max()) <= end
             assert float(parameter.mean()) == pytest.approx(end / 2, rel=0.15)
@@ -120,135 +134,157 @@ def test_kerple_starts_where_its_authors_start() -> None:
 # ---------------------------------------------------------------- sandwich
 
 
-@by_heads
-@by_length
+@everywhere
 @pytest.mark.parametrize("settings", [{"width": 128, "base": 10000.0}, {"width": 2}, {"width": 6, "base": 50.0}])
-def test_sandwich_as_the_paper_writes_it(heads: int, length: int, settings: dict[str, Any]) -> None:
-    """A sum of up to 64 cosines of angles up to 61, each off by 2^-18: to 64 · 2^-18 · heads / 8."""
+def test_sandwich_as_the_paper_writes_it(heads: int, length: int, places: Any, settings: dict[str, Any]) -> None:
+    """The largest is the number of cosines, and most angles are far below the 61 that float32 has to 4e-6."""
     scheme = scheme_of("sandwich", heads, **settings)
     width, base = scheme.config.width, scheme.config.base
 
-    def formula(h: int, i: int, j: int) -> float:
+    def formula(h: int, i: float, j: float) -> float:
         return sum(math.cos((i - j) / base ** (2 * k / width)) for k in range(1, width // 2 + 1)) / (8 * h / heads)
 
-    assert_written(scheme, length, formula)
-
-
-def test_sandwich_is_the_product_of_sinusoidal_vectors() -> None:
-    """PE(i)·PE(j) without its fastest pair and with one slower: the sum over k begins at 1."""
-    scheme = scheme_of("sandwich", 8, width=16, base=10000.0)
-    angles = torch.arange(40)[:, None] / 10000 ** (2 * torch.arange(1, 9).double() / 16)
-    vectors = torch.cat([angles.sin(), angles.cos()], dim=1)
-    assert gap(bias(scheme, 40)[0], (vectors @ vectors.T).tril()) < 1e-5  # head 1 of 8 divides by 8 · 1 / 8
+    assert_written(scheme, places(length), formula)
 
 
 # ---------------------------------------------------------------- fire
 
 
-@by_heads
-@by_length
-@pytest.mark.parametrize(("c", "multiple"), [(0.1, 1.0), (-0.3, -0.25), (2.0, 3.0)])
-def test_fire_as_the_paper_writes_it(heads: int, length: int, c: float, multiple: float) -> None:
-    """T = 16 times the multiple: queries below, at and beyond it; c and T by absolute value."""
-    scheme = scheme_of("fire", heads, hidden=5)
-    draw = torch.Generator().manual_seed(heads)
-    for parameter in scheme.parameters():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
+@everywhere
+@pytest.mark.parametrize(("c", "multiple", "end"), [(0.1, 1, 16), (-0.3, -0.25, 16), (2.0, 3, 16), (0.1, 1, 9.5)])
+def test_fire_as_the_paper_writes_it(heads: int, length: int, places: Any, c: float, multiple: Any, end: Any) -> None:
+    """T is 16, 4, 48 or 9.5: queries stand below, at and beyond it. c and T go in by absolute value."""
+    scheme = drawn(scheme_of("fire", heads, hidden=5, threshold=None if end == CONTEXT else end), seed=heads)
     scheme.c.data.fill_(c)
     scheme.multiple.data.fill_(multiple)
     first, inner, outer = (p.tolist() for p in (scheme.first.weight, scheme.first.bias, scheme.second.weight))
 
-    def formula(h: int, i: int, j: int) -> float:
-        end = max(abs(multiple * 16), i)
-        share = math.log(abs(c) * (i - j) + 1) / (math.log(abs(c) * end + 1) + 1e-6)
+    def formula(h: int, i: float, j: float) -> float:
+        share = math.log(abs(c * (i - j)) + 1) / (math.log(abs(c) * max(abs(multiple * end), i) + 1) + 1e-6)
         return sum(w * max(0.0, a[0] * share + b) for w, a, b in zip(outer[h - 1], first, inner, strict=True))
 
-    expected_share = float(scheme.share(torch.tensor(7), torch.tensor(61)))
-    assert expected_share == pytest.approx(
-        math.log(abs(c) * 7 + 1) / (math.log(abs(c) * max(61, abs(16 * multiple)) + 1) + 1e-6), rel=1e-5
-    )
-    # ψ near 0 loses some digits in float32, and weights of size 1 to 3 multiply it.
-    whole = bias(scheme, length)
-    for h in range(heads):
-        for i in range(length):
-            for j in range(i + 1):
-                assert float(whole[h, i, j]) == pytest.approx(formula(h + 1, i, j), abs=2e-5)
-    assert gap(bias(scheme, length, length // 2), whole[:, length // 2 :]) < 1e-6
+    assert_written(scheme, places(length), formula)
 
 
 def test_fire_starts_as_it_says() -> None:
+    """As torch's Linear, uniform to ±1/√(inputs), but for the hidden biases: from 0.1 to 1."""
     scheme = make_model("fire", sharp=False, hidden=200).scheme
-    assert float(scheme.c) == pytest.approx(0.1)
-    assert float(scheme.multiple) == 1.0
+    assert (scheme.c.item(), scheme.multiple.item()) == (pytest.approx(0.1), 1.0)
     assert scheme.threshold == CONTEXT
     assert make_scheme("fire", ModelConfig(), context=4096).threshold == 512
-    assert -1 <= float(scheme.first.weight.min()) < -0.9
-    assert 0.1 <= float(scheme.first.bias.min()) < 0.15
-    assert 0.9 * 200**-0.5 < float(scheme.second.weight.max()) <= 200**-0.5
-    assert sum(p.numel() for p in scheme.parameters()) == 2 * 200 + 200 * 3 + 2
+    first, second, outer = scheme.first, scheme.second, 200**-0.5
+    for parameter, least, most in ((first.weight, -1, 1), (first.bias, 0.1, 1), (second.weight, -outer, outer)):
+        found = parameter.detach() / most
+        assert least / most <= found.min() < least / most + 0.1
+        assert 0.9 < found.max() <= 1
 
 
 # ---------------------------------------------------------------- p-rope, xpos
 
 
-@pytest.mark.parametrize("kept", [0.1, 0.25, 0.5, 0.7, 0.75, 1.0])
-@pytest.mark.parametrize("head_dim", [8, 16, 20, 64])
+@pytest.mark.parametrize("kept", [0.1, 0.25, 0.5, 0.7, 0.75, 15 / 22, 0.999, 1.0])  # 15 / 22 · 22 < 15
+@pytest.mark.parametrize("head_dim", [8, 16, 20, 44, 64])
 def test_p_rope_has_transformers_frequencies(kept: float, head_dim: int) -> None:
+    """How many pairs are kept too: theirs rounds down."""
     parameters = {"rope_type": "proportional", "rope_theta": 500.0, "partial_rotary_factor": kept}
     config = LlamaConfig(hidden_size=head_dim, num_attention_heads=1, rope_parameters=parameters)
     expected, _ = ROPE_INIT_FUNCTIONS["proportional"](config, device=torch.device("cpu"))
+    ours = ModelConfig(d_model=head_dim, n_heads=1)
     if not expected.any():
         with pytest.raises(PosxError, match="leaves none to rotate"):
-            make_scheme("p-rope", ModelConfig(d_model=head_dim, n_heads=1), kept=kept, base=500.0)
+            make_scheme("p-rope", ours, kept=kept, base=500.0)
         return
-    scheme = make_scheme("p-rope", ModelConfig(d_model=head_dim, n_heads=1), kept=kept, base=500.0)
-    assert gap(scheme.frequencies(), expected) < 1e-7
+    assert gap(make_scheme("p-rope", ours, kept=kept, base=500.0).frequencies(), expected) < 1e-7
 
 
-def test_p_rope_leaves_its_slow_pairs_alone() -> None:
-    scheme = make_scheme("p-rope", ModelConfig(d_model=16, n_heads=1), kept=0.5)
-    q = torch.randn(1, 1, 30, 16, generator=torch.Generator().manual_seed(0))
-    turned, _ = rotated(scheme, q, q, torch.arange(30))
-    slow = [4, 5, 6, 7, 12, 13, 14, 15]
-    assert torch.equal(turned[..., slow], q[..., slow])
-    fast = make_scheme("rope", ModelConfig(d_model=16, n_heads=1))
-    whole, _ = rotated(fast, q, q, torch.arange(30))
-    assert torch.equal(turned[..., [0, 1, 2, 3, 8, 9, 10, 11]], whole[..., [0, 1, 2, 3, 8, 9, 10, 11]])
+@torch.no_grad()
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("shape", [(3, 48, None), (4, 32, 2), (6, 48, 2)])
+@pytest.mark.parametrize("kept", [0.25, 0.7, 1.0])
+def test_p_rope_is_proportional_llama(kept: float, shape: tuple[int, int, int | None], length: int) -> None:
+    """The whole model; logits reach 10, and float32 in another order moves them by 1e-6 to 1e-5."""
+    sizes: Any = dict(zip(("n_heads", "d_model", "n_kv_heads"), shape, strict=True))
+    model = make_model("p-rope", family="llama", kept=kept, base=1000.0, **sizes)
+    rope = {"rope_type": "proportional", "rope_theta": 1000.0, "partial_rotary_factor": kept}
+    tokens = random_tokens(length)
+    logits, last = hosts.run(hosts.llama(model, rope), tokens=tokens)
+    assert gap(model(tokens), last) < 2e-5
+    assert gap(model.logits(model(tokens)), logits) < 2e-5
 
 
-@pytest.mark.parametrize("width", [2, 8, 64])
-@pytest.mark.parametrize("first", [0, 900])
-def test_xpos_scores_as_the_paper_writes_them(width: int, first: int) -> None:
-    """Equation 12, pairs interleaved, in float64: Re Σ_k q_k conj(k_k) e^(i(n−m)θ_k) ζ_k^((n−m)/512)."""
-    scheme = make_scheme("xpos", ModelConfig(d_model=width, n_heads=1), context=64)
-    length = 64
-    draw = torch.Generator().manual_seed(width)
-    q, k = torch.randn(2, 1, 1, length, width, generator=draw)
-    halves = [*range(0, width, 2), *range(1, width, 2)]  # the interleaved layout in halves
-    ours_q, ours_k = rotated(scheme, q[..., halves], k[..., halves], torch.arange(length) + first)
-    found = (ours_q.double() @ ours_k.double().mT)[0, 0]
-    for n in range(0, length, 7):
-        for m in range(n + 1):
-            score = 0.0
-            for pair in range(width // 2):
-                theta, zeta = 10000 ** (-2 * pair / width), (2 * pair + 0.4 * width) / (1.4 * width)
-                a = complex(*q[0, 0, n, 2 * pair : 2 * pair + 2].double().tolist())
-                b = complex(*k[0, 0, m, 2 * pair : 2 * pair + 2].double().tolist())
-                angle = (n - m) * theta
-                turn = complex(math.cos(angle), math.sin(angle))
-                score += (a * b.conjugate() * turn).real * zeta ** ((n - m) / 512)
-            # Angles up to 964 are off by 2^-14 in float32; scores are sums of up to 32 products.
-            assert float(found[n, m]) == pytest.approx(score, abs=(first + 64) * width * 2**-22)
+def written_xpos(x: Tensor, at: list[int], base: float, scale_base: float, sign: int) -> Tensor:
+    """x [T, D], interleaved, in float64: pair k turned by n·θ_k and multiplied by ζ_k^(± n / scale_base)."""
+    out, width = x.double().clone(), x.shape[1]
+    for row, n in enumerate(at):
+        for k in range(width // 2):
+            a, b = float(x[row, 2 * k]), float(x[row, 2 * k + 1])
+            angle = n / base ** (2 * k / width)
+            scale = ((2 * k + 0.4 * width) / (1.4 * width)) ** (sign * n / scale_base)
+            out[row, 2 * k] = (a * math.cos(angle) - b * math.sin(angle)) * scale
+            out[row, 2 * k + 1] = (a * math.sin(angle) + b * math.cos(angle)) * scale
+    return out
+
+
+@pytest.mark.parametrize("at", [range(5), range(CONTEXT), range(900, 961), range(0, 2000, 41)])
+@pytest.mark.parametrize(("base", "scale_base"), [(10000.0, 512.0), (300.0, 100.0)])
+@pytest.mark.parametrize("width", [2, 6, 64])
+def test_xpos_scores_as_the_paper_writes_them(width: int, base: float, scale_base: float, at: range) -> None:
+    """Positions count from 0 there and from the middle here, which no score can tell; ours are in halves."""
+    scheme = make_scheme("xpos", ModelConfig(d_model=width, n_heads=1), base=base, scale_base=scale_base)
+    q, k = torch.randn(2, len(at), width, generator=torch.Generator().manual_seed(width))
+    there = [written_xpos(x, list(at), base, scale_base, sign) for x, sign in ((q, 1), (k, -1))]
+    expected = (there[0] @ there[1].T).tril()
+    # An angle or a power is off by some roundings of the largest position, and so is each product.
+    bound = (at[-1] + 8) * 2**-22 * (q.abs() @ k.abs().T).double()
+    halves, positions = [*range(0, width, 2), *range(1, width, 2)], torch.tensor(at)
+    shared = scheme.prepare(positions, NONE)
+    for start in (0, len(at) // 2):
+        site = Site(positions[start:], positions, start, shared)
+        ours_q, ours_k = scheme.rotate(q[None, None, start:, halves], k[None, None, :, halves], site)
+        found = (ours_q.double() @ ours_k.double().mT)[0, 0].tril(start)
+        assert bool(((found - expected[start:]).abs() <= bound[start:]).all())
 
 
 def test_xpos_stays_in_range_at_64_times_its_context() -> None:
-    """Counted from the middle of 16,384 tokens, factors stay below 1e9, and a product of two exact to float32."""
+    """Counted from the middle of 16,384 tokens factors reach ζ_0^-16 = 5e8; from the first it would be 3e17."""
     scheme = make_scheme("xpos", ModelConfig(d_model=64, n_heads=1), context=256)
     *_, scale = scheme.prepare(torch.arange(16384), NONE)
-    assert float(scale.max()) < 1e9
-    near = scale[1:] / scale[:-1]
-    zeta = (torch.arange(0, 64, 2) + 25.6) / 89.6
-    assert gap(near, (zeta ** (1 / 512)).expand_as(near)) < 1e-4
+    assert 4e8 < float(scale.max()) < 6e8
+
+
+# ---------------------------------------------------------------- known values
+
+FIRE = {"c": [1.0], "multiple": [1.0], "first.weight": [2.0], "first.bias": [-0.5], "second.weight": [3.0]}
+KNOWN: list[tuple[str, int, dict[str, Any], dict[str, list[float]], dict[tuple[int, int, int], float]]] = [
+    # −ln(9) / 2, −ln(3) / 2; −d² / 2; with a power of 1 ALiBi, and 257 is no number of bf16.
+    ("kerple-log", 1, {}, {"r1": [0.5], "r2": [2.0]}, {(0, 4, 0): -1.0986123, (0, 9, 8): -0.5493061, (0, 3, 3): 0}),
+    ("kerple-power", 1, {}, {"r1": [0.5], "r2": [2.0]}, {(0, 4, 0): -8, (0, 9, 6): -4.5, (0, 3, 3): 0}),
+    ("kerple-power", 1, {}, {"r1": [0.5], "r2": [1.0]}, {(0, 4, 0): -2, (0, 257, 0): -128.5}),
+    # cos(d / 10) + cos(d / 100); heads 1 and 4 of 4 divide it by 2 and by 8.
+    ("sandwich", 4, {"width": 4, "base": 100.0}, {}, {(0, 10, 0): 0.7676532, (3, 10, 0): 0.1919133, (3, 9, 9): 0.25}),
+    # 3 · relu(2 · share − 1/2), shares ln 4 / ln 8, below T = 3 ln 3 / ln 4, and 0.
+    ("fire", 1, {"hidden": 1, "threshold": 3.0}, FIRE, {(0, 7, 4): 2.5, (0, 2, 0): 3.2548875, (0, 7, 7): 0}),
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "heads", "settings", "values", "known"), KNOWN)
+def test_known_biases(name: str, heads: int, settings: Any, values: Any, known: Any) -> None:
+    """To 1e-5, of which fire's ε takes 5e-6."""
+    scheme = scheme_of(name, heads, **settings)
+    for parameter, value in values.items():
+        set_values(scheme.get_parameter(parameter), value)
+    found = bias(scheme, torch.arange(258))[0]
+    assert {where: float(found[where]) for where in known} == pytest.approx(known, abs=1e-5)
+
+
+def test_known_rotations() -> None:
+    """p-rope: 10000^(−2k/8), half of them. xpos, θ = 1 and ζ = 2/7: cos(512) · 2/7, cos(1) · (2/7)^(1/512)."""
+    scheme = make_scheme("p-rope", ModelConfig(d_model=8, n_heads=1), kept=0.5)
+    assert scheme.frequencies().tolist() == pytest.approx([1.0, 0.1, 0.0, 0.0])
+    one = torch.tensor([1.0, 0.0]).expand(1, 1, 513, 2)
+    q, k = rotated(make_scheme("xpos", ModelConfig(d_model=2, n_heads=1)), one, one, torch.arange(513))
+    assert (q @ k.mT)[0, 0, 512, [0, 511, 512]].tolist() == pytest.approx([-0.2848095, 0.5389819, 1.0], abs=1e-4)
 
 
 # ---------------------------------------------------------------- all of them
@@ -256,31 +292,38 @@ def test_xpos_stays_in_range_at_64_times_its_context() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", NEW)
-def test_the_last_queries_of_a_long_input_are_finite_in_bf16(name: str) -> None:
+def test_the_last_queries_of_a_long_input_in_bf16(name: str) -> None:
+    """Finite at 16,384 keys, and few parameters: two numbers a head, or a network of 4 hidden units, c and T."""
     model = make_model(name, n_layers=1, d_model=16, n_heads=2)
+    if name.startswith("kerple"):
+        set_values(model.scheme.r2, [5.0, 1.0])  # a square of the distance: 2.7e8
+    tokens = random_tokens(16384, batch=1)
     with torch.autocast("cpu", torch.bfloat16):
-        out = model(random_tokens(16384, batch=1), tail=64)
+        out = model(tokens, tail=64)
     assert bool(out.isfinite().all())
-    assert float(out.std()) > 0.1
+    # Beside float32: of values around 1, some roundings to bf16 (2^-9 each) in every product.
+    assert gap(out, model(tokens, tail=64)) < 0.1
+    own = {"fire": 2 * 4 + 4 * 2 + 2, "kerple-log": 4, "kerple-power": 4}
+    assert count_parameters(model)["scheme"] == own.get(name, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "said"),
-    [
-        ("kerple-log", {"kernel": "exp"}, "log or power"),
-        ("sandwich", {"width": 3}, "no even number"),
-        ("sandwich", {"width": 0}, "no even number"),
-        ("sandwich", {"base": 1.0}, "must be above 1"),
-        ("fire", {"hidden": 0}, "leaves no unit"),
-        ("fire", {"threshold": -1.0}, "must be above 0"),
-        ("fire", {"c": 0.0}, "must be above 0"),
-        ("p-rope", {"kept": 0.0}, "leaves none"),
-        ("p-rope", {"kept": 1.5}, "above 1"),
-        ("xpos", {"scale_base": 0.0}, "must be above 0"),
-        ("xpos", {"base": 1.0}, "must be above 1"),
-    ],
-)
+REFUSED = [
+    ("kerple-log", {"kernel": "x"}, "log or power"),
+    ("sandwich", {"width": 3}, "no even number"),
+    ("sandwich", {"base": 1.0}, "must be above 1"),
+    ("fire", {"hidden": 0}, "leaves no unit"),
+    ("fire", {"threshold": -1.0}, "must be above 0"),
+    ("fire", {"c": 0.0}, "must be above 0"),
+    ("p-rope", {"kept": 0.0}, "leaves none"),
+    ("p-rope", {"kept": 1.5}, "above 1"),
+    ("xpos", {"scale_base": 0.0}, "must be above 0"),
+    ("xpos", {"base": 1.0}, "must be above 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "said"), REFUSED)
 def test_settings_without_a_meaning_are_refused(name: str, settings: dict[str, Any], said: str) -> None:
+    good = scheme_of(name, 2)
     with pytest.raises(PosxError, match=said) as error:
-        scheme_of(name, 2, **settings)
+        type(good).check(dataclasses.replace(good.config, **settings), good.shape)
     assert error.value.hint
