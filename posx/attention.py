@@ -247,19 +247,26 @@ def _products_of(scheme: Scheme, site: Site, v: Tensor, addend: Tensor) -> Tenso
 def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
-    most = BLOCK_BYTES // 8 if flow.scheme.needs_logits else BLOCK_BYTES  # of which it makes several more of the kind
+    most = BLOCK_BYTES // 32 if flow.scheme.needs_logits else BLOCK_BYTES  # of which it makes many more of the kind
     step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
-    out = []
+    # Without gradients into one output: pieces of it would lie between blocks of memory that grow.
+    out: list[Tensor] | Tensor = []
+    if not torch.is_grad_enabled():
+        out = torch.empty(*q.shape[:3], v.shape[3], dtype=v.dtype, device=v.device)
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end  # keys past the block's last query are in its future
         addend = _addend(q, k, flow, start, end)
         if flow.scheme.needs_logits:
             site = flow.site(last - end + start, last, q[:, :, start:end], k[:, :, :last])
-            out.append(_products_of(flow.scheme, site, v[:, :, :last], addend))
+            found = _products_of(flow.scheme, site, v[:, :, :last], addend)
         else:
-            out.append(_products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend))
-    return torch.cat(out, dim=2) if len(out) > 1 else out[0]
+            found = _products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend)
+        if isinstance(out, list):
+            out.append(found)
+        else:
+            out[:, :, start:end] = found
+    return torch.cat(out, dim=2) if isinstance(out, list) else out
 
 
 def _addend(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:

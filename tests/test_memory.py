@@ -88,7 +88,7 @@ class Evaluation:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("scheme", ["rope", "alibi", "t5", "kerple-log"])
+@pytest.mark.parametrize("scheme", ["rope", "alibi", "t5", "kerple-log", "stick-breaking"])
 def test_memory_of_an_evaluation_grows_with_the_length_and_not_with_its_square(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
