@@ -12,27 +12,34 @@ from posx.components import fits, make_scheme
 from posx.compose import complete_scheme, compose_run, known_extensions, known_schemes
 from posx.model import model_shape
 from posx.progress import to_stdout
+from posx.schemes.base import Scheme
+
+
+def _schemes(config_dir: Path | None, trust: bool) -> dict[str, tuple[dict[str, Any], Scheme]]:
+    """Name → settings and the scheme itself, in the default model."""
+    default = compose_run([])
+    shape = model_shape(default.model, default.train.context)
+    found = {}
+    for name in sorted(known_schemes(config_dir, trust)):
+        config = complete_scheme(name, shape, config_dir, trust, f"{name}.")
+        settings = {k: v for k, v in config.items() if k not in ("name", "_target_")}
+        found[name] = settings, make_scheme(config, shape, trust)
+    return found
 
 
 def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
     """name, formula, parameters (of the scheme, in the default model), settings, extensions."""
-    default = compose_run([])
-    shape = model_shape(default.model, default.train.context)
     extensions = known_extensions(config_dir, trust)
-    rows = []
-    for name in known_schemes(config_dir, trust):
-        config = complete_scheme(name, shape, config_dir, trust, f"{name}.")
-        scheme = make_scheme(config, shape, trust)
-        rows.append(
-            {
-                "name": name,
-                "formula": scheme.formula,
-                "parameters": sum(p.numel() for p in scheme.parameters()),
-                "settings": {k: v for k, v in config.items() if k not in ("name", "_target_")},
-                "extensions": sorted(n for n, extension in extensions.items() if fits(extension, scheme)),
-            }
-        )
-    return sorted(rows, key=lambda row: row["name"])
+    return [
+        {
+            "name": name,
+            "formula": scheme.formula,
+            "parameters": sum(p.numel() for p in scheme.parameters()),
+            "settings": settings,
+            "extensions": sorted(n for n, extension in extensions.items() if fits(extension, scheme)),
+        }
+        for name, (settings, scheme) in _schemes(config_dir, trust).items()
+    ]
 
 
 def _brief(value: Any) -> Any:
@@ -60,12 +67,7 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
 
 def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None:
     """Print the list."""
-    default = compose_run([])
-    shape = model_shape(default.model, default.train.context)
-    schemes = {
-        name: make_scheme(complete_scheme(name, shape, config_dir, trust), shape, trust)
-        for name in known_schemes(config_dir, trust)
-    }
+    schemes = _schemes(config_dir, trust)
     rows: list[dict[str, Any]] = [
         {
             "name": "none",
@@ -83,7 +85,7 @@ def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None
                 "changes": cls.changes,
                 "formula": cls.formula,
                 "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
-                "schemes": sorted(n for n, scheme in schemes.items() if fits(cls, scheme)),
+                "schemes": sorted(n for n, (_, scheme) in schemes.items() if fits(cls, scheme)),
             }
         )
     if as_json:

@@ -114,6 +114,17 @@ class Scheme(nn.Module):
         return self.bias_per_layer or self.needs_logits
 
     @property
+    def embeds(self) -> bool:
+        """Whether :meth:`embed` is overridden."""
+        return type(self).embed is not Scheme.embed
+
+    @property
+    def chooses_positions(self) -> bool:
+        """Whether :meth:`positions` or :meth:`train_positions` is overridden."""
+        own = type(self)
+        return own.positions is not Scheme.positions or own.train_positions is not Scheme.train_positions
+
+    @property
     def has_own_attention(self) -> bool:
         """Whether :meth:`attend` is overridden."""
         return type(self).attend is not Scheme.attend

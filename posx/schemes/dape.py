@@ -3,8 +3,8 @@
     logits = A + B + f([A ; B])        A = q·k / √D,  B the inner scheme's bias,  f: 2 H → hidden → H for each pair
 
 Source: Zheng et al. 2024, arXiv 2405.14722, section 3 (f two layers with a leaky rectifier between, one f a layer).
-Parameters: layers · (3 · H + 1) · hidden, and the inner scheme's. Cost: the network for each pair in
-every layer.
+Parameters: layers · (3 · H + 1) · hidden, and the inner scheme's. Cost: the network for each pair
+in every layer.
 Trap: it mixes heads and must see the logits: no closure by index can say it. A bias at the output of f would cancel in
 the softmax, and is left out.
 """
@@ -38,6 +38,7 @@ class Dape(Wrapper):
     Config = DapeConfig
     formula = "A + B + f([A; B]) across heads,  B the inner scheme's bias"
     needs_logits = True
+    per_layer = True
     bias_per_layer = True
     bias_is_by_distance = False
 

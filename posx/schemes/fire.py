@@ -49,9 +49,8 @@ class Fire(Scheme):
         self.first = nn.Linear(1, config.hidden)
         self.second = nn.Linear(config.hidden, shape.n_heads, bias=False)
         self.c = nn.Parameter(torch.empty(()))
-        self.multiple = nn.Parameter(
-            torch.empty(())
-        )  # of the initial threshold: T itself would hardly move in training
+        # Of the initial threshold: T itself would hardly move in training.
+        self.multiple = nn.Parameter(torch.empty(()))
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

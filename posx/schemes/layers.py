@@ -39,11 +39,7 @@ class Layers(Scheme):
         super().__init__(config, shape)
         self.inner = nn.ModuleList(inner)
         for one in inner:
-            if (
-                type(one).embed is not Scheme.embed
-                or type(one).positions is not Scheme.positions
-                or one.at(0) is not one
-            ):
+            if one.embeds or one.chooses_positions or one.at(0) is not one:
                 raise PosxError(
                     f"{type(one).__name__} acts before the first layer, and so on all of them.",
                     "Name schemes that act inside attention, such as rope, alibi or nope.",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from posx.errors import PosxError
 from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
 
@@ -23,10 +24,19 @@ class Wrapper(Scheme):
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape)
         (self.inner,) = inner
+        if self.inner.chooses_positions or self.inner.at(0) is not self.inner:
+            raise PosxError(
+                f"{type(self).__name__} cannot stand around {type(self.inner).__name__}, which chooses positions or "
+                "layers itself and would not be asked.",
+                "Name a scheme such as rope or alibi, or put one around the other the other way round.",
+            )
 
     # What the class says of itself is the inner scheme's to say.
     accepts = property(lambda self: self.inner.accepts)
     masks = property(lambda self: self.inner.masks)
+    by_position = property(lambda self: self.inner.by_position)
+    per_layer = property(lambda self: self.inner.per_layer)
+    embeds = property(lambda self: self.inner.embeds)
     bias_per_layer = property(lambda self: self.inner.bias_per_layer)
     bias_is_by_distance = property(lambda self: self.inner.bias_is_by_distance)
     has_bias = property(lambda self: self.inner.has_bias)

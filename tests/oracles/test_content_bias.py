@@ -20,7 +20,7 @@ from transformers.models.xlnet.configuration_xlnet import XLNetConfig
 from transformers.models.xlnet.modeling_xlnet import XLNetModel, XLNetRelativeAttention
 from x_transformers.x_transformers import DataDependentAlibi
 
-from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
+from helpers import CONTEXT, gap, make_model, make_scheme
 from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.errors import PosxError
@@ -267,13 +267,3 @@ def test_gates_start_nearly_open() -> None:
         assert bool((scheme.offset == value).all())
         assert 0.015 < float(scheme.weight.detach().std()) < 0.025
     assert sum(p.numel() for p in scheme_of("cable", 3, 8).parameters()) == 2 * 3 * (24 + 1)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["shaw", "transformer-xl", "forgetting", "cable"])
-def test_the_last_queries_of_a_long_input_are_finite_in_bf16(name: str) -> None:
-    model = make_model(name, n_layers=1, d_model=16, n_heads=2)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = model(random_tokens(16384, batch=1), tail=64)
-    assert bool(out.isfinite().all())
-    assert float(out.std()) > 0.1
