@@ -86,6 +86,12 @@ def set_compiled(model: Decoder, compiled: bool) -> None:
     """Compile each block (they share the code, so it is done once), or undo it."""
     if compiled:
         hide_from_compiler()
+        # Where layers differ in their number, each is a program of its own, in training and in validation.
+        limit = (
+            "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+        )  # torch 2.5
+        programs = max(getattr(torch._dynamo.config, limit), 2 * len(model.blocks) + 8)
+        setattr(torch._dynamo.config, limit, programs)
     for block in model.blocks:
         if compiled:
             block.compile(dynamic=False)
