@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +30,28 @@ def _schemes(config_dir: Path | None, trust: bool) -> dict[str, tuple[dict[str, 
 
 
 def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
-    """name, formula, parameters (of the scheme, in the default model), settings, extensions."""
+    """name, formula, parameters (of the scheme, in the default model), cost, settings, extensions."""
     extensions = known_extensions(config_dir, trust)
     return [
         {
             "name": name,
             "formula": scheme.formula,
             "parameters": sum(p.numel() for p in scheme.parameters()),
+            "cost": cost(type(scheme)),
             "settings": settings,
             "extensions": sorted(n for n, extension in extensions.items() if fits(extension, scheme)),
         }
         for name, (settings, scheme) in _schemes(config_dir, trust).items()
     ]
+
+
+def cost(scheme: type[Scheme]) -> str:
+    """What the class's docstring, or that of its file, says after "cost:", up to the full stop; empty where it does not."""
+    for text in (scheme.__doc__, sys.modules[scheme.__module__].__doc__):
+        found = re.search(r"\bcost: (.+?)(?:\.(?=\s|$)|$)", " ".join((text or "").split()), re.IGNORECASE)
+        if found:
+            return found[1]
+    return ""
 
 
 def _brief(value: Any) -> Any:
@@ -60,8 +72,18 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
         table.add_column(head, justify="right" if head == "parameters" else "left", no_wrap=head == "scheme")
     for row in rows:
         settings = ", ".join(f"{k}={_brief(v)}" for k, v in row["settings"].items() if v is not None)
-        table.add_row(row["name"], row["formula"], f"{row['parameters']:,}", settings, ", ".join(row["extensions"]))
-    table.caption = "Parameters: the scheme's own, in the default model (L = 64, 4 heads, width 128)."
+        table.add_row(
+            row["name"],
+            "\n".join(filter(None, (row["formula"], row["cost"] and f"cost: {row['cost']}"))),
+            f"{row['parameters']:,}",
+            settings,
+            ", ".join(row["extensions"]),
+        )
+        table.add_section()
+    table.caption = (
+        "Parameters: the scheme's own, in the default model (L = 64, 4 heads, width 128). "
+        "Cost: beside nope; posx bench measures it here."
+    )
     to_stdout().print(table, markup=False)
 
 

@@ -579,6 +579,11 @@ def test_the_schemes_in_json(there: Path) -> None:
     assert rows["rope"]["extensions"] == ["ntk", "pi", "window"]
     assert rows["learned"]["extensions"] == ["interpolate", "window"]
     assert all(row["formula"] for row in rows.values())
+    assert rows["alibi"]["cost"] == "one addition for each logit"
+    assert rows["cable"]["cost"] == "as forgetting"
+    assert rows["sinusoidal-concat"]["cost"] == "one table [T, width] a forward"
+    assert rows["shape"]["cost"] == "the inner scheme's; a learned table has K + L rows"
+    assert all(len(row["cost"]) > 3 and "\n" not in row["cost"] for row in rows.values())
 
 
 def test_the_extensions_in_json(there: Path) -> None:

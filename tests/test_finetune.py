@@ -23,7 +23,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-import hosts
 from data_helpers import TINY, child_environment, corpus_of, python, sentence, silent, tiny_config, write_jsonl
 from posx.cli import app
 from posx.config import EvalConfig, RunConfig
@@ -31,6 +30,7 @@ from posx.errors import PosxError
 from posx.evaluate import evaluate, make_plan
 from posx.files import sha256_file
 from posx.finetune import compose_finetune, with_weights
+from posx.oracles import hosts
 from posx.progress import Display
 from posx.records import Record, read_records
 from posx.resume import resume

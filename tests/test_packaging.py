@@ -47,13 +47,14 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_config_module_and_template(unpacked: Path) -> None:
-    for source, inside in ((ROOT / "configs", "posx/configs"), (ROOT / "posx", "posx")):
+    oracles = ROOT / "tests" / "oracles"
+    for source, inside in ((ROOT / "configs", "posx/configs"), (ROOT / "posx", "posx"), (oracles, "posx/oracles")):
         wanted = {
             f"{inside}/{p.relative_to(source)}": p.read_bytes()
             for p in source.rglob("*")
-            if p.is_file() and p.suffix in (".py", ".yaml", ".html")
+            if p.is_file() and p.suffix in (".py", ".yaml", ".html") and not p.name.startswith("test_")
         }
-        assert len(wanted) > 20
+        assert len(wanted) > 20 or source == oracles
         assert [name for name, content in wanted.items() if not (unpacked / name).is_file()] == []
         assert [name for name, content in wanted.items() if (unpacked / name).read_bytes() != content] == []
 
@@ -124,6 +125,24 @@ def test_a_checkout_finds_the_configs_beside_it() -> None:
     assert configs_dir() in (ROOT / "configs", ROOT / "posx" / "configs")
 
 
+def test_a_wheel_verifies_schemes_from_anywhere(unpacked: Path, tmp_path: Path) -> None:
+    """With the formulas that it carries; the checkout is not on the path."""
+    script = "import sys; from posx.__main__ import main; sys.argv = ['posx', 'verify', 'alibi', '--json']; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**child_environment(), "PYTHONPATH": str(unpacked)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["ok"] for row in rows} == {True}
+    assert {"the paper's formula in float64", "transformers MPT"} < {row["oracle"] for row in rows}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_versions_agree(wheel: Path) -> None:
     assert wheel.name.startswith(f"posx-{posx.__version__}-py3-none-any")
 
@@ -179,20 +198,21 @@ def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_pa
     blocks = re.findall(r"```(python|yaml)\n(.*?)```", (ROOT / "docs" / "your-own-scheme.md").read_text("utf-8"), re.S)
     code = [text for kind, text in blocks if kind == "python"]
     configs = [text for kind, text in blocks if kind == "yaml"]
-    assert (len(code), len(configs)) == (2, 1)
+    assert (len(code), len(configs)) == (3, 1)
     for folder in ("mine", "own/scheme", "own/extension"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "mine" / "__init__.py").write_text("\n\n".join(code), "utf-8")
+    (tmp_path / "mine" / "__init__.py").write_text("\n\n".join(code[:2]), "utf-8")
+    (tmp_path / "beside.py").write_text(code[2], "utf-8")
     (tmp_path / "own" / "scheme" / "root.yaml").write_text(configs[0], "utf-8")
     (tmp_path / "own" / "extension" / "strided.yaml").write_text("_target_: mine.Strided\n", "utf-8")
     write_jsonl(tmp_path / "text.jsonl", [sentence(120, n) for n in range(24)])
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target", "site", str(wheel)]
     subprocess.run(install, cwd=tmp_path, check=True, capture_output=True, timeout=300)
 
-    def posx(*words: str) -> str:
+    def run(*words: str) -> str:
         path = os.pathsep.join([str(tmp_path / "site"), str(tmp_path)])
         done = subprocess.run(
-            [sys.executable, "-m", "posx", *words],
+            [sys.executable, *words],
             capture_output=True,
             text=True,
             cwd=tmp_path,
@@ -201,6 +221,9 @@ def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_pa
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def posx(*words: str) -> str:
+        return run("-m", "posx", *words)
 
     trusted = ["--config-dir", "own", "--trust"]
     small = ["model.n_layers=1", "model.d_model=16", "model.n_heads=2", "train.context=16", "train.batch_tokens=64",
@@ -218,3 +241,6 @@ def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_pa
     assert len({r["nats"] for r in records if r["length"] == 64}) == 2
     listed = json.loads(posx("schemes", "--json", *trusted))
     assert next(row for row in listed if row["name"] == "root")["formula"] == "logit − slope·√d"
+    verified = json.loads(posx("verify", "root", "--json", *trusted))
+    assert {row["ok"] for row in verified} == {True}
+    assert 0 < float(run("beside.py")) < 2e-5

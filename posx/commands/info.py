@@ -11,7 +11,7 @@ from posx.commands.base import ConfigDir, Json, Overrides, Trust, command, next_
 
 @command("schemes")
 def schemes(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
-    """List the positional schemes: formula, trainable parameters, extensions that fit."""
+    """List the positional schemes: formula, cost, trainable parameters, extensions that fit."""
     from posx.listing import show_schemes
 
     show_schemes(json, config_dir, trust)

@@ -85,7 +85,7 @@ def windows(count: int, length: int = LENGTH) -> Windows:
 
 def loop(model: str, path: Path, chosen: Windows) -> Score:
     """A sliding window over a transformers model, as perplexity is usually computed with it."""
-    import hosts
+    from posx.oracles import hosts
 
     _, make, settings = MODELS[model]
     host: Any = getattr(hosts, make)(trained(model, path), *settings)

@@ -1,5 +1,4 @@
-"""Biases that depend on what stands there: shaw and transformer-xl beside transformers' code, the gates beside
-x-transformers' and beside loops in float64.
+"""Biases that depend on what stands there: shaw, transformer-xl and the gates, beyond what ``comparisons.py`` asks.
 
 Weights, queries, keys and inputs are drawn from a standard normal. A logit is then a sum of D ≤ 16 products of size 1,
 or for gates of up to 40 numbers below 10: float32 moves it by about 1e-6 of its size, up to 100. TOLERANCE is relative.
@@ -9,16 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import _apply_relative_key_position_encoding
-from transformers.models.xlnet.configuration_xlnet import XLNetConfig
-from transformers.models.xlnet.modeling_xlnet import XLNetModel, XLNetRelativeAttention
-from x_transformers.x_transformers import DataDependentAlibi
+from torch import Tensor
 
 from helpers import CONTEXT, gap, make_model, make_scheme
 from posx.attention import dense_addend
@@ -28,11 +22,7 @@ from posx.extensions.base import NONE
 from posx.schemes.base import Scheme, Site
 
 TOLERANCE = 1e-6
-LENGTHS = (1, 5, CONTEXT, 40)  # below, at and beyond the training length
-SHAPES = [(1, 4), (3, 8), (4, 16)]  # heads, and the width of one
 LAYER = 1  # of two
-by_shape = pytest.mark.parametrize(("heads", "width"), SHAPES)
-by_length = pytest.mark.parametrize("length", LENGTHS)
 
 
 def scheme_of(name: str, heads: int, width: int, **settings: Any) -> Scheme:
@@ -72,27 +62,6 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
 # ---------------------------------------------------------------- shaw
 
 
-@torch.no_grad()
-@by_shape
-@by_length
-@pytest.mark.parametrize("clip", [1, 7, 16, 64])
-def test_shaw_is_wav2vec2_berts_relative_key(heads: int, width: int, length: int, clip: int) -> None:
-    """Its rows go from the furthest key on the left over distance 0 to the right, which stays unseen here."""
-    scheme = scheme_of("shaw", heads, width, clip=clip)
-    site = site_of(scheme, length)
-    table = nn.Embedding(clip + 2, width)
-    table.weight.copy_(torch.cat([scheme.table[LAYER].flip(0), torch.zeros(1, width)]))
-    host = SimpleNamespace(
-        left_max_position_embeddings=clip,
-        right_max_position_embeddings=1,
-        distance_embedding=table,
-        scaling=width**-0.5,
-    )
-    _, expected = _apply_relative_key_position_encoding(host, site.q, site.k)
-    assert_same(bias(scheme, site), expected)
-    assert_same(bias(scheme, site_of(scheme, length, length // 2)), expected[:, :, length // 2 :])
-
-
 def test_shaw_settings() -> None:
     assert scheme_of("shaw", 1, 4).table.shape == (2, CONTEXT, 4)  # no row that a context of 16 cannot train
     assert make_scheme("shaw", ModelConfig(), context=64).clip == 16
@@ -101,46 +70,6 @@ def test_shaw_settings() -> None:
 
 
 # ---------------------------------------------------------------- transformer-xl
-
-
-@torch.no_grad()
-@by_shape
-@by_length
-def test_transformer_xl_is_xlnets(heads: int, width: int, length: int) -> None:
-    """What XLNet's attention makes of one-hot values are its weights; ours are the softmax of product and bias."""
-    scheme = scheme_of("transformer-xl", heads, width)
-    site = site_of(scheme, length)
-    config = XLNetConfig(d_model=heads * width, n_head=heads, d_inner=8, n_layer=1, vocab_size=8, dropout=0.0)
-    layer = XLNetRelativeAttention(config).eval()
-    layer.r_w_bias.copy_(scheme.u)
-    layer.r_r_bias.copy_(scheme.v)
-    r = torch.arange(0, heads * width, 2.0)
-    # From the furthest key to distance 0 and one more, as its shift wants it.
-    distances = torch.arange(length, -length, -1.0)
-    r = XLNetModel.positional_embedding(distances, 10000 ** -(r / (heads * width)))[:, 0]
-    keys = (r @ scheme.w[LAYER].T).view(2 * length, 1, heads, width).expand(-1, 2, -1, -1)
-    values = torch.eye(length).expand(2, heads, -1, -1)
-    future = torch.ones(length, length).triu_(1)[:, :, None, None].expand(-1, -1, 2, heads)
-    theirs = layer.rel_attn_core(*(x.permute(2, 0, 1, 3) for x in (site.q, site.k, values)), keys, attn_mask=future)
-    logits = site.q @ site.k.mT * width**-0.5 + dense_addend(site, scheme.bias(site), [], heads)
-    assert gap(torch.softmax(logits, -1), theirs.permute(1, 2, 0, 3)) < 2e-5  # of logits up to 50
-
-
-def test_transformer_xl_as_the_paper_writes_it() -> None:
-    heads, width, length = 3, 8, 21
-    scheme = scheme_of("transformer-xl", heads, width)
-    site = site_of(scheme, length)
-    q, k, w, u, v = (x.detach().double() for x in (site.q, site.k, scheme.w[LAYER], scheme.u, scheme.v))
-    expected = torch.zeros(2, heads, length, length, dtype=torch.float64)
-    for i in range(length):
-        for j in range(i + 1):
-            angles = [(i - j) * 10000 ** (-2 * n / 24) for n in range(12)]
-            r = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles], dtype=torch.float64)
-            for h in range(heads):
-                key = w[8 * h : 8 * h + 8] @ r
-                expected[:, h, i, j] = (u[h] @ k[:, h, j].T + (q[:, h, i] + v[h]) @ key) / math.sqrt(8)
-    assert_same(bias(scheme, site), expected)
-    assert_same(bias(scheme, site_of(scheme, length, 13)), expected[:, :, 13:])
 
 
 def test_transformer_xl_has_as_many_parameters_as_it_says() -> None:
@@ -211,41 +140,6 @@ def test_vectors_start_small(name: str) -> None:
 
 
 # ---------------------------------------------------------------- gates
-
-
-@torch.no_grad()
-@by_shape
-@by_length
-def test_forgetting_is_x_transformers(heads: int, width: int, length: int) -> None:
-    scheme = scheme_of("forgetting", heads, width)
-    site = site_of(scheme, length)
-    theirs = DataDependentAlibi(heads * width, heads)
-    linear = theirs.to_forget_gates[0]
-    linear.weight.copy_(scheme.weight[LAYER])
-    linear.bias.copy_(scheme.offset[LAYER])
-    assert_same(bias(scheme, site), theirs(site.x))
-
-
-@by_shape
-@by_length
-@pytest.mark.parametrize("name", ["forgetting", "cable"])
-def test_gates_as_the_papers_write_them(name: str, heads: int, width: int, length: int) -> None:
-    scheme = scheme_of(name, heads, width)
-    site = site_of(scheme, length)
-    w, offset, x = (t.detach().double() for t in (scheme.weight[LAYER], scheme.offset[LAYER], site.x))
-    expected = torch.zeros(2, heads, length, length, dtype=torch.float64)
-    for b, h in [(b, h) for b in range(2) for h in range(heads)]:
-        given = [float(w[h] @ x[b, token] + offset[h]) for token in range(length)]
-        for i in range(length):
-            for j in range(i + 1):
-                between = given[j + 1 : i + 1]
-                if name == "forgetting":
-                    expected[b, h, i, j] = sum(math.log(1 / (1 + math.exp(-z))) for z in between)
-                else:
-                    expected[b, h, i, j] = -sum(math.log(1 + math.exp(z)) for z in between)
-    assert_same(bias(scheme, site), expected)
-    for start in {length // 2, length - 1}:
-        assert_same(bias(scheme, site_of(scheme, length, start)), expected[:, :, start:])
 
 
 @pytest.mark.parametrize("name", ["forgetting", "cable"])

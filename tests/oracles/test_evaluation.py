@@ -22,13 +22,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-import hosts
 from data_helpers import corpus_of, sentence, tiny_config, trained, write_jsonl
 from posx.config import EvalConfig
 from posx.corpus import split_documents
 from posx.errors import PosxError
 from posx.evaluate import evaluate, make_plan
 from posx.files import sha256_file
+from posx.oracles import hosts
 from posx.progress import Display
 from posx.records import Record, read_record, read_records
 from posx.runs import Run, open_run

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention
 from x_transformers.x_transformers import RotaryEmbedding
 
-import hosts
 from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_model, make_scheme, random_tokens
 from posx.attention import attend, plan
 from posx.components import fits
@@ -28,6 +27,7 @@ from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig
 from posx.extensions.window import Window, WindowConfig
 from posx.model import Decoder
+from posx.oracles import hosts
 from posx.schemes.base import Scheme
 
 TOLERANCE = 2e-5

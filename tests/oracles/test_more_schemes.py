@@ -1,6 +1,6 @@
-"""kerple, sandwich and fire beside loops in float64, p-rope beside transformers, xpos beside the paper's formula.
+"""kerple, sandwich, fire, p-rope and xpos at their edges: odd positions, limits, initial and known values.
 
-The loops share no code with posx: the formulas are written out from the papers, a pair at a time.
+The formulas are those of ``written.py``; ``comparisons.py`` has the same schemes inside attention.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-import hosts
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
 from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
 from posx.model import count_parameters
+from posx.oracles import written
 from posx.schemes.base import Scheme, Site
 
 HEADS = (1, 3, 4, 6)
@@ -68,13 +68,13 @@ def bias(scheme: Scheme, positions: Tensor, start: int = 0) -> Tensor:
 
 @torch.no_grad()
 def assert_written(scheme: Scheme, positions: Tensor, formula: Callable[[int, float, float], float]) -> None:
-    """``formula(h, i, j)`` for heads from 1 and every pair, to 1e-6 of the largest: eight roundings of float32."""
+    """``formula(h, i, j)`` for heads from 0 and every pair, to 1e-6 of the largest: eight roundings of float32."""
     at, length = positions.tolist(), len(positions)
     expected = torch.zeros(1, scheme.shape.n_heads, length, length, dtype=torch.float64)
     for h in range(scheme.shape.n_heads):
         for i in range(length):
             for j in range(i + 1):
-                expected[0, h, i, j] = formula(h + 1, at[i], at[j])
+                expected[0, h, i, j] = formula(h, at[i], at[j])
     tolerance = 1e-6 * max(1.0, float(expected.abs().max()))
     assert gap(bias(scheme, positions), expected) <= tolerance
     assert gap(bias(scheme, positions, length // 2), expected[:, :, length // 2 :]) <= tolerance
@@ -95,11 +95,7 @@ def test_kerple_as_the_paper_writes_it(heads: int, length: int, places: Any, val
         set_values(parameter, value[:heads] or parameter.tolist())
     r1, r2 = scheme.r1.tolist(), scheme.r2.tolist()
 
-    def formula(h: int, i: float, j: float) -> float:
-        a, b = max(r1[h - 1], 0.01), max(r2[h - 1], 0.01)
-        return -a * math.log(1 + b * (i - j)) if kernel == "log" else -a * (i - j) ** min(b, 2.0)
-
-    assert_written(scheme, places(length), formula)
+    assert_written(scheme, places(length), lambda h, i, j: written.kerple(kernel, r1[h], r2[h], i - j))
 
 
 @pytest.mark.parametrize(("r1", "r2"), [(0.7, 0.6), (-1.0, 0.6), (0.7, -1.0), (0.01, 0.01), (0.7, 3.0), (-2.0, 5.0)])
@@ -140,11 +136,7 @@ def test_sandwich_as_the_paper_writes_it(heads: int, length: int, places: Any, s
     """The largest is the number of cosines, and most angles are far below the 61 that float32 has to 4e-6."""
     scheme = scheme_of("sandwich", heads, **settings)
     width, base = scheme.config.width, scheme.config.base
-
-    def formula(h: int, i: float, j: float) -> float:
-        return sum(math.cos((i - j) / base ** (2 * k / width)) for k in range(1, width // 2 + 1)) / (8 * h / heads)
-
-    assert_written(scheme, places(length), formula)
+    assert_written(scheme, places(length), lambda h, i, j: written.sandwich(h, heads, i - j, width, base))
 
 
 # ---------------------------------------------------------------- fire
@@ -158,12 +150,9 @@ def test_fire_as_the_paper_writes_it(heads: int, length: int, places: Any, c: fl
     scheme.c.data.fill_(c)
     scheme.multiple.data.fill_(multiple)
     first, inner, outer = (p.tolist() for p in (scheme.first.weight, scheme.first.bias, scheme.second.weight))
-
-    def formula(h: int, i: float, j: float) -> float:
-        share = math.log(abs(c * (i - j)) + 1) / (math.log(abs(c) * max(abs(multiple * end), i) + 1) + 1e-6)
-        return sum(w * max(0.0, a[0] * share + b) for w, a, b in zip(outer[h - 1], first, inner, strict=True))
-
-    assert_written(scheme, places(length), formula)
+    assert_written(
+        scheme, places(length), lambda h, i, j: written.fire(i, j, c, multiple * end, first, inner, outer[h])
+    )
 
 
 def test_fire_starts_as_it_says() -> None:
@@ -197,34 +186,6 @@ def test_p_rope_has_transformers_frequencies(kept: float, head_dim: int) -> None
     assert gap(make_scheme("p-rope", ours, kept=kept, base=500.0).frequencies(), expected) < 1e-7
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", [(3, 48, None), (4, 32, 2), (6, 48, 2)])
-@pytest.mark.parametrize("kept", [0.25, 0.7, 1.0])
-def test_p_rope_is_proportional_llama(kept: float, shape: tuple[int, int, int | None], length: int) -> None:
-    """The whole model; logits reach 10, and float32 in another order moves them by 1e-6 to 1e-5."""
-    sizes: Any = dict(zip(("n_heads", "d_model", "n_kv_heads"), shape, strict=True))
-    model = make_model("p-rope", family="llama", kept=kept, base=1000.0, **sizes)
-    rope = {"rope_type": "proportional", "rope_theta": 1000.0, "partial_rotary_factor": kept}
-    tokens = random_tokens(length)
-    logits, last = hosts.run(hosts.llama(model, rope), tokens=tokens)
-    assert gap(model(tokens), last) < 2e-5
-    assert gap(model.logits(model(tokens)), logits) < 2e-5
-
-
-def written_xpos(x: Tensor, at: list[int], base: float, scale_base: float, sign: int) -> Tensor:
-    """x [T, D], interleaved, in float64: pair k turned by n·θ_k and multiplied by ζ_k^(± n / scale_base)."""
-    out, width = x.double().clone(), x.shape[1]
-    for row, n in enumerate(at):
-        for k in range(width // 2):
-            a, b = float(x[row, 2 * k]), float(x[row, 2 * k + 1])
-            angle = n / base ** (2 * k / width)
-            scale = ((2 * k + 0.4 * width) / (1.4 * width)) ** (sign * n / scale_base)
-            out[row, 2 * k] = (a * math.cos(angle) - b * math.sin(angle)) * scale
-            out[row, 2 * k + 1] = (a * math.sin(angle) + b * math.cos(angle)) * scale
-    return out
-
-
 @pytest.mark.parametrize("at", [range(5), range(CONTEXT), range(900, 961), range(0, 2000, 41)])
 @pytest.mark.parametrize(("base", "scale_base"), [(10000.0, 512.0), (300.0, 100.0)])
 @pytest.mark.parametrize("width", [2, 6, 64])
@@ -232,7 +193,7 @@ def test_xpos_scores_as_the_paper_writes_them(width: int, base: float, scale_bas
     """Positions count from 0 there and from the middle here, which no score can tell; ours are in halves."""
     scheme = make_scheme("xpos", ModelConfig(d_model=width, n_heads=1), base=base, scale_base=scale_base)
     q, k = torch.randn(2, len(at), width, generator=torch.Generator().manual_seed(width))
-    there = [written_xpos(x, list(at), base, scale_base, sign) for x, sign in ((q, 1), (k, -1))]
+    there = [written.xpos(x, list(at), base, scale_base, sign) for x, sign in ((q, 1), (k, -1))]
     expected = (there[0] @ there[1].T).tril()
     # An angle or a power is off by some roundings of the largest position, and so is each product.
     bound = (at[-1] + 8) * 2**-22 * (q.abs() @ k.abs().T).double()

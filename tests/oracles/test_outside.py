@@ -25,7 +25,6 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
-import hosts
 from data_helpers import TINY, WORDS, child_environment, corpus_of, sentence, tiny_config, trained, write_jsonl
 from posx import attention, scoring, tiles
 from posx.cli import app
@@ -34,6 +33,7 @@ from posx.corpus import Corpus, Split
 from posx.evaluate import evaluate, make_plan, targets_of
 from posx.extensions.base import NONE
 from posx.loss import nll
+from posx.oracles import hosts
 from posx.progress import Display
 from posx.records import Record, read_records
 from posx.runs import Run, open_run

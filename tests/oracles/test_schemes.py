@@ -1,30 +1,32 @@
-"""Every scheme beside an implementation that this project did not write.
+"""Embeddings, rotations, slopes and buckets beside implementations that this project did not write, at their edges.
 
-Whole models: our weights inside a model of transformers, the same tokens, logits and final hidden states
-compared. With the weights of ``helpers.sharpen`` logits reach about 10, and a wrong positional signal moves
-them by 0.1 to 10; float32 in another order moves them by about 1e-6 to 1e-5. Hence TOLERANCE.
+``comparisons.py`` has every scheme in layers and models. Whole models here: our weights inside a model of transformers,
+the same tokens, logits and final hidden states compared. With the weights of ``small.sharpen`` logits reach about 10,
+and a wrong positional signal moves them by 0.1 to 10; float32 in another order moves them by about 1e-6 to 1e-5. Hence
+TOLERANCE.
 """
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import T5Config
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.models.t5.modeling_t5 import T5Attention
 from x_transformers.x_transformers import RelativePositionBias, RotaryEmbedding, apply_rotary_pos_emb
 
-import hosts
 import posx.schemes.t5
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
 from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.model import Decoder
+from posx.oracles import hosts, written
+from posx.oracles.packaged import t5_bias
 from posx.schemes.alibi import slopes
 from posx.schemes.base import ModelShape, Site
 from posx.schemes.t5 import bucket
@@ -58,16 +60,6 @@ def assert_same(model: Decoder, host: nn.Module, length: int, **instead: Tensor)
     assert gap(model.logits(hidden), logits) < TOLERANCE
 
 
-def written_sinusoids(positions: list[int], width: int, base: float = 10000.0) -> Tensor:
-    """PE(p, 2k) = sin(p / base^(2k/width)), PE(p, 2k + 1) = cos of the same, in float64."""
-    table = torch.zeros(len(positions), width, dtype=torch.float64)
-    for row, p in enumerate(positions):
-        for column in range(width):
-            angle = p / base ** ((column - column % 2) / width)
-            table[row, column] = math.cos(angle) if column % 2 else math.sin(angle)
-    return table
-
-
 # ---------------------------------------------------------------- sinusoidal
 
 
@@ -80,7 +72,7 @@ def test_sinusoids_as_the_paper_writes_them(width: int, base: float) -> None:
     ours = scheme.vectors(torch.tensor(positions))
     for row, p in enumerate(positions):
         # An angle p·θ with θ ≤ 1 is off by at most two roundings of float32, 2^-23 of p.
-        assert gap(ours[row], written_sinusoids([p], width, base)[0]) < 2**-23 * (p + 2)
+        assert gap(ours[row], written.sinusoids([p], width, base)[0]) < 2**-23 * (p + 2)
 
 
 def test_known_sinusoids() -> None:
@@ -102,7 +94,7 @@ def test_sinusoidal_added(family: str, length: int, settings: dict[str, Any]) ->
     model = make_model("sinusoidal", family=family, **settings)
     width = model.config.d_model
     scale = width**0.5 if settings.get("scale_tokens", True) else 1.0
-    table = written_sinusoids(list(range(length)), width, settings.get("base", 10000.0)).float()
+    table = written.sinusoids(list(range(length)), width, settings.get("base", 10000.0)).float()
     embeds = model.tokens.weight[random_tokens(length)] * scale + table
     assert_same(model, host_without_positions(model), length, embeds=embeds)
 
@@ -115,19 +107,12 @@ def test_sinusoidal_concatenated(family: str, length: int, settings: dict[str, A
     model = make_model("sinusoidal-concat", family=family, **settings)
     width = settings.get("width", 12)  # a quarter of 48
     scale = 48**0.5 if settings.get("scale_tokens", True) else 1.0
-    table = written_sinusoids(list(range(length)), width).float()
+    table = written.sinusoids(list(range(length)), width).float()
     embeds = torch.cat([model.tokens.weight[random_tokens(length)] * scale, table.expand(2, -1, -1)], dim=-1)
     assert_same(model, host_without_positions(model), length, embeds=embeds)
 
 
 # ---------------------------------------------------------------- learned
-
-
-@pytest.mark.parametrize("length", [5, CONTEXT])
-@pytest.mark.parametrize("shape", GPT_SHAPES, **by_shape)
-def test_learned_is_gpt2(shape: dict[str, Any], length: int) -> None:
-    model = make_model("learned", **shape)
-    assert_same(model, hosts.gpt2(model, model.scheme.table), length)
 
 
 @pytest.mark.parametrize("length", [5, CONTEXT])
@@ -148,40 +133,6 @@ def test_learned_concatenated(family: str, tie_embeddings: bool) -> None:
 
 
 # ---------------------------------------------------------------- rope
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", GPT_SHAPES, **by_shape)
-def test_rope_is_neox(shape: dict[str, Any], length: int) -> None:
-    model = make_model("rope", **shape)
-    assert_same(model, hosts.neox(model, {**ROPE, "partial_rotary_factor": 1.0}), length)
-
-
-@pytest.mark.parametrize("base", [10000.0, 500000.0])
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", LLAMA_SHAPES, **by_shape)
-def test_rope_is_llama(shape: dict[str, Any], length: int, base: float) -> None:
-    model = make_model("rope", family="llama", base=base, **shape)
-    assert_same(model, hosts.llama(model, {**ROPE, "rope_theta": base}), length)
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("fraction", [0.25, 0.5, 0.75])
-@pytest.mark.parametrize("shape", [{"d_model": 48, "n_heads": 3}, {"d_model": 32, "n_heads": 4}], **by_shape)
-def test_partial_rope_is_neox(shape: dict[str, Any], fraction: float, length: int) -> None:
-    head = shape["d_model"] // shape["n_heads"]
-    model = make_model("partial-rope", fraction=fraction, base=1000.0, **shape)
-    assert model.scheme.rotated == fraction * head
-    rope = {**ROPE, "rope_theta": 1000.0, "partial_rotary_factor": fraction}
-    assert_same(model, hosts.neox(model, rope), length)
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
-def test_partial_rope_is_glm(fraction: float, length: int) -> None:
-    """GLM interleaves: equal after permuting the rows of q and k inside each head, and only then."""
-    model = make_model("partial-rope", family="llama", n_heads=6, n_kv_heads=2, head_dim=16, fraction=fraction)
-    assert_same(model, hosts.glm(model, {**ROPE, "partial_rotary_factor": fraction}), length)
 
 
 @pytest.mark.parametrize("head_dim, fraction", [(4, 1.0), (8, 1.0), (16, 0.25), (64, 0.5), (64, 1.0)])
@@ -250,22 +201,6 @@ def test_alibi_bias_is_that_of_mpt(n_heads: int) -> None:
         assert bool((ours[:, i, i + 1 :] == -math.inf).all())
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("n_heads", [1, 3, 4, 6, 8, 12])
-def test_alibi_is_mpt(n_heads: int, length: int) -> None:
-    model = make_model("alibi", n_heads=n_heads, d_model=8 * n_heads)
-    assert_same(model, hosts.mpt(model), length)
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", LLAMA_SHAPES, **by_shape)
-def test_alibi_in_llama(shape: dict[str, Any], length: int) -> None:
-    """BLOOM's +m·j inside Llama: equal after the softmax alone, which is the released code's own trick."""
-    model = make_model("alibi", family="llama", **shape)
-    addend = build_alibi_tensor(torch.ones(1, length), shape["n_heads"], torch.float32)
-    assert_same(model, hosts.smollm3(model), length, addend=addend.expand(-1, length, -1))
-
-
 # ---------------------------------------------------------------- t5
 
 
@@ -287,19 +222,6 @@ def test_known_buckets() -> None:
     assert ours[113:].unique().tolist() == [31]
 
 
-def oracle_t5(scheme: Any, max_distance: int, length: int) -> Tensor:
-    """The bias [1, H, T, T] of transformers' decoder from our table."""
-    config = T5Config(
-        num_heads=scheme.shape.n_heads,
-        is_decoder=True,
-        relative_attention_num_buckets=scheme.config.buckets,
-        relative_attention_max_distance=max_distance,
-    )
-    theirs = T5Attention(config, has_relative_attention_bias=True, layer_idx=0)
-    theirs.relative_attention_bias.weight.data = scheme.table.detach().T
-    return theirs.compute_bias(length, length).detach()
-
-
 # (training context, max_distance as set, as it must act)
 @pytest.mark.parametrize("context, given, acts", [(64, None, 64), (128, None, 128), (512, None, 128), (64, 100, 100)])
 @pytest.mark.parametrize("n_heads", [1, 3, 4])
@@ -312,40 +234,11 @@ def test_t5_bias(n_heads: int, context: int, given: int | None, acts: int) -> No
     site = Site(positions, positions)
     ours = dense_addend(site, scheme.bias(site), [], n_heads)
     past = torch.ones(150, 150, dtype=torch.bool).tril()
-    assert torch.equal(ours[..., past], oracle_t5(scheme, acts, 150)[..., past])
+    assert torch.equal(ours[..., past], t5_bias(SimpleNamespace(scheme=scheme), 150)[..., past])
     assert bool((ours[..., ~past] == -math.inf).all())
 
 
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", GPT_SHAPES, **by_shape)
-def test_t5_in_gpt2(shape: dict[str, Any], length: int) -> None:
-    """GPT-2 without positions, and the bias of T5 on its attention logits in every layer."""
-    model = make_model("t5", **shape)
-    assert_same(model, hosts.gpt2(model), length, addend=oracle_t5(model.scheme, CONTEXT, length))
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", LLAMA_SHAPES, **by_shape)
-def test_t5_in_llama(shape: dict[str, Any], length: int) -> None:
-    model = make_model("t5", family="llama", max_distance=20, **shape)
-    assert_same(model, hosts.smollm3(model), length, addend=oracle_t5(model.scheme, 20, length))
-
-
 # ---------------------------------------------------------------- nope
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", GPT_SHAPES, **by_shape)
-def test_nope_is_gpt2_without_its_table(shape: dict[str, Any], length: int) -> None:
-    model = make_model("nope", **shape)
-    assert_same(model, hosts.gpt2(model), length)
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("shape", LLAMA_SHAPES, **by_shape)
-def test_nope_is_smollm3_without_rope(shape: dict[str, Any], length: int) -> None:
-    model = make_model("nope", family="llama", **shape)
-    assert_same(model, hosts.smollm3(model), length)
 
 
 def test_t5_scaled_by_the_root_of_the_head_is_the_one_of_x_transformers() -> None:

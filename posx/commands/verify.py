@@ -1,0 +1,48 @@
+"""posx verify."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from posx.commands.base import ConfigDir, Json, Trust, command, display, next_step
+
+
+@command("verify")
+def verify(
+    schemes: Annotated[list[str] | None, typer.Argument(metavar="SCHEME", help="Schemes to verify. [all]")] = None,
+    json: Json = False,
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """Hold every scheme against implementations that posx did not write, and against what every scheme keeps to.
+
+    posx verify rope alibi
+
+    Exit code 1 if anything is off. Comparisons with transformers and x-transformers want: pip install 'posx[verify]'.
+    """
+    from posx.verify import as_json, failed, page
+    from posx.verify import verify as run
+
+    with display() as shown:
+        begun = False
+
+        def tell(done: int, total: int, note: str) -> None:
+            nonlocal begun
+            if not begun:
+                shown.start("Verifying", total)
+                begun = True
+            shown.update(done, note)
+
+        rows = run(schemes, config_dir, trust, tell)
+    if json:
+        print(as_json(rows))
+    else:
+        from posx.progress import to_stdout
+        from posx.tables import show_page
+
+        show_page(page(rows), to_stdout())
+    if failed(rows):
+        raise typer.Exit(1)
+    next_step("posx schemes")

@@ -1,0 +1,140 @@
+"""posx verify: what it says of schemes that are right, of broken ones, and without the packages of others."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_helpers import child_environment, python
+from helpers import posx
+
+FIELDS = {"name", "kind", "check", "oracle", "difference", "tolerance", "ok", "reason"}
+BROKEN = '''
+from dataclasses import dataclass
+import torch
+from torch import nn
+from posx.schemes.base import Scheme
+
+@dataclass
+class Empty:
+    pass
+
+class Peek(Scheme):
+    """A bias made of the mean of all inputs, those to come too."""
+    Config = Empty
+    bias_per_layer = True
+    def bias(self, site):
+        told = site.x.mean((1, 2))
+        return lambda b, h, i, j: told[b] * (i - j)
+
+class Idle(Scheme):
+    """A parameter that nothing uses."""
+    Config = Empty
+    def __init__(self, config, shape):
+        super().__init__(config, shape)
+        self.spare = nn.Parameter(torch.empty(3))
+
+class Burst(Scheme):
+    """A factor that grows by ten with each key: too large for any float."""
+    Config = Empty
+    def bias(self, site):
+        return lambda b, h, i, j: 1e30 * torch.exp(site.distance(b, i, j).float())
+
+class Fail(Scheme):
+    Config = Empty
+    def prepare(self, positions, extension):
+        raise RuntimeError("no such thing")
+'''
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "broken_schemes.py").write_text(BROKEN, "utf-8")
+    (folder / "configs" / "scheme").mkdir(parents=True)
+    for name in ("Peek", "Idle", "Burst", "Fail"):
+        path = folder / "configs" / "scheme" / f"{name.lower()}.yaml"
+        path.write_text(f"_target_: broken_schemes.{name}\n", "utf-8")
+    sys.path.insert(0, str(folder))
+    return folder / "configs"
+
+
+def test_two_schemes_and_what_they_are_held_against() -> None:
+    rows = json.loads(posx("verify", "alibi", "cable", "--json").stdout)
+    assert all(set(row) == FIELDS for row in rows)
+    assert [row["name"] for row in rows] == sorted(row["name"] for row in rows)
+    assert {(row["kind"], row["ok"], row["reason"]) for row in rows} == {("scheme", True, "")}
+    assert all(0 <= row["difference"] <= row["tolerance"] for row in rows)
+    assert [row["oracle"] for row in rows if row["name"] == "alibi" and row["check"] == "oracle"] == [
+        "the paper's formula in float64",
+        "transformers MPT",
+        "transformers BLOOM, +m·j",
+    ]
+    assert sum(row["check"] == "property" for row in rows) == 10
+
+
+def test_the_table() -> None:
+    shown = posx("verify", "cope")
+    assert "Schemes beside their oracles" in shown.stdout
+    assert "6 within their tolerance, 0 off, 0 not run; torch 2" in shown.stdout
+    assert "x-transformers CoPE" in shown.stdout
+    assert "Next: posx schemes" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "off"),
+    [
+        ("peek", {"causality: later tokens change no bit", "blocks of queries and the last alone = the whole"}),
+        ("idle", {"gradients reach every parameter (numbers left out)"}),
+        ("burst", {"64 queries × 16,384 keys in bf16 = float32"}),
+    ],
+)
+def test_a_broken_scheme_is_found_out(name: str, off: set[str], own: Path) -> None:
+    shown = posx("verify", name, "--config-dir", own, "--trust", "--json", code=1)
+    rows = json.loads(shown.stdout)
+    found = {row["oracle"] for row in rows if row["ok"] is False}
+    assert off <= found
+    if name == "idle":
+        assert found == off
+        assert [row["difference"] for row in rows if not row["ok"]] == [3.0]
+    assert "Next" not in shown.stderr
+
+
+def test_a_scheme_that_fails_takes_no_other_with_it(own: Path) -> None:
+    shown = posx("verify", "fail", "nope", "--config-dir", own, "--trust", code=1).stdout
+    assert "RuntimeError: no such thing" in shown
+    rows = json.loads(posx("verify", "fail", "nope", "--config-dir", own, "--trust", "--json", code=1).stdout)
+    assert {row["ok"] for row in rows if row["name"] == "fail"} == {False}
+    assert {row["ok"] for row in rows if row["name"] == "nope"} == {True}
+
+
+def test_without_the_packages_of_others() -> None:
+    """Their comparisons say so; the rest is run, and nothing is off."""
+    script = """
+import sys
+sys.modules["transformers"] = sys.modules["x_transformers"] = None
+from posx.__main__ import main
+sys.argv = ["posx", "verify", *sys.argv[1:]]
+main()
+"""
+    done = python(script, "rope", "--json", **child_environment())
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    unable = {row["oracle"]: row["reason"] for row in rows if row["ok"] is None}
+    assert unable == {
+        "transformers GPT-NeoX": "transformers is not installed",
+        "transformers Llama": "transformers is not installed",
+        "x-transformers, interleaved": "x-transformers is not installed",
+    }
+    assert sum(row["ok"] is True for row in rows) == 6
+    shown = python(script, "rope", **child_environment()).stdout
+    assert "Not run, for want of transformers and x-transformers: pip install 'posx[verify]'" in shown
+
+
+def test_bad_input(own: Path) -> None:
+    assert "Did you mean rope?" in posx("verify", "ropr", code=2).stderr
+    assert "Add --trust" in posx("verify", "peek", "--config-dir", own, code=2).stderr
+    assert "is not a directory" in posx("verify", "--config-dir", "nowhere", code=2).stderr
