@@ -46,7 +46,7 @@ def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
 
 
 def cost(scheme: type[Scheme]) -> str:
-    """What the class's docstring, or that of its file, says after "cost:", up to the full stop; empty where it does not."""
+    """What the class's docstring, or that of its file, says after "cost:", up to the full stop; empty without."""
     for text in (scheme.__doc__, sys.modules[scheme.__module__].__doc__):
         found = re.search(r"\bcost: (.+?)(?:\.(?=\s|$)|$)", " ".join((text or "").split()), re.IGNORECASE)
         if found:

@@ -135,6 +135,6 @@ main()
 
 
 def test_bad_input(own: Path) -> None:
-    assert "Did you mean rope?" in posx("verify", "ropr", code=2).stderr
+    assert "Did you mean rope or p-rope?" in posx("verify", "ropr", code=2).stderr
     assert "Add --trust" in posx("verify", "peek", "--config-dir", own, code=2).stderr
     assert "is not a directory" in posx("verify", "--config-dir", "nowhere", code=2).stderr

@@ -3,7 +3,8 @@
     logit(i, j) += f_h( ψ(i − j) / (ψ(max(T, i)) + ε) )        ψ(x) = ln(1 + c·x)
 
 f is one hidden layer of ``hidden`` rectified units for all heads; c and T are learned and taken by absolute value.
-One bias for all layers, as in the paper's variant FIRE-S. The share lies between 0 and 1 at every length, so that no input is new to the network.
+One bias for all layers, as in the paper's variant FIRE-S. The share lies between 0 and 1 at every length, so that no
+input is new to the network.
 
 Source: Li et al. 2023, arXiv 2310.04418, section 3 and appendix E (c = 0.1, T = 512 times a learned multiple, width 32,
 ε = 1e-6). T starts at L here where L is shorter.

@@ -2,8 +2,8 @@
 
     positions of n tokens = k + (0 .. n − 1),  k uniform in 0 .. K,  drawn anew for each sequence; k = 0 in evaluation
 
-Source: Kiyono et al. 2021, arXiv 2109.05644, section 3, over sinusoids. The authors' code draws k from 0 .. K − 1, and in
-evaluation counts from K, where this counts from 0: both were seen in training.
+Source: Kiyono et al. 2021, arXiv 2109.05644, section 3, over sinusoids. The authors' code draws k from 0 .. K − 1, and
+in evaluation counts from K, where this counts from 0: both were seen in training.
 Parameters and cost: the inner scheme's; a learned table has K + L rows.
 Trap: no distance grows: a relative scheme inside notices nothing.
 """
