@@ -68,14 +68,14 @@ def verify(
 
 def _jobs(names: Sequence[str], user: tuple[Path | None, bool]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
     comparisons: Any = importlib.import_module("posx.oracles.comparisons")
-    properties: Any = importlib.import_module("posx.oracles.properties")
+    contract: Any = importlib.import_module("posx.oracles.contract")
     for name in names:
         for one in comparisons.COMPARISONS:
             if one.scheme == name:
                 missing = one.needs and find_spec(one.needs.replace("-", "_")) is None
                 reason = f"{one.needs} is not installed" if missing else ""
                 yield Row(name, "scheme", "oracle", one.oracle, None, one.tolerance, None, reason), one.difference
-        for one in properties.PROPERTIES:
+        for one in contract.PROPERTIES:
             row = Row(name, "scheme", "property", one.text, None, one.tolerance, None)
             yield row, lambda one=one, name=name: one.difference(name, user)  # type: ignore[misc]
 

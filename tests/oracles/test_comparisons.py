@@ -15,8 +15,8 @@ from data_helpers import child_environment
 from helpers import SCHEMES
 from posx.oracles import written
 from posx.oracles.comparisons import COMPARISONS
+from posx.oracles.contract import PROPERTIES, Property
 from posx.oracles.layer import TOLERANCE, Comparison, Layer, by_layer
-from posx.oracles.properties import PROPERTIES, Property
 
 NOBODY: Any = (None, False)
 # Of whom properties say nothing: no closure for FlexAttention to call, no far keys where a table ends.
