@@ -178,8 +178,12 @@ def frequencies(scheme: Scheme) -> Tensor | None:
     """θ_k in radians a position, float32 [pairs], of the scheme or of one inside; None where none knows any."""
     for one in scheme.modules():
         own: Any = getattr(one, "frequencies", None)
-        if callable(own):
-            return torch.as_tensor(own())
+        try:
+            found = own()
+        except TypeError:  # there is none, or somebody's own that wants to be told more
+            continue
+        if isinstance(found, Tensor) and found.ndim == 1:
+            return found
     return None
 
 

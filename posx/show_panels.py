@@ -101,11 +101,12 @@ def similarity(table: Tensor) -> Tensor:
 
 
 def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
-    turns, theta = rotates(part.scheme, given.positions), frequencies(part.scheme)
+    turns = rotates(part.scheme, given.positions)
+    theta = frequencies(part.scheme) if turns or part.scheme.has_own_attention else None
     found: list[Panel] = []
     if theta is not None:
         angles = given.positions.double()[:, None] * theta.double()
-        caption = f"{len(theta)} pairs of {part.scheme.shape.head_dim} dimensions, the angle p·θ_k modulo 2π"
+        caption = f"{len(theta)} pairs, {2 * len(theta)} of {part.scheme.shape.head_dim} dimensions; p·θ_k modulo 2π"
         found.append(Map("angles", f"{where}Rotation angles", caption, {"": (angles % (2 * math.pi)).numpy()},
                          list(range(given.length))))  # fmt: skip
     elif turns:

@@ -175,9 +175,9 @@ def _draw_lines(place: SubFigure, panel: Lines, given: Subject) -> None:
         axis.xaxis.set_major_locator(_contexts(given))
         if panel.kind in ("decay", "similarity"):
             axis.axhline(0, color="0.3", linewidth=0.8)
-            axis.set_ylim(min(-0.1, float(everything.min()) - 0.05), max(1.05, float(everything.max()) + 0.05))
+            axis.set_ylim(min(-0.1, float(everything.min()) - 0.05), max(1.0, float(everything.max())) + 0.15)
         if panel.kind == "bound":
-            axis.set_ylim(0, 1.05 * float(everything.max()))
+            axis.set_ylim(0, 1.15 * float(everything.max()))
     if given.context < given.length:
         mark_contexts(axis, [given.context])
     across, up = LABELS[panel.kind]

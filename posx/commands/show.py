@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -53,4 +54,4 @@ def show(
         show_page(page(given, found), to_stdout())
         for path in written:
             print(path)
-    next_step(f"posx train --scheme {scheme}")
+    next_step(" ".join(["posx train --scheme", scheme, *map(shlex.quote, overrides or [])]))
