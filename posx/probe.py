@@ -142,9 +142,8 @@ class Layer:
 
 
 def grid(n: int) -> Tensor:
-    """At most ``MOST_ROWS`` of the tokens 0 .. n − 1 at equal distances, the last among them."""
-    step = -(-n // MOST_ROWS)
-    return torch.arange((n - 1) % step, n, step)
+    """At most ``MOST_ROWS`` of the tokens 0 .. n − 1, evenly spaced."""
+    return torch.arange(0, n, -(-n // MOST_ROWS))
 
 
 def matrix(layer: Layer, what: str) -> Tensor:

@@ -106,7 +106,9 @@ def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
     found: list[Panel] = []
     if theta is not None:
         angles = given.positions.double()[:, None] * theta.double()
-        caption = f"{len(theta)} pairs, {2 * len(theta)} of {part.scheme.shape.head_dim} dimensions; p·θ_k modulo 2π"
+        width = part.scheme.shape.head_dim
+        some = f": {2 * len(theta)} of {width} dimensions" if 2 * len(theta) < width else ""
+        caption = f"p·θ_k modulo 2π, {len(theta)} pairs{some}"
         found.append(Map("angles", f"{where}Rotation angles", caption, {"": (angles % (2 * math.pi)).numpy()},
                          list(range(given.length))))  # fmt: skip
     elif turns:

@@ -20,6 +20,7 @@ from posx.show import described, remarks
 from posx.show_panels import Lines, Map, Panel, panels
 
 WIDTH = 8.2  # inches
+DPI = 160  # as the file will have: places of letters are rounded to pixels
 LINE = 112  # letters across the picture
 MOST_ROWS = 480  # of a heat map, a pixel high or more
 FLOOR = 1e-6  # of the largest weight: what is less is not drawn
@@ -66,7 +67,7 @@ def picture(given: Subject) -> Figure:
     small = [line for text in (described(given), *remarks(given)) for line in wrapped(text)]
     top = 0.25 + 0.19 * len(head) + 0.15 * len(small)
     heights = [top, *(row.height for row in found)]
-    figure = plt.figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    figure = plt.figure(figsize=(WIDTH, sum(heights)), dpi=DPI, layout="constrained")
     title, *bodies = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     title.text(0.012, 1 - 0.1 / top, "\n".join(head), va="top", fontsize=11)
     title.text(0.012, 1 - (0.14 + 0.19 * len(head)) / top, "\n".join(small), va="top", fontsize=8.5, color="0.3")
@@ -98,6 +99,7 @@ def _draw_map(place: SubFigure, panel: Map, given: Subject) -> None:
     low, high = panel.places[0] - step / 2, panel.places[-1] + step / 2
     across, down = LABELS[panel.kind]
     colours = _colours(panel)
+    narrow = 2 if len(axes) > 2 and given.length > 999 else 4  # ticks: long numbers would stand on each other
     for number, (axis, (label, values)) in enumerate(zip(axes, panel.values.items(), strict=True)):
         least, most = _limits(colours, values)
         columns = (low, high) if pairs else (-0.5, values.shape[1] - 0.5)
@@ -113,21 +115,21 @@ def _draw_map(place: SubFigure, panel: Map, given: Subject) -> None:
             axis.set_title(label, fontsize=8.5)
         axis.set_xlabel(across)
         axis.set_ylabel("" if number else down if given.counted or pairs else "token")
-        axis.xaxis.set_major_locator(_contexts(given) if pairs else MaxNLocator(8, integer=True))
+        axis.xaxis.set_major_locator(_contexts(given, narrow) if pairs else MaxNLocator(8, integer=True))
         axis.yaxis.set_major_locator(_contexts(given))
         axis.tick_params(labelsize=8)
         bar = place.colorbar(image, ax=axis, pad=0.02, aspect=24, fraction=0.08)
         bar.ax.tick_params(labelsize=7.5)
         if panel.kind == "angles":
             bar.set_ticks([0, math.pi, 2 * math.pi], labels=["0", "π", "2π"])
-        _mark_rows(axis, given.context, high, "" if number else "L =" if len(axes) > 1 else "trained at")
+        _mark_rows(axis, given, "" if number else "L =" if len(axes) > 1 else "trained at")
 
 
-def _contexts(given: Subject) -> Locator:
-    """Ticks at multiples of L, about four of them; at round numbers where nothing is longer than L."""
-    step = given.context * max(1, round(given.length / given.context / 4))
+def _contexts(given: Subject, most: int = 4) -> Locator:
+    """Ticks at multiples of L, about so many; at round numbers where nothing is longer than L."""
+    step = given.context * max(1, round(given.length / given.context / most))
     if given.length <= given.context:
-        return MaxNLocator(5, integer=True)
+        return MaxNLocator(most + 1, integer=True)
     return FixedLocator(list(range(0, given.length, step)))
 
 
@@ -149,16 +151,18 @@ def _limits(colours: str, values: np.ndarray) -> tuple[float, float]:
     return least, most if most > least else least + 1
 
 
-def _mark_rows(axis: Axes, context: int, end: float, said: str) -> None:
+def _mark_rows(axis: Axes, given: Subject, said: str) -> None:
     """The end of the training context, a line across."""
-    if context >= end:
+    if given.context >= given.length:
         return
-    axis.axhline(context - 0.5, color="black", linestyle=(0, (1, 2)), linewidth=1.2)
+    end = given.context - 0.5
+    axis.axhline(end, color="black", linestyle=(0, (1, 2)), linewidth=1.2)
     if said:
-        paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+        below = end < given.length / 12  # above there is no room
         axis.annotate(
-            f"{said} {context}", (1, context - 0.5), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-            textcoords="offset points", ha="right", fontsize=8, bbox=paper,
+            f"{said} {given.context}", (1, end), xycoords=("axes fraction", "data"), xytext=(-4, -3 if below else 3),
+            textcoords="offset points", ha="right", va="top" if below else "bottom", fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
         )  # fmt: skip
 
 
@@ -223,4 +227,7 @@ def files(output: Path) -> list[Path]:
 
 def draw(given: Subject, paths: list[Path]) -> list[Path]:
     """Draw and save as all of these. Raises PosxError."""
-    return save(picture(given), paths[0].with_suffix(""), [path.suffix for path in paths])
+    figure = picture(given)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once for all files
+    return save(figure, paths[0].with_suffix(""), [path.suffix for path in paths])
