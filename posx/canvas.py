@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +152,11 @@ def label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
         axis.text(length * 1.06, from_screen((0, height))[1], name, fontsize=9, color=colour, va="center")
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem``.png and .svg. Raises PosxError."""
+def save(figure: Figure, stem: Path, suffixes: Sequence[str] = (".png", ".svg")) -> list[Path]:
+    """Write ``stem`` with each suffix. Raises PosxError."""
     written = []
     try:
-        for suffix in (".png", ".svg"):
+        for suffix in suffixes:
             path = stem.with_name(stem.name + suffix)
             with whole_file(path) as temporary:
                 figure.savefig(temporary, format=suffix[1:], dpi=160)

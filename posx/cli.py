@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from posx import __version__
-from posx.commands import bench, evaluate, explain, info, reproduce, results, sweep, train, verify  # noqa: F401 — they enter themselves into the app
+from posx.commands import bench, evaluate, explain, info, reproduce, results, show, sweep, train, verify  # noqa: F401 — they enter themselves into the app
 from posx.commands.base import app
 
 START = """\
@@ -25,6 +25,7 @@ scheme, and evaluates them at longer ones, on the same targets.
   posx train --from RUN --extension pi train.context=4x    fine-tune at a longer context
   posx recommend RUN --length 3000      which extension for this length?
   posx schemes · posx extensions        what there is to compare
+  posx show rope                        a scheme as a picture, and its properties as numbers
   posx explain permutation              why order needs a signal: "dog bites man"
   posx verify                           every scheme beside somebody else's implementation
   posx bench                            what each scheme costs here; --scaling: how cost grows

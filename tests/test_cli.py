@@ -155,6 +155,7 @@ def test_posx_alone_says_what_to_do_first(there: Path) -> None:
         "recommend",
         "reproduce",
         "schemes",
+        "show",
         "extensions",
         "config",
         "doctor",

@@ -1,0 +1,57 @@
+"""posx show."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posx.commands.base import ConfigDir, Json, Overrides, Trust, command, next_step
+from posx.errors import PosxError
+
+
+@command("show")
+def show(
+    scheme: Annotated[str | None, typer.Argument(metavar="SCHEME", help="posx schemes lists them.")] = None,
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A .png, .svg or .pdf; without a suffix .png and .svg. [SCHEME.png]"),
+    ] = None,
+    length: Annotated[str, typer.Option(help="Positions to draw and measure: tokens, or a multiple of L.")] = "4x",
+    json: Json = False,
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """Draw what a scheme is, before any training, and measure its properties.
+
+    Position vectors, rotation angles, what is added to logits, and the weight by distance, with rope's decay and its
+    bound. Measured: whether norms are kept, a shift is a rotation, and logits depend on distance alone.
+
+    posx show rope scheme.base=500 train.context=128 -o rope.svg
+    """
+    if scheme is None or "=" in scheme:
+        raise PosxError("posx show wants a scheme.", "Try posx show rope; posx schemes lists what there is.")
+    from posx.compose import as_overrides, compose_run
+
+    config = compose_run(as_overrides([("SCHEME", "scheme", scheme)], overrides or []), config_dir, trust)
+    from posx.properties import measure, subject
+    from posx.show import as_json, page
+    from posx.show_plot import draw, files
+
+    paths = files(output or Path(f"{scheme}.png"))
+    given = subject(config, length, trust)
+    found = measure(given)
+    written = draw(given, paths)
+    if json:
+        print(as_json(given, found, written))
+    else:
+        from posx.progress import to_stdout
+        from posx.tables import show_page
+
+        show_page(page(given, found), to_stdout())
+        for path in written:
+            print(path)
+    next_step(" ".join(["posx train --scheme", scheme, *map(shlex.quote, overrides or [])]))
