@@ -198,7 +198,7 @@ def _attention(given: Subject, part: Part, where: str) -> list[Panel]:
     weights = weight_by_distance(given, part)
     if weights is not None:
         caption = "q·k is the same for all keys"
-        caption += f"; what else the scheme asks of content is random, mean of {draws(given.length)} draws" * asks
+        caption += f"; queries and layer inputs are random, mean of {draws(given.length)} draws" * asks
         found.append(Lines("weight", f"{where}The weight that query {given.length - 1} gives to distance d", caption,
                            by_heads(weights), np.arange(given.length)))  # fmt: skip
     return found
