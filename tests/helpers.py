@@ -40,6 +40,8 @@ TINY: dict[str, dict[str, Any]] = {
     "shape": {"shift": 20},
     "sandwich": {"width": 8, "base": 10.0},
 }
+# A scheme that a setting makes another one: which, and with what.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"shaw-values": ("shaw", {"values": True})}
 # Schemes whose logits may depend on i − j alone.
 ABSOLUTE = ("fire", "learned", "learned-concat", "randomized", "shape", "sinusoidal", "sinusoidal-concat")
 RELATIVE = tuple(s for s in SCHEMES if s not in ABSOLUTE)
@@ -52,6 +54,8 @@ extensions = functools.cache(known_extensions)
 def make_scheme(name: str, config: ModelConfig, context: int = CONTEXT, **settings: Any) -> Scheme:
     """The scheme of configs/scheme/``name``.yaml with other settings, checked as posx does it."""
     shape = model_shape(config, context)
+    name, more = VARIANTS.get(name, (name, {}))
+    settings = {**more, **settings}
     return components.make_scheme(complete_scheme({"name": name, **TINY.get(name, {}), **settings}, shape), shape)
 
 

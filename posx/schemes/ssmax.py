@@ -44,7 +44,7 @@ class SSMax(Wrapper):
         super().__init__(config, shape, inner)
         if self.inner.needs_logits or self.inner.has_own_attention:
             raise PosxError(
-                "ssmax scales what a softmax is given, but its inner scheme has none.", "Try rope or alibi."
+                "ssmax scales what a plain softmax is given, but its inner scheme has none.", "Try rope or alibi."
             )
         self.s = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
 
