@@ -6,6 +6,7 @@ Loops over pairs run in float64 and share no code with posx; logits reach 20, an
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 import hosts
 from data_helpers import by_hand
 from helpers import CONTEXT, extend, gap, make_model, make_scheme, random_tokens
-from posx.attention import attend, plan
+from posx.attention import attend, dense_addend, plan
 from posx.components import fits
 from posx.compose import compose_run, known_extensions
 from posx.config import ModelConfig
@@ -215,6 +216,23 @@ def test_ssmax_as_the_paper_writes_it(heads: int, width: int, length: int, inner
         assert gap(ours(scheme, q, k, v, 1, block), expected) < TOLERANCE
     tail = min(3, length)
     assert gap(ours(scheme, q[:, :, -tail:], k, v, 1), expected[:, :, -tail:]) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("inner", ["shaw", "transformer-xl"])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_ssmax_scales_a_bias_of_the_query_once(inner: str, length: int) -> None:
+    """softmax(s·ln n · (q·k / √D + b)) with b the inner scheme's own bias of q, k before anything is scaled."""
+    q, k, v = drawn(4, 16, length)
+    scheme = scheme_of("ssmax", 4, 16, inner=inner)
+    site = replace(plan(scheme, torch.arange(length), NONE, 2, 4), layer=1).site(0, length, q, k)
+    logits = (q @ k.mT / 4 + dense_addend(site, scheme.inner.bias(site), [], 4)).double()
+    n = torch.arange(1, length + 1).double()
+    scale = scheme.s[1].double()[:, None, None] * n.log()[:, None]
+    logits = torch.where(torch.ones(length, length).tril() > 0, scale * logits, -math.inf)
+    assert gap(ours(scheme, q, k, v, 1), torch.softmax(logits, -1) @ v.double()) < 20 * TOLERANCE  # of logits up to 500
+    tail = min(3, length)
+    assert gap(ours(scheme, q[:, :, -tail:], k, v, 1, 2), ours(scheme, q, k, v, 1)[:, :, -tail:]) < 20 * TOLERANCE
 
 
 def test_ssmax_starts_with_the_usual_softmax_at_the_end_of_the_context() -> None:
