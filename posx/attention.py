@@ -235,13 +235,15 @@ def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
 
 
 def _products_of(scheme: Scheme, site: Site, v: Tensor, addend: Tensor) -> Tensor:
-    """The same where the scheme wants to see the logits, or makes weights of them by itself."""
+    """The same where the scheme wants to see the logits or the weights, or makes weights by itself."""
     assert site.q is not None
     assert site.k is not None
     logits = ((site.q * site.q.shape[-1] ** -0.5) @ site.k.transpose(-2, -1)).float() + addend
     with torch.autocast(v.device.type, enabled=False):
         weights = scheme.weights(scheme.rescore(logits, site), site)
-    return weights.to(v.dtype) @ v
+        more = scheme.values(weights, site) if scheme.has_values else None
+    out = weights.to(v.dtype) @ v
+    return out if more is None else out + more.to(out.dtype)
 
 
 def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:

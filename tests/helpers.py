@@ -14,12 +14,12 @@ from posx.components import ExtensionSpec, bind
 from posx.compose import known_extensions, known_schemes
 from posx.extensions.base import NONE, Applied
 from posx.model import Decoder
-from posx.oracles.small import CONTEXT, TINY, VOCAB, gap, make_model, make_scheme, random_tokens, sharpen
+from posx.oracles.small import CONTEXT, TINY, VARIANTS, VOCAB, gap, make_model, make_scheme, random_tokens, sharpen
 from posx.schemes.base import Scheme, Site
 
 __all__ = [
-    "CONTEXT", "TINY", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "posx", "random_tokens",
-    "rotated", "schemes", "sharpen",
+    "CONTEXT", "TINY", "VARIANTS", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "posx",
+    "random_tokens", "rotated", "schemes", "sharpen",
 ]  # fmt: skip
 
 torch.set_num_threads(1)

@@ -26,6 +26,7 @@ from helpers import (
     FAMILIES,
     RELATIVE,
     SCHEMES,
+    VARIANTS,
     extend,
     extensions,
     gap,
@@ -33,7 +34,6 @@ from helpers import (
     make_scheme,
     random_tokens,
     rotated,
-    schemes,
 )
 from posx.attention import plan
 from posx.components import ExtensionSpec, check_fit
@@ -54,12 +54,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gpt": {},
     "llama": {"n_heads": 4, "n_kv_heads": 2, "head_dim": 16},
 }
-every_scheme = pytest.mark.parametrize("name", SCHEMES)
+NAMES = (*SCHEMES, *VARIANTS)
+every_scheme = pytest.mark.parametrize("name", NAMES)
 # Order is known from positions alone, and what they do for each pair can be seen without the mask. The others know
 # it from the keys between two tokens, or have an attention of their own.
-BY_POSITION = [s for s in SCHEMES if schemes()[s][0].by_position and s != "linear-rope"]
+BY_POSITION = [s for s in NAMES if make_scheme(s, ModelConfig()).by_position and s != "linear-rope"]
 # Tokens stand at 0, 1, 2, …, however many there are.
-FROM_ZERO = [s for s in SCHEMES if schemes()[s][0].positions is Scheme.positions]
+FROM_ZERO = [s for s in NAMES if type(make_scheme(s, ModelConfig())).positions is Scheme.positions]
 both_families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -152,7 +153,7 @@ def test_positions_travel_with_their_tokens(name: str, family: str, without_mask
 
 # ---------------------------------------------------------------- causality
 
-MODELS = {(name, family): small(name, family) for name in SCHEMES for family in FAMILIES}
+MODELS = {(name, family): small(name, family) for name in NAMES for family in FAMILIES}
 
 
 def ways(model: Decoder, extension: Applied = NONE, flex: bool = False) -> list[dict[str, Any]]:
@@ -220,7 +221,7 @@ def test_no_gradient_flows_from_the_past_to_the_future(name: str, family: str) -
 @torch.no_grad()
 @both_families
 @pytest.mark.parametrize("shift", [1, 37, 1000])
-@pytest.mark.parametrize("name", RELATIVE)
+@pytest.mark.parametrize("name", [*RELATIVE, *VARIANTS])
 def test_only_distances_matter(name: str, shift: int, family: str) -> None:
     """All positions moved by n: the same output.
 
@@ -286,7 +287,7 @@ def test_rope_keeps_norms(fraction: float) -> None:
 
 @torch.no_grad()
 @both_families
-@pytest.mark.parametrize("name", [s for s in RELATIVE if s != "linear-rope"])  # there a weight is a quotient
+@pytest.mark.parametrize("name", sorted({*RELATIVE, *VARIANTS} - {"linear-rope"}))  # there a weight is a quotient
 def test_values_are_untouched(name: str, family: str) -> None:
     """A token alone attends to itself with weight 1: its output is its value, wherever it stands."""
     model, token = small(name, family), random_tokens(1, batch=8)

@@ -9,6 +9,7 @@ A scheme overrides one or two hooks. The model calls them all and knows none by 
     bias(site) -> f(b, h, i, j)   an addend to the attention logits, as a closure over index tensors
     rescore(logits, site)         per layer: other logits, where an addend by index does not say it
     weights(logits, site)         per layer: instead of the softmax
+    values(weights, site)         per layer: a term beside the weighted values
     attend(q, k, v, site)         per layer: instead of all of it
 
 Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of the model.
@@ -105,8 +106,14 @@ class Scheme(nn.Module):
 
     @property
     def needs_logits(self) -> bool:
-        """Whether :meth:`rescore` or :meth:`weights` is overridden: attention then makes all logits, in blocks."""
-        return type(self).rescore is not Scheme.rescore or type(self).weights is not Scheme.weights
+        """Whether a hook wants all logits or weights: attention then makes them, in blocks."""
+        own = type(self)
+        return own.rescore is not Scheme.rescore or own.weights is not Scheme.weights or self.has_values
+
+    @property
+    def has_values(self) -> bool:
+        """Whether :meth:`values` is overridden; a scheme that is only sometimes given such a term says when."""
+        return type(self).values is not Scheme.values
 
     @property
     def per_layer(self) -> bool:
@@ -171,7 +178,7 @@ class Scheme(nn.Module):
     def bias(self, site: Site) -> Closure:
         """A closure f(b, h, i, j) that is added to the scaled logits of query i and key j.
 
-        It must only index and do elementwise arithmetic: the dense backend calls it with index ranges that
+        It must only index and do elementwise arithmetic: the dense backend calls it with whole index ranges that
         broadcast (b [B,1,1,1], h [H,1,1], i [Tq,1], j [Tk]), FlexAttention with one element at a time.
         """
         raise NotImplementedError
@@ -184,6 +191,10 @@ class Scheme(nn.Module):
         """Attention weights, float32 [B, H, Tq, Tk], of such logits: the softmax, unless a scheme knows another way."""
         return torch.softmax(logits, dim=-1, dtype=torch.float32)
 
+    def values(self, weights: Tensor, site: Site) -> Tensor:
+        """What is added to weights @ v, [B, H, Tq, D], of weights float32 [B, H, Tq, Tk]: 0 for what is not seen."""
+        raise NotImplementedError
+
     def attend(self, q: Tensor, k: Tensor, v: Tensor, site: Site) -> Tensor:
         """The output of attention [B, H, Tq, D], causal, where it is no weighting by logits."""
         raise NotImplementedError
@@ -191,6 +202,16 @@ class Scheme(nn.Module):
     def report(self, tokens: Tensor) -> dict[str, float]:
         """Figures about the scheme beside a token table [V, token_width], for the run's meta.json."""
         return {}
+
+
+def entries(rows: Tensor, b: Tensor, h: Tensor, i: Tensor, n: Tensor) -> Tensor:
+    """rows[b, h, i, n] for a closure: of each query's row [B, H, Tq, N] the entry n, which differs by key.
+
+    For whole ranges it is one gather, with its gradient 2 to 3 times as fast as indexing by four.
+    """
+    if torch.broadcast_shapes(b.shape, h.shape, i.shape)[:-1] != rows.shape[:-1]:
+        return rows[b, h, i, n]
+    return rows.gather(-1, n.expand(*rows.shape[:-1], -1))
 
 
 def rms(x: Tensor) -> float:

@@ -45,7 +45,10 @@ class Dape(Wrapper):
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)
         if not self.inner.has_bias or self.inner.needs_logits or self.inner.has_own_attention:
-            raise PosxError("dape wants an inner scheme with a bias.", "Try scheme.inner=alibi or kerple-log.")
+            raise PosxError(
+                "dape wants an inner scheme with a bias, and with no more than that.",
+                "Try scheme.inner=alibi or kerple-log.",
+            )
         heads, hidden = shape.n_heads, config.hidden
         self.first = nn.Parameter(torch.empty(shape.n_layers, hidden, 2 * heads))
         self.first_offset = nn.Parameter(torch.empty(shape.n_layers, hidden))

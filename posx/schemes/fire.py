@@ -8,8 +8,8 @@ input is new to the network.
 
 Source: Li et al. 2023, arXiv 2310.04418, section 3 and appendix E (c = 0.1, T = 512 times a learned multiple, width 32,
 ε = 1e-6). T starts at L here where L is shorter.
-Parameters: 2 · hidden + hidden · H + 2. Cost: the network for each pair, once a forward in training, in every layer
-at long contexts.
+Parameters: 2 · hidden + hidden · H + 2. Cost: the network for each pair, once a forward. Without gradients, at long
+contexts in every layer, one of the lines that f is made of: a search among ``hidden`` knees, one product a head.
 Trap: the divisor takes the *query's* position, so that this is no bias by distance past T. Unlike there, f has no bias
 at its output, which would cancel in the softmax, and hidden biases start in (0.1, 1), not (−1, 1): of units that
 start with weight and bias below 0 none would ever be awake between 0 and 1.
@@ -25,9 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posx.errors import PosxError
+from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
-
-EPSILON = 1e-6
 
 
 @dataclass
@@ -50,8 +49,7 @@ class Fire(Scheme):
         self.first = nn.Linear(1, config.hidden)
         self.second = nn.Linear(config.hidden, shape.n_heads, bias=False)
         self.c = nn.Parameter(torch.empty(()))
-        # Of the initial threshold: T itself would hardly move in training.
-        self.multiple = nn.Parameter(torch.empty(()))
+        self.multiple = nn.Parameter(torch.empty(()))  # of the threshold: T itself would hardly move in training
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -78,11 +76,17 @@ class Fire(Scheme):
     def share(self, distance: Tensor, query: Tensor) -> Tensor:
         """What the network is given for a distance and the position of the query, float32."""
         end = torch.maximum(query.float(), (self.multiple * self.threshold).abs())
-        return self.grown(distance.float()) / (self.grown(end) + EPSILON)
+        grown, whole = (torch.log((self.c * x).abs() + 1) for x in (distance.float(), end))
+        return grown / (whole + 1e-6)
 
-    def grown(self, x: Tensor) -> Tensor:
-        """ψ(x)."""
-        return torch.log((self.c * x).abs() + 1)
+    @torch.no_grad()
+    def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, ...]:
+        """f as straight lines: knees [hidden] in their order, slopes and heights at 0 [H, hidden + 1]; float32."""
+        a, b, w = (x.double() for x in (self.first.weight[:, 0], self.first.bias, self.second.weight))
+        knees = torch.where(a == 0, 0.0, -b / a).clamp(-1e6, 1e6).sort().values  # no share comes near the limits
+        between = torch.cat([knees[:1] - 1, (knees[1:] + knees[:-1]) / 2, knees[-1:] + 1])
+        awake = between[:, None] * a + b > 0  # [hidden + 1, hidden]: between two knees always the same units
+        return knees.float(), (w @ (awake * a).T).float(), (w @ (awake * b).T).float()
 
     def bias(self, site: Site) -> Closure:
         inner, outer = self.first, self.second
@@ -93,9 +97,15 @@ class Fire(Scheme):
             if h.ndim == 0:  # FlexAttention, a pair at a time: it knows no products of matrices
                 units = (torch.relu(share * inner.weight[u, 0] + inner.bias[u]) for u in range(len(inner.bias)))
                 return sum((outer.weight[h, u] * unit for u, unit in enumerate(units)), torch.zeros_like(share))
-            with torch.autocast(share.device.type, enabled=False):
-                hidden = torch.relu(share[..., None] * inner.weight[:, 0] + inner.bias)
-                heads = F.linear(hidden, outer.weight[h.flatten()]).movedim(-1, -3)
+            if not torch.is_grad_enabled():
+                knees, *lines = site.shared
+                which = torch.bucketize(share, knees).flatten().expand(h.numel(), -1)
+                slopes, heights = (x[h.flatten()].gather(1, which) for x in lines)
+                heads = torch.addcmul(heights, slopes, share.flatten()).unflatten(1, share.shape).movedim(0, -3)
+            else:
+                with torch.autocast(share.device.type, enabled=False):
+                    hidden = torch.relu(share[..., None] * inner.weight[:, 0] + inner.bias)
+                    heads = F.linear(hidden, outer.weight[h.flatten()]).movedim(-1, -3)
             return heads.squeeze(1) if heads.ndim == 5 else heads  # [B, 1, H, Tq, Tk]: positions for each sequence
 
         return added

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ class SSMax(Wrapper):
         super().__init__(config, shape, inner)
         if self.inner.needs_logits or self.inner.has_own_attention:
             raise PosxError(
-                "ssmax scales what a softmax is given, but its inner scheme has none.", "Try rope or alibi."
+                "ssmax scales what a plain softmax is given, but its inner scheme has none.", "Try rope or alibi."
             )
         self.s = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
 
@@ -64,5 +64,9 @@ class SSMax(Wrapper):
         return (q * self.scale(site, q.shape[2])[..., None]).to(k.dtype), k
 
     def bias(self, site: Site) -> Closure:
-        inner, scale = super().bias(site), self.scale(site, site.q_pos.shape[-1])
+        scale = self.scale(site, site.q_pos.shape[-1])
+        if site.q is not None and self.inner.bias_per_layer:  # its bias is of the query itself, not of the scaled one
+            plain = site.q / torch.where(scale == 0, 1.0, scale)[..., None]
+            site = replace(site, q=plain.to(site.q.dtype))
+        inner = super().bias(site)
         return lambda b, h, i, j: scale[h, i] * inner(b, h, i, j)

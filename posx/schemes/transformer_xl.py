@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from posx.extensions.base import Applied
-from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.base import Closure, ModelShape, Scheme, Site, entries
 
 
 @dataclass
@@ -63,7 +63,8 @@ class TransformerXL(Scheme):
         rows = torch.einsum("bhid,nhd->bhin", queries, keys.to(queries.dtype)).float()
 
         def added(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return content[b, h, j] + rows[b, h, i, site.distance(b, i, j).round().long().clamp(min=0)]
+            distance = site.distance(b, i, j).round().long().clamp(min=0)
+            return content[b, h, j] + entries(rows, b, h, i, distance)
 
         return added
 

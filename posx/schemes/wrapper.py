@@ -41,6 +41,7 @@ class Wrapper(Scheme):
     bias_is_by_distance = property(lambda self: self.inner.bias_is_by_distance)
     has_bias = property(lambda self: self.inner.has_bias)
     has_own_attention = property(lambda self: self.inner.has_own_attention)
+    has_values = property(lambda self: self.inner.has_values)
     needs_logits = property(lambda self: self.inner.needs_logits)
     token_width = property(lambda self: self.inner.token_width)
     last_position = property(lambda self: self.inner.last_position)
@@ -70,6 +71,9 @@ class Wrapper(Scheme):
 
     def weights(self, logits: Tensor, site: Site) -> Tensor:
         return self.inner.weights(logits, site)
+
+    def values(self, weights: Tensor, site: Site) -> Tensor:
+        return self.inner.values(weights, site)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, site: Site) -> Tensor:
         return self.inner.attend(q, k, v, site)

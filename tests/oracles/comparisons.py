@@ -78,6 +78,12 @@ def _shaw(a: Layer) -> written.Addend:
     return written.shaw(a.q, a.own("table")[LAYER])
 
 
+def _shaw_values(a: Layer) -> Tensor:
+    """Equation 3: another table's rows are added to the values."""
+    rows = a.own("value_table")[LAYER]
+    return written.attention(a.q, a.k, a.v, _shaw(a), beside=lambda i, j: rows[min(i - j, len(rows) - 1)])
+
+
 def _transformer_xl(a: Layer) -> written.Addend:
     return written.transformer_xl(a.q, a.k, a.own("w")[LAYER], a.own("u"), a.own("v"))
 
@@ -98,6 +104,16 @@ def _ssmax(a: Layer) -> Tensor:
         q, k = (written.rotated(x, a.at.tolist(), _rope(a)) for x in (q, k))
     bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j) if inner == "alibi" else 0.0  # noqa: E731
     return written.attention(q, k, a.v, bias, scale=lambda b, h, i, j: s[h] * math.log(i + 1))
+
+
+def _ssmax_of_content(a: Layer) -> Tensor:
+    """All that enters the softmax is multiplied, a bias of the query once."""
+    s = a.own("s")[LAYER].tolist()
+    if a.scheme.config.inner["name"] == "shaw":
+        bias = written.shaw(a.q, a.own("inner.table")[LAYER])
+    else:
+        bias = written.transformer_xl(a.q, a.k, a.own("inner.w")[LAYER], a.own("inner.u"), a.own("inner.v"))
+    return written.attention(a.q, a.k, a.v, bias, scale=lambda b, h, i, j: s[h] * math.log(i + 1))
 
 
 def _in_both_layers() -> Pairs:
@@ -272,6 +288,8 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("sandwich", PAPER, by_layer("sandwich", by_distance(_sandwich), ({}, {"width": 128, "base": 10000.0}))),
     Comparison("fire", PAPER, by_layer("fire", added(_fire))),
     Comparison("shaw", PAPER, by_layer("shaw", added(_shaw), CLIPS[1:3])),
+    Comparison("shaw", f"{PAPER}, with values", by_layer("shaw", _shaw_values, [
+        {"values": True, "clip": clip} for clip in (1, 7, 16)]), tolerance=FAR),
     Comparison("shaw", "transformers Wav2Vec2-BERT, relative_key", by_layer("shaw", packaged.wav2vec2_bert, CLIPS)),
     Comparison("transformer-xl", PAPER, by_layer("transformer-xl", added(_transformer_xl))),
     Comparison("transformer-xl", "transformers XLNet, rel_attn_core", by_layer("transformer-xl", packaged.xlnet)),
@@ -293,5 +311,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("layers", "transformers SmolLM3", whole("layers", packaged.smollm3, tuple(
         {**shape, "n_layers": 5} for shape in LLAMA_SHAPES), "llama", ({"layers": ["rope", "rope", "rope", "nope"]},)
     )),
+    Comparison("ssmax", f"{PAPER}, over shaw and transformer-xl", by_layer("ssmax", _ssmax_of_content, [
+        {"inner": "shaw"}, {"inner": "transformer-xl"}]), tolerance=1e-4),  # of logits up to 500
     Comparison("ssmax", PAPER, by_layer("ssmax", _ssmax, tuple({"inner": n} for n in ("rope", "alibi", "nope")))),
 )  # fmt: skip

@@ -32,6 +32,8 @@ TINY: dict[str, dict[str, Any]] = {
     "shape": {"shift": 20},
     "sandwich": {"width": 8, "base": 10.0},
 }
+# A scheme that a setting makes another one: which, and with what.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"shaw-values": ("shaw", {"values": True})}
 
 
 def make_scheme(
@@ -42,7 +44,8 @@ def make_scheme(
     ``user``: a folder of configs of the user's own, and whether their code is trusted.
     """
     shape, (config_dir, trust) = model_shape(config, context), user
-    asked = {"name": name, **TINY.get(name, {}), **settings}
+    name, more = VARIANTS.get(name, (name, {}))
+    asked = {"name": name, **TINY.get(name, {}), **more, **settings}
     return components.make_scheme(complete_scheme(asked, shape, config_dir, trust), shape, trust)
 
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import CONTEXT, gap, make_model, make_scheme
-from posx.attention import dense_addend
+from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
+from posx.attention import attend, dense_addend, plan
 from posx.config import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
-from posx.schemes.base import Scheme, Site
+from posx.schemes.base import Scheme, Site, entries
 
 TOLERANCE = 1e-6
 LAYER = 1  # of two
@@ -67,6 +67,79 @@ def test_shaw_settings() -> None:
     assert make_scheme("shaw", ModelConfig(), context=64).clip == 16
     with pytest.raises(PosxError, match="tells no distances apart"):
         make_scheme("shaw", ModelConfig(), clip=0)
+
+
+def attended(scheme: Scheme, site: Site, v: Tensor, tail: int | None = None, block: int | None = None) -> Tensor:
+    """Attention of LAYER at the positions of the keys; with ``tail``, of the last queries."""
+    assert site.q is not None
+    flow = replace(plan(scheme, site.k_pos, NONE, len(v), v.shape[1], block), layer=LAYER)
+    return attend(site.q[:, :, -(tail or v.shape[2]) :], site.k, v, flow)
+
+
+@torch.no_grad()
+def test_shaws_values_of_16384_keys() -> None:
+    """With q = 0 every key weighs the same: of the value's table a mean, whose last row counts for all but 16 keys.
+
+    In float64 the mean over the keys up to each query. Shares of 1 / 16,384 are off by 2^-24 of themselves.
+    """
+    scheme, n = scheme_of("shaw", 2, 8, values=True, clip=16), 16384
+    q, k, v = torch.zeros(1, 2, 64, 8), torch.zeros(1, 2, n, 8), torch.randn(1, 2, n, 8)
+    flow = replace(plan(scheme, torch.arange(n), NONE, 1, 2), layer=LAYER)
+    found, exact = attend(q, k, v, flow), v.double().cumsum(2)[:, :, -64:]
+    seen = torch.arange(n - 63, n + 1).double()[:, None]
+    rows = scheme.value_table[LAYER].double()
+    expected = (exact + rows[:16].sum(0) + (seen - 16) * rows[16]) / seen
+    assert gap(found, expected) < 2e-6
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), flow)
+    assert rounded.dtype == torch.bfloat16
+    assert gap(rounded, expected) < 2**-7 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize(("heads", "width"), [(1, 4), (3, 8), (4, 16)])
+def test_gradients_reach_every_number_of_shaws_tables(heads: int, width: int) -> None:
+    """Those of the tables beside a central difference in one direction, through blocks of queries."""
+    scheme = scheme_of("shaw", heads, width, values=True)
+    site = site_of(scheme, 2 * CONTEXT)
+    v = torch.randn(2, heads, 2 * CONTEXT, width, generator=torch.Generator().manual_seed(6))
+
+    def loss() -> Tensor:
+        return attended(scheme, site, v, block=5).double().sin().sum()
+
+    both = (scheme.table, scheme.value_table)
+    for table, gradient in zip(both, torch.autograd.grad(loss(), both), strict=True):
+        assert bool((gradient[LAYER] != 0).all())
+        assert bool((gradient[1 - LAYER] == 0).all())
+        direction = gradient.sign()
+        slope = float((gradient * direction).sum()) / float(direction.norm())
+        found = []
+        with torch.no_grad():
+            for step in (1e-2, -2e-2):
+                table += step * direction / direction.norm()
+                found.append(float(loss()))
+            table += 1e-2 * direction / direction.norm()
+        assert (found[0] - found[1]) / 2e-2 == pytest.approx(slope, rel=1e-2)
+
+
+def test_without_values_shaw_has_none() -> None:
+    """Neither the table nor the slower way through all weights; and the tables that it has start as without."""
+    one, other = make_model("shaw", sharp=False), make_model("shaw", sharp=False, values=True)
+    assert [name for name, _ in one.scheme.named_parameters()] == ["table"]
+    assert (one.scheme.has_values, one.scheme.needs_logits) == (False, False)
+    assert (other.scheme.has_values, other.scheme.needs_logits) == (True, True)
+    assert torch.equal(one.scheme.table, other.scheme.table)
+    assert not torch.equal(other.scheme.value_table, other.scheme.table)
+
+
+@torch.no_grad()
+def test_a_value_table_of_zeros_adds_nothing() -> None:
+    one, other = make_model("shaw"), make_model("shaw", values=True)
+    other.load_state_dict(one.state_dict(), strict=False)
+    other.scheme.value_table.zero_()
+    tokens = random_tokens(40)
+    assert gap(one(tokens), other(tokens)) < 2e-5
+    other.scheme.value_table.normal_()
+    assert gap(one(tokens), other(tokens)) > 0.1
 
 
 # ---------------------------------------------------------------- transformer-xl
@@ -128,6 +201,35 @@ def test_what_is_added_beside_bf16(name: str, w: float, step: float) -> None:
         found = bias(scheme, replace(site, q=q, k=k))
     assert found.dtype == torch.float32
     assert gap(found, expected) <= step * float(expected.abs().max())
+
+
+@torch.no_grad()
+@by_content
+def test_a_closure_gives_a_pair_what_it_gives_the_whole(name: str) -> None:
+    """Whole ranges, some of them, and one element at a time as FlexAttention asks: bit-equal."""
+    scheme, length = scheme_of(name, 3, 8), 21
+    site = site_of(scheme, length, 9)
+    closure = scheme.bias(site)
+    b, h, i, j = (torch.arange(n) for n in (2, 3, length - 9, length))
+    whole = closure(b[:, None, None, None], h[:, None, None], i[:, None], j)
+    assert whole.shape == (2, 3, 12, 21)
+    assert torch.equal(closure(b[:, None, None, None], h[1:, None, None], i[::2, None], j[3:]), whole[:, 1:, ::2, 3:])
+    for where in [(0, 0, 0, 0), (1, 2, 11, 20), (1, 0, 5, 3)]:
+        assert torch.equal(closure(*map(torch.tensor, where)), whole[where])
+    each = torch.vmap(torch.vmap(closure, (None, None, None, 0)), (None, None, 0, None))  # what FlexAttention does
+    assert torch.equal(each(b[1], h[2], i, j), whole[1, 2])
+
+
+def test_entries_of_rows() -> None:
+    """One gather, also for a row of entries for each sequence; its gradient counts how often an entry was taken."""
+    rows = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    b, h, i = torch.arange(2)[:, None, None, None], torch.arange(3)[:, None, None], torch.arange(4)[:, None]
+    for n in (torch.arange(28).view(4, 7) % 3, torch.arange(56).view(2, 1, 4, 7) % 5):
+        found = entries(rows, b, h, i, n)
+        assert torch.equal(found, rows[b, h, i, n])
+        (gradient,) = torch.autograd.grad(found.sum(), rows)
+        taken = torch.nn.functional.one_hot(n, 5).sum(-2).expand(2, 3, 4, 5)
+        assert torch.equal(gradient, taken.float())
 
 
 @torch.no_grad()

@@ -119,6 +119,30 @@ def test_what_a_wrapper_would_not_ask_is_refused(outer: str, inner: str) -> None
         make_scheme(outer, ModelConfig(n_layers=4), inner={"name": inner})
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("outer", ["shape", "randomized"])
+def test_a_wrapper_hands_on_a_term_on_the_values(outer: str) -> None:
+    """And layers ask each scheme: shaw with values, given to a wrapper or as the only layer, is itself."""
+    inner, tokens = {"name": "shaw", "values": True, "clip": 7}, random_tokens(30)
+    itself = make_model("shaw", values=True, clip=7)
+    own = {k.removeprefix("scheme."): v for k, v in itself.state_dict().items() if k.startswith("scheme.")}
+    shared = {k: v for k, v in itself.state_dict().items() if not k.startswith("scheme.")}
+    for model, prefix in [
+        (make_model(outer, inner=inner), "scheme.inner."),
+        (make_model("layers", layers=[inner]), "scheme.inner.0."),
+    ]:
+        model.load_state_dict({**shared, **{prefix + k: v for k, v in own.items()}})
+        positions = torch.arange(30)
+        assert gap(model(tokens, positions), itself(tokens, positions)) == 0
+
+
+@pytest.mark.parametrize("outer", ["dape", "ssmax"])
+def test_a_term_on_the_values_is_refused_where_it_would_be_lost(outer: str) -> None:
+    with pytest.raises(PosxError, match=r"no more than that|a plain softmax"):
+        make_scheme(outer, ModelConfig(), inner={"name": "shaw", "values": True})
+    make_scheme(outer, ModelConfig(), inner={"name": "shaw", "values": False})
+
+
 def test_shape_shifts_each_sequence_as_a_whole() -> None:
     """Of 8,000 shifts each of 0 .. 9 comes 800 times, give or take 27."""
     scheme = make_scheme("shape", ModelConfig(), shift=9)

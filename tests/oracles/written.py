@@ -33,15 +33,23 @@ def logits_of(q: Tensor, k: Tensor, b: int, h: int, i: int) -> list[float]:
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, addend: Addend = lambda b, h, i, j: 0.0, scale: Addend | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    addend: Addend = lambda b, h, i, j: 0.0,
+    scale: Addend | None = None,
+    beside: Callable[[int, int], Tensor] | None = None,
 ) -> Tensor:
-    """Σ_j softmax_j(scale · (q·k / √D + addend)) v_j over j ≤ i."""
+    """Σ_j softmax_j(scale · (q·k / √D + addend)) (v_j + beside_ij) over j ≤ i."""
     out = torch.zeros(v.shape, dtype=torch.float64)
     for b, h, i in loops(*v.shape[:3]):
         z = [z + addend(b, h, i, j) for j, z in enumerate(logits_of(q, k, b, h, i))]
         if scale is not None:
             z = [scale(b, h, i, j) * one for j, one in enumerate(z)]
-        out[b, h, i] = torch.softmax(torch.tensor(z, dtype=torch.float64), 0) @ v[b, h, : i + 1].double()
+        values = v[b, h, : i + 1].double()
+        if beside is not None:
+            values = values + torch.stack([beside(i, j).double() for j in range(i + 1)])
+        out[b, h, i] = torch.softmax(torch.tensor(z, dtype=torch.float64), 0) @ values
     return out
 
 
