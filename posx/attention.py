@@ -41,7 +41,7 @@ class Flow:
     [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
     :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
     ``block`` is a number of queries that forces the path by blocks. ``layer`` and its input ``x`` [B, T, C] belong to
-    one layer (see :meth:`at`).
+    one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`).
     """
 
     scheme: Scheme
@@ -56,10 +56,17 @@ class Flow:
     seen: Any = None  # flex: which pairs see each other
     layer: int = 0
     x: Tensor | None = None
+    temperature: Tensor | None = None  # [T]: what queries are multiplied by
 
     def at(self, x: Tensor) -> Flow:
         """The flow of the layer whose input, after its norm, is ``x``."""
         return replace(self, x=x) if self.scheme.per_layer else self
+
+    def sharpened(self, q: Tensor) -> Tensor:
+        """Queries [B, H, Tq, D], the last of the T tokens, as an extension multiplies them."""
+        if self.temperature is None:
+            return q
+        return (q * self.temperature[-q.shape[2] :, None]).to(q.dtype)
 
     def site(self, start: int, end: int, q: Tensor | None = None, k: Tensor | None = None) -> Site:
         """Queries at key indices ``start`` to ``end`` beside all keys up to the last of them."""
@@ -95,7 +102,17 @@ def plan(
     if backend == "tiles" and scheme.bias_per_layer and torch.is_grad_enabled():
         backend = "blocks"  # with gradients tiles want the addend of all layers
     shared = scheme.prepare(positions, extension)
-    flow = Flow(scheme, positions, shared, extension, plain=plain, backend=backend, block=block)
+    temperature = extension.temperature(torch.arange(positions.shape[-1], device=positions.device))
+    flow = Flow(
+        scheme,
+        positions,
+        shared,
+        extension,
+        plain=plain,
+        backend=backend,
+        block=block,
+        temperature=temperature,
+    )
     if backend == "fused" and not plain:
         return replace(flow, by_distance=addend_by_distance(scheme, positions, extension, shared, n_heads))
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)

@@ -87,8 +87,10 @@ def spec_name(specs: Sequence[ExtensionSpec]) -> str:
 
 
 def fits(extension: type[Extension], scheme: Scheme) -> bool:
-    """Whether the scheme listens to what the extension changes; to a mask that is attention, where it can."""
-    return scheme.masks if extension.changes == "mask" else extension.changes in scheme.accepts
+    """Whether the scheme listens to what the extension changes; to masks and temperatures all attention with logits."""
+    if extension.changes in ("mask", "temperature"):
+        return scheme.masks
+    return extension.changes in scheme.accepts and (scheme.masks or not extension.sharpens)
 
 
 def check_fit(
@@ -146,7 +148,7 @@ def bind(
     # By name, so that the order on the command line changes no bit of a result.
     return Applied(
         (
-            *(Bound(spec.make(), before, trained=True) for spec in sorted(trained, key=str)),
-            *(Bound(spec.make(), on_top) for spec in sorted(specs, key=str)),
+            *(Bound(spec.make(), before, True, spec.name) for spec in sorted(trained, key=str)),
+            *(Bound(spec.make(), on_top, False, spec.name) for spec in sorted(specs, key=str)),
         )
     )

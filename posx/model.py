@@ -53,7 +53,7 @@ class Attention(nn.Module):
         else:
             q, k, v = self._heads(self.q(rows)), self._heads(self.k(x)), self._heads(self.v(x))
         q, k = flow.scheme.rotate(q, k, flow.site(x.shape[1] - rows.shape[1], x.shape[1]))
-        out = attend(q, k, v, flow.at(x))
+        out = attend(flow.sharpened(q), k, v, flow.at(x))
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from posx.compose import known_schemes
+from posx.compose import known_extensions, known_schemes
 from posx.errors import PosxError, unknown
 from posx.figures import DASH
 from posx.pages import Entry, Page, entry
@@ -50,11 +50,13 @@ def verify(
 
     Raises PosxError for an unknown name. A scheme that fails is a row that is not ok.
     """
-    known = known_schemes(config_dir, trust)
+    known, extensions = known_schemes(config_dir, trust), known_extensions(config_dir, trust)
     for name in names or ():
-        if name not in known:
-            raise unknown("scheme", name, known)
-    jobs = list(_jobs(names or sorted(known), (config_dir, trust)))
+        if name not in known and name not in extensions:
+            raise unknown("scheme or extension", name, [*known, *extensions])
+    user = config_dir, trust
+    jobs = [*_jobs([n for n in names or sorted(known) if n in known], user)]
+    jobs += _extended([n for n in names or sorted(extensions) if n in extensions])
     rows, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)  # models so small lose time on more
     try:
@@ -70,14 +72,22 @@ def _jobs(names: Sequence[str], user: tuple[Path | None, bool]) -> Iterator[tupl
     comparisons: Any = importlib.import_module("posx.oracles.comparisons")
     contract: Any = importlib.import_module("posx.oracles.contract")
     for name in names:
-        for one in comparisons.COMPARISONS:
-            if one.scheme == name:
-                missing = one.needs and find_spec(one.needs.replace("-", "_")) is None
-                reason = f"{one.needs} is not installed" if missing else ""
-                yield Row(name, "scheme", "oracle", one.oracle, None, one.tolerance, None, reason), one.difference
+        yield from (_compared(one) for one in comparisons.COMPARISONS if one.name == name)
         for one in contract.PROPERTIES:
             row = Row(name, "scheme", "property", one.text, None, one.tolerance, None)
             yield row, lambda one=one, name=name: one.difference(name, user)  # type: ignore[misc]
+
+
+def _extended(names: Sequence[str]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
+    extended: Any = importlib.import_module("posx.oracles.extended")
+    yield from (_compared(one) for name in names for one in extended.EXTENDED if one.name == name)
+
+
+def _compared(one: Any) -> tuple[Row, Callable[[], float | None]]:
+    """A comparison, or why it cannot be made."""
+    missing = one.needs and find_spec(one.needs.replace("-", "_")) is None
+    reason = f"{one.needs} is not installed" if missing else ""
+    return Row(one.name, one.kind, "oracle", one.oracle, None, one.tolerance, None, reason), one.difference
 
 
 def _run(row: Row, difference: Callable[[], float | None]) -> Row:

@@ -577,8 +577,10 @@ def test_the_schemes_in_json(there: Path) -> None:
     assert rows["learned"]["parameters"] == 64 * 128
     assert [rows[name]["parameters"] for name in ("nope", "sinusoidal", "rope", "alibi")] == [0, 0, 0, 0]
     assert rows["t5"]["parameters"] == 32 * 4
-    assert rows["rope"]["extensions"] == ["ntk", "pi", "window"]
-    assert rows["learned"]["extensions"] == ["interpolate", "window"]
+    assert rows["rope"]["extensions"] == [
+        "abf", "by-parts", "dynamic-ntk", "llama3", "log-n", "ntk", "pi", "window", "yarn",
+    ]  # fmt: skip
+    assert rows["learned"]["extensions"] == ["interpolate", "log-n", "window"]
     assert all(row["formula"] for row in rows.values())
     assert rows["alibi"]["cost"] == "one addition for each logit"
     assert rows["cable"]["cost"] == "as forgetting"

@@ -542,7 +542,10 @@ def test_parameters_arrive_with_their_types() -> None:
         ("pi s=4", "is not an extension"),
         ("pi,ntk", "is not an extension"),
         ("pii", "Did you mean pi"),
-        ("4", "There are: interpolate, none, ntk, pi, trained, window"),
+        (
+            "4",
+            "There are: abf, by-parts, dynamic-ntk, interpolate, llama3, log-n, none, ntk, pi, trained, window",
+        ),
         ("pi(4)", "is not a parameter"),
         ("pi(t=4)", "pi.s"),
         ("pi(=4)", "pi.s"),

@@ -741,9 +741,13 @@ def test_limits_themselves_are_fine() -> None:
 @pytest.mark.parametrize(
     "asked, name, message",
     [
-        ({"ntk": {}}, "alibi", r"ntk changes the spectrum and does not fit alibi.*none and window"),
-        ({"pi": {}}, "learned", r"pi changes the spectrum.*none, interpolate and window"),
-        ({"interpolate": {}}, "rope", r"interpolate changes the positions.*none, ntk, pi and window"),
+        ({"ntk": {}}, "alibi", r"ntk changes the spectrum and does not fit alibi.*none, log-n and window"),
+        ({"pi": {}}, "learned", r"pi changes the spectrum.*none, interpolate, log-n and window"),
+        (
+            {"interpolate": {}},
+            "rope",
+            r"interpolate changes the positions.*none, abf, .*ntk, pi, window and yarn",
+        ),
         ({"pi": {}, "ntk": {}}, "rope", r"pi and ntk both change the spectrum"),
         ({"pi": {}, "window": {}}, "nope", r"pi changes the spectrum"),
     ],
@@ -755,11 +759,27 @@ def test_extensions_that_do_not_fit_are_refused(asked: dict[str, Any], name: str
         check_fit(specs, name, small(name, "gpt").scheme, known)
 
 
-@pytest.mark.parametrize("name, params", [("pi", {"s": 0.5}), ("ntk", {"s": 0.0}), ("window", {"w": 0})])
-def test_extension_settings_that_make_no_sense_are_refused(name: str, params: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "name, bad, good",
+    [
+        ("pi", {"s": 0.5}, {"s": 1}),
+        ("ntk", {"s": 0.0}, {"s": 1}),
+        ("window", {"w": 0}, {"w": 1}),
+        ("dynamic-ntk", {"f": 0.5}, {"f": 1}),
+        ("dynamic-ntk", {"s": 0.5}, {"s": 1}),
+        ("abf", {"base": 1.0}, {"base": 1.1}),
+        ("by-parts", {"slow": 32.0}, {"slow": 31.9}),
+        ("by-parts", {"ramp": "linear"}, {"ramp": "paper"}),
+        ("yarn", {"s": 0.9}, {"s": 1}),
+        ("llama3", {"low": 4.0}, {"low": 3.9}),
+    ],
+)
+def test_extension_settings_that_make_no_sense_are_refused(
+    name: str, bad: dict[str, Any], good: dict[str, Any]
+) -> None:
     cls = extensions()[name]
     with pytest.raises(PosxError) as raised:
-        cls.check(cls.Config(**params))
+        cls.check(cls.Config(**bad))
     assert raised.value.hint
-    for fine in ({}, dict.fromkeys(params, 1)):
+    for fine in ({}, good):
         cls.check(cls.Config(**fine))

@@ -380,9 +380,12 @@ def test_a_record_without_its_run_is_a_sentence(runs: Path, tmp_path: Path) -> N
 # ---------------------------------------------------------------- posx recommend
 
 FITTING = {
-    "alibi": {"none", "window"},
-    "rope": {"none", "pi", "ntk", "ntk(s=3.75)", "ntk(s=5)", "ntk(s=10)", "window"},
-    "learned": {"none", "interpolate", "window"},
+    "alibi": {"none", "log-n", "window"},
+    "rope": {
+        *("none", "pi", "ntk", "ntk(s=3.75)", "ntk(s=5)", "ntk(s=10)", "dynamic-ntk", "dynamic-ntk(f=4)", "llama3"),
+        *("abf", "abf(base=100000)", "by-parts", "by-parts(s=5)", "yarn", "yarn(s=5)", "log-n", "window"),
+    },
+    "learned": {"none", "interpolate", "log-n", "window"},
 }
 TARGETS = ["eval.target_context=90", "eval.max_targets=300"]
 

@@ -4,14 +4,17 @@ An extension overrides the hook that it ``changes``::
 
     positions(p, target)        the positions that the scheme sees         ("positions")
     spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum")
+    amplitude(target)           … and what its cosines and sines are multiplied by
+    temperature(i, target)      what queries are multiplied by             ("temperature")
     mask(target) -> f(b,h,i,j)  which keys a query may see, by index       ("mask")
 
-Several compose with ``+``: at most one changes the spectrum and one the positions; masks intersect. The order
-does not matter.
+Several compose with ``+``: at most one changes the spectrum and one the positions; masks intersect and temperatures
+multiply. The order does not matter.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -46,7 +49,8 @@ class Extension:
     """Base class; ``config`` is an instance of ``Config``."""
 
     Config: ClassVar[type]
-    changes: ClassVar[str] = ""  # the hook: "positions", "spectrum", "mask"
+    changes: ClassVar[str] = ""  # the hook: "positions", "spectrum", "temperature", "mask"
+    sharpens: ClassVar[bool] = False  # True: it multiplies logits, and wants attention that has some
     formula: ClassVar[str] = ""  # one line, for `posx extensions`
 
     def __init__(self, config: Any):
@@ -77,6 +81,14 @@ class Extension:
         """Frequencies θ [R/2] in radians a position, highest first, float32."""
         return frequencies
 
+    def amplitude(self, target: Target) -> float:
+        """What the cosines and sines of a rotation are multiplied by, for q and for k."""
+        return 1.0
+
+    def temperature(self, index: Tensor, target: Target) -> Tensor | None:
+        """What the queries at these key indices [Tq] are multiplied by, float32 [Tq]."""
+        return None
+
     def mask(self, target: Target) -> Mask | None:
         """f(b, h, i, j) → bool over key indices: True where query index i may see key index j ≤ i."""
         return None
@@ -84,11 +96,12 @@ class Extension:
 
 @dataclass(frozen=True)
 class Bound:
-    """An extension and what it acts on. ``trained``: the model was trained with it."""
+    """An extension by ``name`` and what it acts on. ``trained``: the model was trained with it."""
 
     extension: Extension
     target: Target
     trained: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,19 @@ class Applied:
             frequencies = part.extension.spectrum(frequencies, part.target)
         return frequencies
 
+    def amplitude(self) -> float:
+        """What cosines and sines are multiplied by."""
+        return math.prod(part.extension.amplitude(part.target) for part in self.bound)
+
+    def temperature(self, index: Tensor) -> Tensor | None:
+        """What the queries at these key indices are multiplied by; None: nothing is."""
+        product = None
+        for part in self.bound:
+            factor = part.extension.temperature(index, part.target)
+            if factor is not None:
+                product = factor if product is None else product * factor
+        return product
+
     def masks(self) -> list[Mask]:
         """All masks; a key is seen where every one of them is True."""
         masks = (part.extension.mask(part.target) for part in self.bound)
@@ -122,7 +148,7 @@ class Applied:
         asked: dict[str, Any] = {}
         for part in self.bound:
             level = asked.setdefault("trained", {}) if part.trained else asked
-            level[type(part.extension).__name__.lower()] = part.extension.resolved(part.target)
+            level[part.name or type(part.extension).__name__.lower()] = part.extension.resolved(part.target)
         return asked
 
 
@@ -130,11 +156,11 @@ NONE = Applied()
 
 
 def refuse_two_of_a_kind(named: Iterable[tuple[str, Extension]]) -> None:
-    """Masks intersect, but two that scale the same thing have no meaning together."""
+    """Masks intersect and temperatures multiply, but two that scale the same thing have no meaning together."""
     seen: dict[str, str] = {}
     for name, extension in named:
         kind = extension.changes
-        if kind in seen and kind != "mask":
+        if kind in seen and kind not in ("mask", "temperature"):
             raise PosxError(
                 f"{seen[kind]} and {name} both change the {kind}; together they have no meaning.",
                 f"Use {seen[kind]} or {name}, one at a time.",

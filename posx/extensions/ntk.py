@@ -28,8 +28,13 @@ class NTK(Scaled):
         return [{}, *({"s": round(target.scale * more, 4)} for more in (1.5, 2.0, 4.0))]
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
-        pairs = frequencies.shape[0]
-        if pairs == 1:  # R = 2: the only frequency is the highest, which is kept
-            return frequencies
-        k = torch.arange(pairs, device=frequencies.device, dtype=torch.float32)
-        return frequencies * self.scale(target) ** (-k / (pairs - 1))
+        return rebased(frequencies, self.scale(target))
+
+
+def rebased(frequencies: Tensor, s: float) -> Tensor:
+    """θ_k [R/2] of a base b · s^(R / (R − 2)) instead of b: the last is divided by s, the first is kept."""
+    pairs = frequencies.shape[0]
+    if pairs == 1 or s == 1:  # R = 2: the only frequency is the highest, which is kept
+        return frequencies
+    k = torch.arange(pairs, device=frequencies.device, dtype=torch.float32)
+    return frequencies * s ** (-k / (pairs - 1))

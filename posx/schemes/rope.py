@@ -74,7 +74,8 @@ class Rope(Scheme):
         angles = positions.float()[..., None] * theta  # [T, R/2] or [B, T, R/2]
         if angles.ndim == 3:
             angles = angles[:, None]
-        return angles.cos(), angles.sin()
+        amplitude = extension.amplitude()
+        return (angles.cos(), angles.sin()) if amplitude == 1 else (angles.cos() * amplitude, angles.sin() * amplitude)
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
         cos, sin = site.shared

@@ -198,9 +198,10 @@ def _llama_sizes(model: Decoder) -> dict[str, Any]:
     }
 
 
-def llama(model: Decoder, rope: dict[str, Any]) -> nn.Module:
-    """Llama with ``rope`` as its rope_parameters."""
-    return _like_llama(model, LlamaForCausalLM, LlamaConfig(**_llama_sizes(model), rope_parameters=dict(rope)))
+def llama(model: Decoder, rope: dict[str, Any], longest: int = FAR) -> nn.Module:
+    """Llama with ``rope`` as its rope_parameters; some kinds of rope scale past the ``longest`` of positions."""
+    sizes = {**_llama_sizes(model), "max_position_embeddings": longest}
+    return _like_llama(model, LlamaForCausalLM, LlamaConfig(**sizes, rope_parameters=dict(rope)))
 
 
 def mistral(model: Decoder, rope: dict[str, Any], window: int) -> nn.Module:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from posx.attention import attend, plan
 from posx.config import ModelConfig
-from posx.extensions.base import NONE
+from posx.extensions.base import NONE, Applied
 from posx.oracles import written
 from posx.oracles.small import CONTEXT, gap, make_scheme
 
@@ -35,10 +35,11 @@ class Comparison:
     An oracle from a package begins with the package's name.
     """
 
-    scheme: str
+    name: str  # of the scheme, or of the extension
     oracle: str
     pairs: Callable[[], Pairs]
     tolerance: float = TOLERANCE
+    kind: str = "scheme"
 
     @property
     def needs(self) -> str:
@@ -72,15 +73,17 @@ class Layer:
         return self.scheme.get_parameter(name).detach()
 
     @torch.no_grad()
-    def attended(self, last: int | None = None, block: int | None = None, **how: Any) -> Tensor:
+    def attended(
+        self, last: int | None = None, block: int | None = None, extension: Applied = NONE, **how: Any
+    ) -> Tensor:
         """posx's attention [B, H, T, D], of the ``last`` queries only, in blocks of ``block`` queries."""
         n = last or self.length
         scheme = self.scheme.at(LAYER)
         layer = LAYER if scheme is self.scheme else 0
-        flow = plan(scheme, self.at, NONE, len(self.q), self.heads, block, **how)
+        flow = plan(scheme, self.at, extension, len(self.q), self.heads, block, **how)
         flow = replace(flow, layer=layer).at(self.x)
         q, k = scheme.rotate(self.q[:, :, -n:], self.k, flow.site(self.length - n, self.length))
-        return attend(q, k, self.v, flow)
+        return attend(flow.sharpened(q), k, self.v, flow)
 
 
 def by_layer(

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from data_helpers import child_environment
-from helpers import SCHEMES
+from helpers import SCHEMES, extensions
 from posx.oracles import written
 from posx.oracles.comparisons import COMPARISONS
 from posx.oracles.contract import PROPERTIES, Property
+from posx.oracles.extended import EXTENDED
 from posx.oracles.layer import TOLERANCE, Comparison, Layer, by_layer
 
 NOBODY: Any = (None, False)
@@ -26,8 +27,8 @@ WITHOUT = {
 }
 
 
-@pytest.mark.parametrize("one", COMPARISONS, ids=lambda one: f"{one.scheme}: {one.oracle}")
-def test_a_scheme_is_its_oracle(one: Comparison) -> None:
+@pytest.mark.parametrize("one", [*COMPARISONS, *EXTENDED], ids=lambda one: f"{one.name}: {one.oracle}")
+def test_schemes_and_extensions_are_their_oracles(one: Comparison) -> None:
     assert one.difference() <= one.tolerance
 
 
@@ -39,8 +40,9 @@ def test_what_every_scheme_keeps_to(one: Property, name: str) -> None:
     assert found is None or found <= one.tolerance
 
 
-def test_every_scheme_has_an_oracle() -> None:
-    assert {one.scheme for one in COMPARISONS} == set(SCHEMES)
+def test_every_scheme_and_extension_has_an_oracle() -> None:
+    assert {one.name for one in COMPARISONS} == set(SCHEMES)
+    assert {one.name for one in EXTENDED} == set(extensions())
 
 
 def test_the_formulas_share_no_code_with_posx() -> None:

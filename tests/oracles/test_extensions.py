@@ -21,11 +21,17 @@ from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_mo
 from posx.attention import attend, plan
 from posx.components import fits
 from posx.config import ModelConfig
+from posx.extensions.abf import ABF
 from posx.extensions.base import NONE, Applied, Bound, Extension, Target
+from posx.extensions.by_parts import ByParts, ByPartsConfig
+from posx.extensions.dynamic_ntk import DynamicNTK, DynamicNTKConfig
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
+from posx.extensions.llama3 import Llama3
+from posx.extensions.log_n import LogN, LogNConfig
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig
 from posx.extensions.window import Window, WindowConfig
+from posx.extensions.yarn import Yarn
 from posx.model import Decoder
 from posx.oracles import hosts
 from posx.schemes.base import Scheme
@@ -289,9 +295,54 @@ def test_a_layer_with_a_window_sees_w_tokens(name: str) -> None:
         assert gap(last, cut[:, -1]) < TOLERANCE
 
 
+# ---------------------------------------------------------------- spectra
+
+
+def test_the_two_ramps_of_yarn_differ() -> None:
+    """At L = 256, s = 4 and 128 dimensions by more than two thirds on some pair, as was measured elsewhere."""
+    scheme = make_scheme("rope", ModelConfig(d_model=128, n_heads=1), 256)
+    target = Target(256, 1024)
+    code, paper = (ByParts(ByPartsConfig(ramp=r)).spectrum(scheme.frequencies(), target) for r in ("code", "paper"))
+    assert 0.67 < float((code / paper - 1).abs().max()) < 1.4
+
+
+def test_a_known_scale_of_dynamic_ntk() -> None:
+    """f = 4 at 4 L is ntk with s = 13; up to L the very same bits."""
+    theta = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
+    dynamic, far = DynamicNTK(DynamicNTKConfig(f=4.0)), Target(CONTEXT, LONG)
+    assert torch.equal(dynamic.spectrum(theta, far), NTK(ScaledConfig(s=13.0)).spectrum(theta, far))
+    assert torch.equal(dynamic.spectrum(theta, Target(CONTEXT, CONTEXT)), theta)
+    assert dynamic.resolved(far) == {"f": 4.0, "s": 13.0}
+
+
+def test_what_a_fine_tune_keeps_acts_everywhere() -> None:
+    theta = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
+    cases: list[tuple[Any, dict[str, Any]]] = [(DynamicNTK, {"f": 4.0}), (ByParts, {}), (Yarn, {}), (Llama3, {})]
+    for cls, own in cases:
+        extension, far = cls(cls.Config(**own)), Target(CONTEXT, LONG)
+        kept = cls(cls.Config(**{**own, **extension.frozen(far)}))
+        for length in (5, CONTEXT, LONG, 1000):
+            here = Target(CONTEXT, length)
+            assert torch.equal(kept.spectrum(theta, here), extension.spectrum(theta, far)), cls
+            assert kept.amplitude(here) == extension.amplitude(far)
+
+
+def test_pairs_that_do_not_rotate_stay() -> None:
+    """p-rope's zeros, under every scaling of frequencies; and the others are those of the whole rope."""
+    theta = make_scheme("p-rope", ModelConfig(d_model=64, n_heads=1), kept=0.5).frequencies()
+    whole = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
+    for cls in (PI, NTK, DynamicNTK, ABF, ByParts, Yarn, Llama3):
+        extension: Extension = cls(cls.Config())
+        found = extension.spectrum(theta, Target(CONTEXT, LONG))
+        assert bool((found[16:] == 0).all()), cls
+        # The slope of a ramp by numbers is read off the frequencies: to rounding.
+        torch.testing.assert_close(found[:16], extension.spectrum(whole, Target(CONTEXT, LONG))[:16], rtol=1e-5, atol=0)
+
+
 # ---------------------------------------------------------------- algebra
 
 COMPOSITIONS = [
+    ("rope", [Yarn(Yarn.Config()), LogN(LogNConfig()), Window(WindowConfig(w=5))]),
     ("rope", [PI(ScaledConfig()), Window(WindowConfig(w=5)), Window(WindowConfig(w=9))]),
     ("partial-rope", [NTK(ScaledConfig(s=3.0)), Window(WindowConfig())]),
     ("sinusoidal", [Interpolate(InterpolateConfig()), Window(WindowConfig(w=5))]),
@@ -342,7 +393,8 @@ def test_no_extension_is_the_model_as_it_is(name: str) -> None:
     assert torch.equal(model(tokens, extension=NONE), plain)
     assert torch.equal(model(tokens, extension=extend(model, CONTEXT - 3)), plain)
     for asked in fitting(model.scheme):
-        assert torch.equal(model(tokens, extension=extend(model, CONTEXT - 3, **{asked: {}})), plain), asked
+        same = torch.equal(model(tokens, extension=extend(model, CONTEXT - 3, **{asked: {}})), plain)
+        assert same == (asked != "abf"), asked  # whose base is another at every length
 
 
 @torch.no_grad()
