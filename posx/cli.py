@@ -27,7 +27,7 @@ scheme, and evaluates them at longer ones, on the same targets.
   posx schemes · posx extensions        what there is to compare
   posx show rope                        a scheme as a picture, and its properties as numbers
   posx explain permutation              why order needs a signal: "dog bites man"
-  posx verify                           every scheme beside somebody else's implementation
+  posx verify                           every scheme beside its formula and somebody else's code
   posx bench                            what each scheme costs here; --scaling: how cost grows
   posx doctor                           what this machine has, and what posx will choose
 

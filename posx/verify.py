@@ -1,4 +1,4 @@
-"""`posx verify`: every scheme beside implementations that posx did not write, and what every scheme keeps to.
+"""`posx verify`: schemes and extensions beside the formulas of their papers and other people's code; what all keep to.
 
 What is compared is in ``posx.oracles``: the same comparisons that the tests run. This goes over them, and tells.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,8 @@ from posx.figures import DASH
 from posx.pages import Entry, Page, entry
 
 PACKAGES = ("torch", "transformers", "x-transformers")
+NOTHING = "says nothing of this scheme"  # no closure that FlexAttention could call, or no position so far
+MISSING = "is not installed"
 VERDICTS = {True: "ok", False: "OFF", None: "not run"}
 
 
@@ -65,17 +67,21 @@ def verify(
             rows.append(row if row.reason else _run(row, difference))
     finally:
         torch.set_num_threads(threads)
-    return [row for row in rows if row.reason or row.difference is not None]
+    return rows
 
 
 def _jobs(names: Sequence[str], user: tuple[Path | None, bool]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
     comparisons: Any = importlib.import_module("posx.oracles.comparisons")
     contract: Any = importlib.import_module("posx.oracles.contract")
+    small: Any = importlib.import_module("posx.oracles.small")
     for name in names:
         yield from (_compared(one) for one in comparisons.COMPARISONS if one.name == name)
-        for one in contract.PROPERTIES:
-            row = Row(name, "scheme", "property", one.text, None, one.tolerance, None)
-            yield row, lambda one=one, name=name: one.difference(name, user)  # type: ignore[misc]
+        others = [(variant, own) for variant, (of, own) in small.VARIANTS.items() if of == name]
+        for which, settings in [(name, {}), *others]:
+            more = "".join(f", {key}={value}" for key, value in settings.items())
+            for one in contract.PROPERTIES:
+                row = Row(name, "scheme", "property", f"{one.text}{more}", None, one.tolerance, None)
+                yield row, lambda one=one, which=which: one.difference(which, user)  # type: ignore[misc]
 
 
 def _extended(names: Sequence[str]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
@@ -86,7 +92,7 @@ def _extended(names: Sequence[str]) -> Iterator[tuple[Row, Callable[[], float | 
 def _compared(one: Any) -> tuple[Row, Callable[[], float | None]]:
     """A comparison, or why it cannot be made."""
     missing = one.needs and find_spec(one.needs.replace("-", "_")) is None
-    reason = f"{one.needs} is not installed" if missing else ""
+    reason = f"{one.needs} {MISSING}" if missing else ""
     return Row(one.name, one.kind, "oracle", one.oracle, None, one.tolerance, None, reason), one.difference
 
 
@@ -94,11 +100,15 @@ def _run(row: Row, difference: Callable[[], float | None]) -> Row:
     """The row with its verdict. Whatever goes wrong inside is the scheme's failure, and the others go on."""
     try:
         found = difference()
-    except PosxError as error:  # its settings do not suit so small a model, say
-        return Row(**{**asdict(row), "reason": f"{error.message} {error.hint}".strip()})
+    except ImportError as error:  # of a package that is too old
+        return replace(row, ok=None if row.check == "oracle" else False, reason=f"{error}")
+    except PosxError as error:
+        return replace(row, ok=False, reason=f"{error.message} {error.hint}".strip())
     except Exception as error:
-        return Row(**{**asdict(row), "ok": False, "reason": f"{type(error).__name__}: {error}"})
-    return Row(**{**asdict(row), "difference": found, "ok": None if found is None else found <= row.tolerance})
+        return replace(row, ok=False, reason=f"{type(error).__name__}: {error}")
+    if found is None:
+        return replace(row, reason=NOTHING)
+    return replace(row, difference=found, ok=found <= row.tolerance)
 
 
 def failed(rows: Sequence[Row]) -> bool:
@@ -109,35 +119,31 @@ def failed(rows: Sequence[Row]) -> bool:
 def page(rows: Sequence[Row]) -> Page:
     """What `posx verify` prints."""
     sections = {n for n, row in enumerate(rows) if n and row.name != rows[n - 1].name}
-    table = []
-    for n, row in enumerate(rows):
-        found = DASH if row.difference is None else _brief(row.difference)
-        first = n == 0 or n in sections
-        verdict = VERDICTS[row.ok]
-        table.append(
-            [
-                entry(row.name if first else ""),
-                entry(row.oracle),
-                entry(found),
-                entry(_brief(row.tolerance)),
-                Entry((verdict,), "breaks" if row.ok is False else ""),
-            ]
-        )
-    reasons = list(
-        dict.fromkeys(f"{row.name}, {row.oracle}: {row.reason}" for row in rows if row.reason and row.ok is False)
-    )
-    missing = sorted({row.reason.split(" ")[0] for row in rows if row.reason.endswith("is not installed")})
-    others = [f"{r.name}, {r.oracle}: {r.reason}" for r in rows if r.ok is None and not r.reason.endswith("installed")]
-    notes = [*reasons, *others]
+    table = [
+        [
+            entry(row.name if n == 0 or n in sections else ""),
+            entry(row.oracle),
+            entry(DASH if row.difference is None else _brief(row.difference)),
+            entry(_brief(row.tolerance)),
+            Entry((DASH if row.reason == NOTHING else VERDICTS[row.ok],), "breaks" if row.ok is False else ""),
+        ]
+        for n, row in enumerate(rows)
+    ]
+    missing = sorted({row.reason.split(" ")[0] for row in rows if row.reason.endswith(MISSING)})
+    told = [row for row in rows if row.reason and row.reason != NOTHING and not row.reason.endswith(MISSING)]
+    notes = [f"{row.name}, {row.oracle}: {row.reason}" for row in told]
     if missing:
         notes.append(f"Not run, for want of {' and '.join(missing)}: pip install 'posx[verify]'.")
-    good, bad = (sum(row.ok is verdict for row in rows) for verdict in (True, False))
-    counted = f"{good} within their tolerance, {bad} off, {len(rows) - good - bad} not run"
+    if any(row.reason == NOTHING for row in rows):
+        notes.append(f"{DASH}: {NOTHING}.")
     notes.append("The largest absolute difference over several numbers of heads, widths of a head and lengths.")
+    asked = [row for row in rows if row.reason != NOTHING]
+    good, bad = (sum(row.ok is verdict for row in asked) for verdict in (True, False))
     return Page(
-        "Schemes beside their oracles",
-        f"{counted}; {', '.join(f'{p} {v}' for p in PACKAGES if (v := _version(p)))}",
-        ["scheme", "beside", "largest difference", "tolerance", "verdict"],
+        "Schemes and extensions beside their oracles",
+        f"{good} within their tolerance, {bad} off, {len(asked) - good - bad} not run; "
+        f"{', '.join(f'{package} {found}' for package in PACKAGES if (found := _version(package)))}",
+        ["name", "beside", "largest difference", "tolerance", "verdict"],
         table,
         notes,
         left=2,

@@ -16,6 +16,7 @@ BROKEN = '''
 from dataclasses import dataclass
 import torch
 from torch import nn
+from posx.errors import PosxError
 from posx.schemes.base import Scheme
 
 @dataclass
@@ -43,6 +44,12 @@ class Burst(Scheme):
     def bias(self, site):
         return lambda b, h, i, j: 1e30 * torch.exp(site.distance(b, i, j).float())
 
+class Never(Scheme):
+    Config = Empty
+    @classmethod
+    def check(cls, config, shape):
+        raise PosxError("Not for you.", "Ask another.")
+
 class Fail(Scheme):
     Config = Empty
     def prepare(self, positions, extension):
@@ -69,17 +76,18 @@ def test_two_schemes_and_what_they_are_held_against() -> None:
     assert {(row["kind"], row["ok"], row["reason"]) for row in rows} == {("scheme", True, "")}
     assert all(0 <= row["difference"] <= row["tolerance"] for row in rows)
     assert [row["oracle"] for row in rows if row["name"] == "alibi" and row["check"] == "oracle"] == [
+        "the paper's formula in float64, at 300 and 16,384 keys",
         "the paper's formula in float64",
         "transformers MPT",
         "transformers BLOOM, +m·j",
     ]
-    assert sum(row["check"] == "property" for row in rows) == 10
+    assert sum(row["check"] == "property" for row in rows) == 12
 
 
 def test_the_table() -> None:
     shown = posx("verify", "cope")
-    assert "Schemes beside their oracles" in shown.stdout
-    assert "6 within their tolerance, 0 off, 0 not run; torch 2" in shown.stdout
+    assert "Schemes and extensions beside their oracles" in shown.stdout
+    assert "8 within their tolerance, 0 off, 0 not run; torch 2" in shown.stdout
     assert "x-transformers CoPE" in shown.stdout
     assert "Next: posx schemes" in shown.stderr
 
@@ -129,9 +137,42 @@ main()
         "transformers Llama": "transformers is not installed",
         "x-transformers, interleaved": "x-transformers is not installed",
     }
-    assert sum(row["ok"] is True for row in rows) == 6
+    assert sum(row["ok"] is True for row in rows) == 8
     shown = python(script, "rope", **child_environment()).stdout
     assert "Not run, for want of transformers and x-transformers: pip install 'posx[verify]'" in shown
+
+
+def test_a_scheme_that_refuses_everything_is_off(own: Path) -> None:
+    (own / "scheme" / "never.yaml").write_text("_target_: broken_schemes.Never\n", "utf-8")
+    rows = json.loads(posx("verify", "never", "--config-dir", own, "--trust", "--json", code=1).stdout)
+    assert {(row["ok"], row["reason"]) for row in rows} == {(False, "Not for you. Ask another.")}
+
+
+def test_a_package_that_is_too_old_is_said(tmp_path: Path) -> None:
+    """One without the classes that are asked for: not run, and nothing is off."""
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("__version__ = '4.0'\n", "utf-8")
+    script = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from posx.__main__ import main
+sys.argv = ["posx", "verify", "learned", "--json"]
+main()
+"""
+    done = python(script, **child_environment())
+    assert done.returncode == 0, done.stderr
+    (row,) = (row for row in json.loads(done.stdout) if row["oracle"] == "transformers GPT-2")
+    assert row["ok"] is None
+    assert "cannot import name" in row["reason"]
+
+
+def test_variants_of_a_scheme_keep_to_the_same() -> None:
+    rows = json.loads(posx("verify", "shaw", "--json").stdout)
+    assert sum(row["oracle"].endswith(", values=True") for row in rows) == 6
+    assert {row["ok"] for row in rows} == {True, None}
+    assert [row["oracle"] for row in rows if row["reason"] == "says nothing of this scheme"] == [
+        "dense = FlexAttention, uncompiled, values=True"
+    ]
 
 
 def test_bad_input(own: Path) -> None:

@@ -47,6 +47,12 @@ def command(name: str, **options: Any) -> Callable[[Callable[..., None]], Callab
                 function(*args, **kwargs)
             except PosxError as error:
                 fail(error)
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+                    raise
+                fail(
+                    PosxError(f"Not enough memory: {error}.", "Try a smaller model, context or setting of the scheme.")
+                )
             except KeyboardInterrupt:
                 print("Interrupted.", file=sys.stderr)
                 raise typer.Exit(130) from None

@@ -11,16 +11,17 @@ from posx.commands.base import ConfigDir, Json, Trust, command, display, next_st
 
 @command("verify")
 def verify(
-    schemes: Annotated[list[str] | None, typer.Argument(metavar="SCHEME", help="Schemes to verify. [all]")] = None,
+    schemes: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Schemes and extensions. [all]")] = None,
     json: Json = False,
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """Hold every scheme against implementations that posx did not write, and against what every scheme keeps to.
+    """Hold schemes and extensions against their papers' formulas in float64, and against other people's code.
 
     posx verify rope alibi
 
-    Exit code 1 if anything is off. Comparisons with transformers and x-transformers want: pip install 'posx[verify]'.
+    And every scheme against what all keep to: causality, blocks, gradients, far keys. Exit code 1 if anything is off.
+    Comparisons with transformers and x-transformers want: pip install 'posx[verify]'.
     """
     from posx.verify import as_json, failed, page
     from posx.verify import verify as run

@@ -32,13 +32,17 @@ Closure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a scheme may know about the model it serves; ``context`` is the training context L in tokens."""
+    """What a scheme may know about the model it serves; ``context`` is the training context L in tokens.
+
+    ``places`` is how many positions there are in training, where those are more than L (0: L).
+    """
 
     d_model: int
     n_heads: int
     head_dim: int
     n_layers: int
     context: int
+    places: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,14 @@ class Scheme(nn.Module):
     def per_layer(self) -> bool:
         """Whether a hook wants to know its layer, and what came into it."""
         return self.bias_per_layer or self.needs_logits
+
+    @property
+    def hears_positions(self) -> bool:
+        """Whether where tokens stand makes a difference, and not only which are between them."""
+        rotates = type(self).rotate is not Scheme.rotate
+        return self.by_position and (
+            self.embeds or self.has_bias or rotates or self.needs_logits or self.has_own_attention
+        )
 
     @property
     def embeds(self) -> bool:

@@ -58,7 +58,9 @@ class Fire(Scheme):
         for name in ("threshold", "c"):
             value = getattr(config, name)
             if value is not None and not 0 < value < float("inf"):
-                raise PosxError(f"scheme.{name}={value:g} must be above 0.", "FIRE starts from c=0.1 and T=512.")
+                raise PosxError(
+                    f"scheme.{name}={value:g} must be above 0 and finite.", "FIRE starts from c=0.1 and T=512."
+                )
 
     @property
     def threshold(self) -> float:

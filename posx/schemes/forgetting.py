@@ -15,6 +15,7 @@ queries that cost 6 each.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from posx.errors import PosxError
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
 
 
@@ -45,6 +47,11 @@ class Forgetting(Scheme):
         super().__init__(config, shape)
         self.weight = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads, shape.d_model))
         self.offset = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
+
+    @classmethod
+    def check(cls, config: Any, shape: ModelShape) -> None:
+        if not math.isfinite(config.initial):
+            raise PosxError(f"scheme.initial={config.initial} is no number to start from.", "0 is a gate half open.")
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         if name == "offset":

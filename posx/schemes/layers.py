@@ -41,7 +41,7 @@ class Layers(Scheme):
         for one in inner:
             if one.embeds or one.chooses_positions or one.at(0) is not one:
                 raise PosxError(
-                    f"{type(one).__name__} acts before the first layer, and so on all of them.",
+                    f"{type(one).__name__} acts on all layers, and cannot be that of one.",
                     "Name schemes that act inside attention, such as rope, alibi or nope.",
                 )
         # What the class says of itself is the schemes' to say: an extension acts where one listens.

@@ -32,11 +32,11 @@ class Learned(PositionEmbedding):
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
-        self.table = nn.Parameter(torch.empty(shape.context, self.width))
+        self.table = nn.Parameter(torch.empty(shape.places or shape.context, self.width))
 
     @property
     def last_position(self) -> int | None:
-        return self.shape.context - 1
+        return len(self.table) - 1
 
     def vectors(self, positions: Tensor) -> Tensor:
         rows = self.table.shape[0]

@@ -60,7 +60,7 @@ class Randomized(Wrapper):
 
     @classmethod
     def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
-        return replace(shape, context=cls.reach(config, shape))
+        return replace(shape, places=cls.reach(config, shape))
 
     @staticmethod
     def reach(config: Any, shape: ModelShape) -> int:

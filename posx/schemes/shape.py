@@ -45,7 +45,7 @@ class Shape(Wrapper):
 
     @classmethod
     def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
-        return replace(shape, context=shape.context + config.shift)
+        return replace(shape, places=shape.context + config.shift)
 
     def train_positions(self, rows: int, n: int, generator: torch.Generator) -> Tensor:
         return torch.randint(self.config.shift + 1, (rows, 1), generator=generator) + torch.arange(n)

@@ -42,9 +42,10 @@ class SSMax(Wrapper):
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)
-        if self.inner.needs_logits or self.inner.has_own_attention:
+        if self.inner.needs_logits or self.inner.has_own_attention or isinstance(self.inner, SSMax):
             raise PosxError(
-                "ssmax scales what a plain softmax is given, but its inner scheme has none.", "Try rope or alibi."
+                "ssmax scales what a softmax is given, once; its inner scheme does more to it than add a bias.",
+                "Try scheme.inner=rope or alibi.",
             )
         self.s = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
 

@@ -31,11 +31,19 @@ class Wrapper(Scheme):
                 "Name a scheme such as rope or alibi, or put one around the other the other way round.",
             )
 
+        if self.chooses_positions and not self.inner.hears_positions:
+            raise PosxError(
+                f"{type(self).__name__} chooses positions, but {type(self.inner).__name__} does not hear where "
+                "tokens stand.",
+                "Try scheme.inner=sinusoidal, learned, rope or alibi.",
+            )
+
     # What the class says of itself is the inner scheme's to say.
     accepts = property(lambda self: self.inner.accepts)
     masks = property(lambda self: self.inner.masks)
     by_position = property(lambda self: self.inner.by_position)
     per_layer = property(lambda self: self.inner.per_layer)
+    hears_positions = property(lambda self: self.inner.hears_positions)
     embeds = property(lambda self: self.inner.embeds)
     bias_per_layer = property(lambda self: self.inner.bias_per_layer)
     bias_is_by_distance = property(lambda self: self.inner.bias_is_by_distance)

@@ -1,28 +1,32 @@
-"""xPos: rope whose queries grow and keys shrink with their position, so that far logits fade.
+"""xPos: rope whose queries shrink and keys grow with their position, so that far logits fade.
 
     q, k rotated as by rope;  pair k of q · ζ_k^(p / scale_base),  of k · ζ_k^(−p / scale_base)
     ζ_k = (2k + 0.4 D) / (1.4 D),  k = 0 .. D/2 − 1
 
 In the logit pair k is multiplied by ζ_k^((i − j) / scale_base) ≤ 1: fast pairs fade first.
 
-Source: Sun et al. 2022, arXiv 2212.10554, section 3; layout and the constants 0.4 and 512 as in torchscale.
+Source: Sun et al. 2022, arXiv 2212.10554, section 3.2; layout and the constants 0.4 and 512 as in torchscale.
 Parameters: none. Cost: as rope.
 Trap: from 0 the factors leave float32's exact range on long inputs (2.6e17 at 16,384), so positions are counted from
-the middle of the sequence; queries and keys must share that middle. It fades in one direction: causal attention only.
+the middle of the sequence; queries and keys must share that middle. At 139 · scale_base tokens (71,000) they leave
+float32 all the same: longer inputs are refused. It fades in one direction: causal attention only.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from posx.errors import PosxError
+from posx.errors import PosxError, Unsupported
 from posx.extensions.base import Applied
 from posx.schemes.base import ModelShape, Site
 from posx.schemes.rope import Rope, RopeConfig, turned
+
+SPAN = 139.0  # times scale_base: ζ_0^(± that / 2) is 1e±38
 
 
 @dataclass
@@ -41,8 +45,12 @@ class Xpos(Rope):
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         super().check(config, shape)
-        if not 0 < config.scale_base < float("inf"):
-            raise PosxError(f"scheme.scale_base={config.scale_base:g} must be above 0.", "The paper uses 512.")
+        if not 0 < config.scale_base < math.inf or shape.context > SPAN * config.scale_base:
+            raise PosxError(
+                f"scheme.scale_base={config.scale_base:g} must lie above {shape.context / SPAN:.3g}, or the factors of "
+                f"{shape.context} tokens would leave float32.",
+                "The paper uses 512.",
+            )
 
     def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, ...]:
         cos, sin = super().prepare(positions, extension)
@@ -50,7 +58,14 @@ class Xpos(Rope):
         even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
         zeta = (even + 0.4 * width) / (1.4 * width)
         p = positions.float()
-        middle = (p.amin(-1, keepdim=True) + p.amax(-1, keepdim=True)) / 2
+        first, last = p.amin(-1, keepdim=True), p.amax(-1, keepdim=True)
+        most = SPAN * self.config.scale_base
+        if float((last - first).max()) > most:
+            raise Unsupported(
+                f"xpos factors leave float32 beyond {int(most)} tokens.",
+                f"Evaluate up to {int(most)}, or train with a larger scheme.scale_base.",
+            )
+        middle = (first + last) / 2
         power = ((p - middle) / self.config.scale_base)[..., None]
         return cos, sin, (zeta**power).view(cos.shape)
 

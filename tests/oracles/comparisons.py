@@ -34,6 +34,18 @@ PAPER = "the paper's formula in float64"
 # ---------------------------------------------------------------- by the papers
 
 
+def _nope(a: Layer) -> Tensor:
+    return written.attention(a.q, a.k, a.v, last=a.last)
+
+
+def _linear_rope(a: Layer) -> Tensor:
+    return written.linear_rope(a.q, a.k, a.v, last=a.last)
+
+
+def _stick_breaking(a: Layer) -> Tensor:
+    return written.stick_breaking(a.q, a.k, a.v, a.last)
+
+
 def _rope(a: Layer) -> list[float]:
     return written.frequencies(a.width)
 
@@ -67,7 +79,7 @@ def _xpos(a: Layer) -> Tensor:
     base, scale_base = a.scheme.config.base, a.scheme.config.scale_base
     order = sorted(range(a.width), key=halves.__getitem__)
     q, k = (written.xpos(x[..., order], a.at.tolist(), base, scale_base, s) for x, s in ((a.q, 1), (a.k, -1)))
-    return written.attention(q, k, a.v)
+    return written.attention(q, k, a.v, last=a.last)
 
 
 def _gates(formula: Callable[[Tensor, Tensor, Tensor], written.Addend]) -> Callable[[Layer], Tensor]:
@@ -89,12 +101,14 @@ def _transformer_xl(a: Layer) -> written.Addend:
 
 
 def _cope(a: Layer) -> Tensor:
-    return written.cope(a.q, a.k, a.v, a.own("table")[LAYER])
+    return written.cope(a.q, a.k, a.v, a.own("table")[LAYER], a.last)
 
 
 def _dape(a: Layer) -> Tensor:
     bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j)  # noqa: E731
-    return written.dape(a.q, a.k, a.v, bias, *(a.own(name)[LAYER] for name in ("first", "first_offset", "second")))
+    return written.dape(
+        a.q, a.k, a.v, bias, *(a.own(name)[LAYER] for name in ("first", "first_offset", "second")), a.last
+    )
 
 
 def _ssmax(a: Layer) -> Tensor:
@@ -103,7 +117,7 @@ def _ssmax(a: Layer) -> Tensor:
     if inner == "rope":
         q, k = (written.rotated(x, a.at.tolist(), _rope(a)) for x in (q, k))
     bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j) if inner == "alibi" else 0.0  # noqa: E731
-    return written.attention(q, k, a.v, bias, scale=lambda b, h, i, j: s[h] * math.log(i + 1))
+    return written.attention(q, k, a.v, bias, scale=lambda b, h, i, j: s[h] * math.log(i + 1), last=a.last)
 
 
 def _ssmax_of_content(a: Layer) -> Tensor:
@@ -118,7 +132,7 @@ def _ssmax_of_content(a: Layer) -> Tensor:
 
 def _in_both_layers() -> Pairs:
     """Rope in the first layer, nothing in the second."""
-    yield from by_layer("layers", lambda a: written.attention(a.q, a.k, a.v), [{"layers": ["rope", "nope"]}])()
+    yield from by_layer("layers", _nope, [{"layers": ["rope", "nope"]}])()
     yield from by_layer("layers", turned(_rope), [{"layers": ["nope", "rope"]}])()
 
 
@@ -202,22 +216,36 @@ def _any_order() -> Pairs:
 # ---------------------------------------------------------------- drawn positions
 
 
+def _drawn(name: str) -> Tensor:
+    """Positions of 4,000 sequences of 5 tokens, of 20 that there are to begin at, or to stand at."""
+    own = {"longest": 20} if name == "randomized" else {"shift": 19}
+    drawn = make_scheme(name, ModelConfig(), **own).train_positions(4000, 5, torch.Generator().manual_seed(0))
+    assert drawn is not None
+    return drawn
+
+
 def _as_often_as_expected(name: str) -> Callable[[], Pairs]:
-    """How often each position is drawn in 4,000 sequences of 5, in standard errors from what chance gives."""
+    """How often each position is drawn, in standard errors from what chance gives."""
 
     def pairs() -> Pairs:
-        own = {"longest": 20} if name == "randomized" else {"shift": 19}
-        scheme = make_scheme(name, ModelConfig(), **own)
-        drawn = scheme.train_positions(4000, 5, torch.Generator().manual_seed(0))
-        assert drawn is not None
-        steps = drawn.diff()
-        ordered = bool((steps > 0).all()) if name == "randomized" else bool((steps == 1).all())
+        drawn = _drawn(name)
         share = 5 / 20 if name == "randomized" else 1 / 20
         counts = torch.bincount(drawn.flatten() if name == "randomized" else drawn[:, 0], minlength=20).double()
-        yield torch.tensor(float(ordered)), torch.tensor(1.0)
         yield (counts - 4000 * share) / math.sqrt(4000 * share * (1 - share)), torch.zeros(20)
 
     return pairs
+
+
+def _in_order() -> Pairs:
+    """A sample ascends, from 0 or later to M − 1 or earlier."""
+    drawn = _drawn("randomized")
+    yield (drawn.diff() <= 0).sum(), torch.tensor(0)
+    yield ((drawn < 0) | (drawn > 19)).sum(), torch.tensor(0)
+
+
+def _one_shift() -> Pairs:
+    """A sequence is shifted as a whole."""
+    yield _drawn("shape").diff(), torch.ones(4000, 4)
 
 
 # ---------------------------------------------------------------- all of them
@@ -242,8 +270,44 @@ POSITIONS = tuple({"p_max": p} for p in (1, 4, 15, 60))
 EVEN_HEADS = tuple(s for s in SHAPES if s[1] >= 8)
 MAPPED = tuple(s for s in GPT_SHAPES if s["n_heads"] < 12)
 
+FAR_OFF = f"{PAPER}, at 300 and 16,384 keys"
+NOT_SO_FAR = f"{PAPER}, at 300 keys"
+LONG = (300, 16384)
+
+
+def far(name: str, expected: Callable[[Layer], Tensor], tolerance: float = FAR, **own: Any) -> Comparison:
+    """The last queries of a long input: where sums and positions lose digits, and a state is carried."""
+    return Comparison(name, FAR_OFF, by_layer(name, expected, [own], (), LONG), tolerance)
+
+
+def long(name: str, expected: Callable[[Layer], Tensor], tolerance: float = FAR, **own: Any) -> Comparison:
+    """The same where loops over 16,384 keys would take minutes."""
+    return Comparison(name, NOT_SO_FAR, by_layer(name, expected, [own], (), LONG[:1]), tolerance)
+
+
+ANGLES = 1e-3  # 16,384 radians are 0.001 off in float32, in one pair of four, of weights spread over all keys
 COMPARISONS: tuple[Comparison, ...] = (
-    Comparison("nope", PAPER, by_layer("nope", lambda a: written.attention(a.q, a.k, a.v))),
+    far("nope", _nope),
+    far("rope", turned(_rope), ANGLES),
+    far("partial-rope", turned(lambda a: written.frequencies(round(a.width * a.scheme.config.fraction))), ANGLES),
+    far("p-rope", turned(lambda a: written.p_frequencies(a.width, a.scheme.config.kept)), ANGLES),
+    far("xpos", _xpos, ANGLES),
+    long("linear-rope", _linear_rope),
+    far("alibi", by_distance(_alibi)),
+    far("t5", by_distance(_t5)),
+    far("kerple-log", by_distance(_kerple)),
+    far("kerple-power", by_distance(_kerple)),
+    far("sandwich", by_distance(_sandwich)),
+    far("fire", added(_fire)),
+    far("shaw", added(_shaw)),
+    long("transformer-xl", added(_transformer_xl)),
+    far("forgetting", _gates(written.forgetting)),
+    far("cable", _gates(written.cable)),
+    long("cope", _cope),
+    long("dape", _dape),
+    long("stick-breaking", _stick_breaking),
+    far("ssmax", _ssmax, ANGLES, inner="alibi"),
+    Comparison("nope", PAPER, by_layer("nope", _nope)),
     Comparison("nope", "itself without a mask, keys in any order", _any_order),
     Comparison("nope", "transformers GPT-2, its table zero", whole("nope", host("gpt2"), MAPPED)),
     Comparison("nope", "transformers SmolLM3, rope off", whole("nope", host("smollm3"), LLAMA_SHAPES, "llama")),
@@ -273,7 +337,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("p-rope", "transformers Llama, rope type proportional", whole(
         "p-rope", packaged.proportional, LLAMA_SHAPES, "llama", KEPT)),
     Comparison("xpos", PAPER, by_layer("xpos", _xpos, ({}, {"base": 300.0, "scale_base": 100.0}))),
-    Comparison("linear-rope", PAPER, by_layer("linear-rope", lambda a: written.linear_rope(a.q, a.k, a.v))),
+    Comparison("linear-rope", PAPER, by_layer("linear-rope", _linear_rope)),
     Comparison("alibi", PAPER, by_layer("alibi", by_distance(_alibi))),
     Comparison("alibi", "transformers MPT", whole("alibi", host("mpt"), tuple(
         {"n_heads": h, "d_model": 8 * h} for h in (1, 3, 4, 6, 8, 12)))),
@@ -299,13 +363,15 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("cope", PAPER, by_layer("cope", _cope, POSITIONS[1:3]), tolerance=FAR),
     Comparison("cope", "x-transformers CoPE", by_layer("cope", packaged.x_cope, POSITIONS), tolerance=FAR),
     Comparison("dape", PAPER, by_layer("dape", _dape)),
-    Comparison("stick-breaking", PAPER, by_layer("stick-breaking", lambda a: written.stick_breaking(a.q, a.k, a.v))),
+    Comparison("stick-breaking", PAPER, by_layer("stick-breaking", _stick_breaking)),
     Comparison("randomized", f"{PAPER}, over sinusoidal", embedded("randomized", _sinusoids, False)),
     Comparison("randomized", f"{PAPER}, over learned", embedded("randomized", _rows, False, inner="learned")),
     Comparison("randomized", f"{PAPER}, over rope", by_layer("randomized", turned(_rope), [{"inner": "rope"}])),
     Comparison("randomized", f"{PAPER}, over alibi", by_layer("randomized", by_distance(_alibi), [{"inner": "alibi"}])),
+    Comparison("randomized", "a sample that ascends, of 0 .. M − 1", _in_order, tolerance=0),
     Comparison("randomized", "chance, in standard errors", _as_often_as_expected("randomized"), tolerance=5),
     Comparison("shape", PAPER, embedded("shape", _sinusoids, False)),
+    Comparison("shape", "one shift for a sequence", _one_shift, tolerance=0),
     Comparison("shape", "chance, in standard errors", _as_often_as_expected("shape"), tolerance=5),
     Comparison("layers", f"{PAPER}, rope and nope", _in_both_layers),
     Comparison("layers", "transformers SmolLM3", whole("layers", packaged.smollm3, tuple(

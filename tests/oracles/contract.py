@@ -6,12 +6,14 @@ difference that must not be above its tolerance, or None where it says nothing a
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from posx.attention import plan
 from posx.extensions.base import NONE
@@ -102,6 +104,42 @@ def gradients(name: str, user: Any) -> float:
     return float(sum(int((~here).sum()) for here in reached.values()))
 
 
+def slopes(name: str, user: Any) -> float:
+    """Gradients beside central differences of the loss, for the scheme's numbers and for all others; relative.
+
+    A step along the gradient's signs, so that the slope is large beside its rounding. Of two lengths of it the better
+    one counts: the longer has more curvature in it, and meets more edges, the shorter more rounding.
+    """
+    model, worst = make_model(name, user=user).train(), 0.0
+    tokens = random_tokens(CONTEXT + 1)
+
+    def loss() -> torch.Tensor:
+        logits = model.logits(model(tokens[:, :-1])).double()
+        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
+
+    for own in (True, False):
+        chosen = [p for key, p in model.named_parameters() if key.startswith("scheme.") == own]
+        if not chosen:
+            continue
+        gradients = torch.autograd.grad(loss(), chosen, allow_unused=True)
+        pairs = [(p, g.sign()) for p, g in zip(chosen, gradients, strict=True) if g is not None]
+        size = math.sqrt(sum(float(d.square().sum()) for _, d in pairs)) or 1.0
+        slope = sum(float(g.abs().sum()) for g in gradients if g is not None) / size
+        found = []
+        for step in (1e-2, 1e-3):
+            ends = []
+            with torch.no_grad():
+                for move in (step, -2 * step):
+                    for p, d in pairs:
+                        p.add_(d, alpha=move / size)
+                    ends.append(float(loss()))
+                for p, d in pairs:
+                    p.add_(d, alpha=step / size)
+            found.append(abs((ends[0] - ends[1]) / (2 * step) - slope) / max(abs(slope), 1e-9))
+        worst = max(worst, min(found))
+    return worst
+
+
 @torch.no_grad()
 def far(name: str, user: Any) -> float | None:
     """The last 64 queries against 16,384 keys in bf16, beside float32: finite, and off by some of its roundings."""
@@ -120,6 +158,7 @@ PROPERTIES = (
     Property("blocks of queries and the last alone = the whole", blocks, TOLERANCE),
     Property("dense = FlexAttention, uncompiled", kernel, TOLERANCE),
     Property("gradients reach every parameter (numbers left out)", gradients, 0.0),
+    Property("gradients = slopes of the loss", slopes, 0.02),
     # Outputs of size 1 to 4, products of bf16 values: 2^-9 each.
     Property("64 queries × 16,384 keys in bf16 = float32", far, 0.15),
 )

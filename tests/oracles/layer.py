@@ -67,6 +67,7 @@ class Layer:
         self.x = torch.randn(2, length, heads * width, generator=draw)
         self.heads, self.width, self.length = heads, width, length
         self.at = self.scheme.positions(length)  # of the tokens
+        self.last: int | None = None  # how many of the queries an oracle is asked for; None: all
 
     def own(self, name: str) -> Tensor:
         """A parameter; of those that are one for each layer, this layer's."""
@@ -87,9 +88,16 @@ class Layer:
 
 
 def by_layer(
-    name: str, expected: Callable[[Layer], Tensor], settings: Sequence[dict[str, Any]] = ({},), shapes: Any = SHAPES
+    name: str,
+    expected: Callable[[Layer], Tensor],
+    settings: Sequence[dict[str, Any]] = ({},),
+    shapes: Any = SHAPES,
+    far: Sequence[int] = (),
 ) -> Callable[[], Pairs]:
-    """Attention whole, in blocks, and of the last queries alone, beside ``expected``."""
+    """Attention whole, in blocks, and of the last queries alone, beside ``expected``.
+
+    At ``far`` lengths of the last two queries alone, of a narrow model, which is what loops can bear.
+    """
 
     def pairs() -> Pairs:
         for own in settings:
@@ -100,13 +108,17 @@ def by_layer(
                     yield layer.attended(), theirs
                     yield layer.attended(block=3), theirs
                     yield layer.attended(last=tail), theirs[:, :, -tail:]
+            for length in far:
+                layer = Layer(name, 2, 8, length, **own)
+                layer.last = 2
+                yield layer.attended(last=2), expected(layer)
 
     return pairs
 
 
 def added(bias: Callable[[Layer], written.Addend]) -> Callable[[Layer], Tensor]:
     """Attention with a bias in its logits."""
-    return lambda a: written.attention(a.q, a.k, a.v, bias(a))
+    return lambda a: written.attention(a.q, a.k, a.v, bias(a), last=a.last)
 
 
 def by_distance(bias: Callable[[Layer, int, float], float]) -> Callable[[Layer], Tensor]:
@@ -119,6 +131,6 @@ def turned(frequencies: Callable[[Layer], list[float]]) -> Callable[[Layer], Ten
 
     def expected(a: Layer) -> Tensor:
         q, k = (written.rotated(x, a.at.tolist(), frequencies(a)) for x in (a.q, a.k))
-        return written.attention(q, k, a.v)
+        return written.attention(q, k, a.v, last=a.last)
 
     return expected

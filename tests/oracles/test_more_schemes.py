@@ -319,7 +319,8 @@ REFUSED = [
     ("fire", {"c": 0.0}, "must be above 0"),
     ("p-rope", {"kept": 0.0}, "leaves none"),
     ("p-rope", {"kept": 1.5}, "above 1"),
-    ("xpos", {"scale_base": 0.0}, "must be above 0"),
+    ("xpos", {"scale_base": 0.0}, "must lie above 0.115"),
+    ("xpos", {"scale_base": 0.115}, "16 tokens would leave float32"),
     ("xpos", {"base": 1.0}, "must be above 1"),
 ]
 

@@ -112,6 +112,28 @@ def test_a_wrapper_knows_that_its_inner_scheme_differs_by_layer() -> None:
     assert gap(model(tokens), itself(tokens)) < TOLERANCE
 
 
+@pytest.mark.parametrize("inner", ["nope", "cope", "forgetting", "cable", "stick-breaking"])
+@pytest.mark.parametrize("outer", ["shape", "randomized"])
+def test_who_does_not_hear_positions_is_refused(outer: str, inner: str) -> None:
+    """Around them both would be the inner scheme itself, under another name."""
+    with pytest.raises(PosxError, match="does not hear where tokens stand"):
+        make_scheme(outer, ModelConfig(), inner=inner)
+
+
+@pytest.mark.parametrize("outer", ["shape", "randomized"])
+def test_an_inner_scheme_keeps_what_it_derives_from_the_context(outer: str) -> None:
+    """A longer range of positions is one for tables alone: t5's buckets and fire's threshold follow L as they did."""
+    for inner in ("t5", "fire", "ssmax"):
+        own = {"name": inner, **({"buckets": 8} if inner == "t5" else {})}
+        inside: Any = make_scheme(outer, ModelConfig(), inner=own).inner
+        alone: Any = make_scheme(inner, ModelConfig())
+        assert inside.shape.context == alone.shape.context == CONTEXT
+        if inner == "t5":
+            assert inside.reach(inside.config, inside.shape) == CONTEXT
+        if inner == "fire":
+            assert inside.threshold == CONTEXT
+
+
 @pytest.mark.parametrize("inner", ["randomized", "shape", "layers"])
 @pytest.mark.parametrize("outer", ["ssmax", "shape", "randomized"])
 def test_what_a_wrapper_would_not_ask_is_refused(outer: str, inner: str) -> None:
@@ -138,7 +160,7 @@ def test_a_wrapper_hands_on_a_term_on_the_values(outer: str) -> None:
 
 @pytest.mark.parametrize("outer", ["dape", "ssmax"])
 def test_a_term_on_the_values_is_refused_where_it_would_be_lost(outer: str) -> None:
-    with pytest.raises(PosxError, match=r"no more than that|a plain softmax"):
+    with pytest.raises(PosxError, match=r"no more than that|more to it than add a bias"):
         make_scheme(outer, ModelConfig(), inner={"name": "shaw", "values": True})
     make_scheme(outer, ModelConfig(), inner={"name": "shaw", "values": False})
 
@@ -164,7 +186,7 @@ def test_ssmax_starts_with_the_usual_softmax_at_the_end_of_the_context() -> None
     scheme = make_model("ssmax", sharp=False).scheme
     assert scheme.s.shape == (2, 3)
     assert float(scheme.s[1, 2] * math.log(CONTEXT)) == pytest.approx(1)
-    with pytest.raises(PosxError, match="its inner scheme has none"):
+    with pytest.raises(PosxError, match="its inner scheme does more"):
         make_scheme("ssmax", ModelConfig(), inner="stick-breaking")
 
 
@@ -196,7 +218,7 @@ def test_schemes_of_layers_have_parameters_for_their_own_layers_alone() -> None:
 
 
 def test_layers_that_cannot_be() -> None:
-    for layers, said in ((["sinusoidal", "nope"], "acts before"), ([], "names 0"), (["rope"] * 3, "names 3")):
+    for layers, said in ((["sinusoidal", "nope"], "acts on all layers"), ([], "names 0"), (["rope"] * 3, "names 3")):
         with pytest.raises(PosxError, match=said):
             make_scheme("layers", ModelConfig(n_layers=2), layers=layers)
 

@@ -16,11 +16,12 @@ Addend = Callable[[int, int, int, int], float]  # of sequence, head, query and k
 Numbers = Sequence[float]
 
 
-def loops(*sizes: int) -> Iterator[tuple[int, ...]]:
-    """All indices below these sizes."""
-    yield from (
-        (int(n) for n in one) for one in torch.cartesian_prod(*map(torch.arange, sizes)).reshape(-1, len(sizes))
-    )  # type: ignore[misc]
+def loops(sequences: int, heads: int, queries: int, first: int = 0) -> Iterator[tuple[int, int, int]]:
+    """All of them, from the first of the queries on."""
+    for b in range(sequences):
+        for h in range(heads):
+            for i in range(first, queries):
+                yield b, h, i
 
 
 # ---------------------------------------------------------------- attention
@@ -39,10 +40,12 @@ def attention(
     addend: Addend = lambda b, h, i, j: 0.0,
     scale: Addend | None = None,
     beside: Callable[[int, int], Tensor] | None = None,
+    last: int | None = None,
 ) -> Tensor:
-    """Σ_j softmax_j(scale · (q·k / √D + addend)) (v_j + beside_ij) over j ≤ i."""
+    """Σ_j softmax_j(scale · (q·k / √D + addend)) (v_j + beside_ij) over j ≤ i; of the ``last`` queries only."""
+    first = v.shape[2] - (last or v.shape[2])
     out = torch.zeros(v.shape, dtype=torch.float64)
-    for b, h, i in loops(*v.shape[:3]):
+    for b, h, i in loops(*v.shape[:3], first=first):
         z = [z + addend(b, h, i, j) for j, z in enumerate(logits_of(q, k, b, h, i))]
         if scale is not None:
             z = [scale(b, h, i, j) * one for j, one in enumerate(z)]
@@ -50,7 +53,7 @@ def attention(
         if beside is not None:
             values = values + torch.stack([beside(i, j).double() for j in range(i + 1)])
         out[b, h, i] = torch.softmax(torch.tensor(z, dtype=torch.float64), 0) @ values
-    return out
+    return out[:, :, first:]
 
 
 # ---------------------------------------------------------------- what is added to, or stands beside, a token
@@ -94,7 +97,7 @@ def p_frequencies(rotated: int, kept: float, base: float = 10000.0) -> list[floa
 
 
 def xpos(x: Tensor, positions: Numbers, base: float, scale_base: float, sign: int) -> Tensor:
-    """x [..., T, D], interleaved: turned, and multiplied by ζ_k^(± p / scale_base) (2212.10554, section 2.2)."""
+    """x [..., T, D], interleaved: turned, and multiplied by ζ_k^(± p / scale_base) (2212.10554, section 3.2)."""
     width = x.shape[-1]
     out = rotated(x, positions, frequencies(width, base), interleaved=True)
     for row, p in enumerate(positions):
@@ -178,13 +181,22 @@ def cable(x: Tensor, weight: Tensor, offset: Tensor) -> Addend:
 
 def _gates(x: Tensor, weight: Tensor, offset: Tensor, gate: Callable[[float], float]) -> Addend:
     given = torch.einsum("btc,hc->bht", x.double(), weight.double()) + offset.double()[:, None]
-    return lambda b, h, i, j: sum(gate(float(z)) for z in given[b, h, j + 1 : i + 1])
+    sums: dict[tuple[int, int, int], list[float]] = {}
+
+    def addend(b: int, h: int, i: int, j: int) -> float:
+        if (b, h, i) not in sums:  # from the query back: of no key but itself, of the one before, …
+            sums[b, h, i] = [0.0]
+            for z in reversed(given[b, h, 1 : i + 1].tolist()):
+                sums[b, h, i].append(sums[b, h, i][-1] + gate(z))
+        return sums[b, h, i][i - j]
+
+    return addend
 
 
 # ---------------------------------------------------------------- other logits, other weights
 
 
-def cope(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
+def cope(q: Tensor, k: Tensor, v: Tensor, table: Tensor, last: int | None = None) -> Tensor:
     """Positions p_ij = min(p_max, Σ_{m=j..i} σ(z_im)); q_i·e[p], the mean of two rows between whole numbers, is added
     (2405.18719, section 4). e is [p_max + 1, D]."""
     rows, p_max = table.double(), len(table) - 1
@@ -197,10 +209,19 @@ def cope(q: Tensor, k: Tensor, v: Tensor, table: Tensor) -> Tensor:
         row = (math.floor(p) + 1 - p) * rows[math.floor(p)] + (p - math.floor(p)) * rows[math.ceil(p)]
         return float(q[b, h, i].double() @ row)
 
-    return attention(q, k, v, addend)
+    return attention(q, k, v, addend, last=last)
 
 
-def dape(q: Tensor, k: Tensor, v: Tensor, bias: Addend, first: Tensor, offset: Tensor, second: Tensor) -> Tensor:
+def dape(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Addend,
+    first: Tensor,
+    offset: Tensor,
+    second: Tensor,
+    last: int | None = None,
+) -> Tensor:
     """A + B + f([A ; B]), f of all heads' logits and biases at a pair: units [hidden, 2 H], a leaky rectifier, then
     [H, hidden] (2405.14722, section 3)."""
     n_heads = q.shape[1]
@@ -216,31 +237,32 @@ def dape(q: Tensor, k: Tensor, v: Tensor, bias: Addend, first: Tensor, offset: T
             float(w) * max(float(u), 0.01 * float(u)) for w, u in zip(second[h], units, strict=True)
         )
 
-    return attention(q, k, v, addend)
+    return attention(q, k, v, addend, last=last)
 
 
-def stick_breaking(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def stick_breaking(q: Tensor, k: Tensor, v: Tensor, last: int | None = None) -> Tensor:
     """A_ij = σ(z_ij)·Π_{j<m<i} (1 − σ(z_im)), j < i: keys break off their share of a stick, the nearest first
     (2410.17980, equation 2)."""
-    out = torch.zeros(v.shape, dtype=torch.float64)
-    for b, h, i in loops(*v.shape[:3]):
+    first, out = v.shape[2] - (last or v.shape[2]), torch.zeros(v.shape, dtype=torch.float64)
+    for b, h, i in loops(*v.shape[:3], first=first):
         left, z = 1.0, logits_of(q, k, b, h, i)
         for j in range(i - 1, -1, -1):
             share = 1 / (1 + math.exp(-z[j]))
             out[b, h, i] += share * left * v[b, h, j].double()
             left *= 1 - share
-    return out
+    return out[:, :, first:]
 
 
-def linear_rope(q: Tensor, k: Tensor, v: Tensor, base: float = 10000.0) -> Tensor:
+def linear_rope(q: Tensor, k: Tensor, v: Tensor, base: float = 10000.0, last: int | None = None) -> Tensor:
     """Σ_j (R_i φ(q_i))·(R_j φ(k_j)) v_j / Σ_j φ(q_i)·φ(k_j), φ = elu + 1 (2104.09864, equation 19)."""
     phi_q, phi_k = (torch.where(x > 0, x.double() + 1, x.double().exp()) for x in (q, k))
     theta, out = frequencies(q.shape[-1], base), torch.zeros(v.shape, dtype=torch.float64)
     turned_q, turned_k = (rotated(x, range(x.shape[2]), theta) for x in (phi_q, phi_k))
-    for b, h, i in loops(*v.shape[:3]):
+    first = v.shape[2] - (last or v.shape[2])
+    for b, h, i in loops(*v.shape[:3], first=first):
         below = 0.0
         for j in range(i + 1):
             out[b, h, i] += float(turned_q[b, h, i] @ turned_k[b, h, j]) * v[b, h, j].double()
             below += float(phi_q[b, h, i] @ phi_k[b, h, j])
         out[b, h, i] /= below
-    return out
+    return out[:, :, first:]
