@@ -232,7 +232,8 @@ def complete_scheme(
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, dict) or not ("_target_" in given or given.get("name")):
-        example = f"{prefix.rstrip('.')}=rope, or {{name: rope, base: 500}}"
+        field, _, number = prefix.rstrip(".").rpartition(".")
+        example = f"{field}=[rope,nope]" if number.isdigit() else f"{field}.{number}=rope, or {{name: rope, base: 500}}"
         raise PosxError(f"{prefix.rstrip('.')} takes a scheme, but '{given}' was given.", f"Write {example}.")
     if "_target_" not in given:
         known = options("scheme", config_dir)

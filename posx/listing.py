@@ -69,7 +69,12 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
         return
     table = Table(title="Positional schemes", title_justify="left", caption_justify="left")
     for head in ("scheme", "what it computes", "parameters", "settings (scheme.…)", "extensions that fit"):
-        table.add_column(head, justify="right" if head == "parameters" else "left", no_wrap=head == "scheme")
+        table.add_column(
+            head,
+            justify="right" if head == "parameters" else "left",
+            no_wrap=head == "scheme",
+            max_width=80 if head == "what it computes" else None,
+        )
     for row in rows:
         settings = ", ".join(f"{k}={_brief(v)}" for k, v in row["settings"].items() if v is not None)
         table.add_row(

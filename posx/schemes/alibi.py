@@ -5,6 +5,7 @@
 Where H is not a power of two: the slopes of the next lower power of two, then every second slope of twice that.
 
 Source: Press et al. 2021, arXiv 2108.12409, section 3; slopes for other H: the authors' released code.
+Shapes: m [H]; the addend [1, H, Tq, Tk], float32.
 Parameters: none (slopes are fixed). Cost: one addition for each logit.
 Trap: the released code adds +m·j, which is the same only after the softmax. H = 12 gives 0.5 … 0.0039 and then
 .707, .354, .177, .088.

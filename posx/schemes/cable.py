@@ -8,6 +8,7 @@ Source: Veisi et al. 2025, arXiv 2503.08067. As in the authors' code each head o
 leaves q·k unscaled; here it is divided by √D as in every other scheme. The initial value of b is ours: −5, with which a
 bias starts as small as the forgetting transformer's. Theirs is 0, an ALiBi of slope ln 2 in every head, to begin with:
 ``scheme.initial=0``.
+Shapes: as forgetting.
 Parameters and trap: as forgetting. Cost: as forgetting.
 """
 

@@ -7,6 +7,7 @@ vector between two rows of e stands for a fraction: their weighted mean.
 
 Source: Golovneva et al. 2024, arXiv 2405.18719, section 4; gates of scaled logits and q·e unscaled, as in
 x-transformers and in the authors' code with --cope-nodiv; without, it divides q·e by √D too.
+Shapes: e [layers, p_max + 1, D]; positions and logits [B, H, Tq, Tk], float32.
 Parameters: layers · (p_max + 1) · D. Cost: a sum over the keys for each query and two gathers for each logit; logits of
 all pairs, in blocks of queries.
 Trap: keys of the future must not count. p_max is a hidden window: all keys further off stand at the same position.

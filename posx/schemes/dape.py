@@ -3,6 +3,7 @@
     logits = A + B + f([A ; B])        A = q·k / √D,  B the inner scheme's bias,  f: 2 H → hidden → H for each pair
 
 Source: Zheng et al. 2024, arXiv 2405.14722, section 3 (f two layers with a leaky rectifier between, one f a layer).
+Shapes: f [layers, hidden, 2 H], [layers, hidden] and [layers, H, hidden]; pairs [B, Tq, Tk, 2 H], float32.
 Parameters: layers · (3 · H + 1) · hidden, and the inner scheme's. Cost: the network for each pair
 in every layer.
 Trap: it mixes heads and must see the logits: no closure by index can say it. A bias at the output of f would cancel in

@@ -8,6 +8,7 @@ input is new to the network.
 
 Source: Li et al. 2023, arXiv 2310.04418, section 3 and appendix E (c = 0.1, T = 512 times a learned multiple, width 32,
 ε = 1e-6). T starts at L here where L is shorter.
+Shapes: hidden weights and biases [hidden], outer weights [H, hidden], c and T scalars; the addend [1, H, Tq, Tk].
 Parameters: 2 · hidden + hidden · H + 2. Cost: the network for each pair, once a forward. Without gradients, at long
 contexts in every layer, one of the lines that f is made of: a search among ``hidden`` knees, one product a head.
 Trap: the divisor takes the *query's* position, so that this is no bias by distance past T. Unlike there, f has no bias

@@ -6,6 +6,7 @@ The addend depends on the tokens between and on no position: order comes from th
 
 Source: Lin et al. 2025, arXiv 2503.02130, section 3.1. The gates start nearly open, b = 5, as in x-transformers; the
 authors' code starts them half open, b = 0, which is ``scheme.initial=0``.
+Shapes: w [layers, H, C], b [layers, H]; x [B, T, C]; the addend [B, H, Tq, Tk], float32.
 Parameters: layers · H · (C + 1). Cost: one product for each token, a running sum, and two gathers for each logit.
 Trap: off by one, the gate of the key would count, or that of the query would not. The running sum is taken in float64:
 over 16,384 tokens it may reach 1e5, where float32 has steps of 0.008, and what matters is a small difference of two. An

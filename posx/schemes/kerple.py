@@ -8,6 +8,7 @@ gradients pass through that limit, so that one at a limit can come back.
 
 Source: Chi et al. 2022, arXiv 2205.09921, section 4; initial values (log: r1 ~ U(0, 2), r2 ~ U(0, 1); power:
 r1 ~ U(0, 1), r2 ~ U(0, 2)) and the limit of 0.01 as in the authors' released code.
+Shapes: r1 and r2 [H]; the addend [1, H, Tq, Tk], float32.
 Parameters: 2 · H. Cost: on a CPU one gather and one addition for each logit.
 Trap: a distance that is cast to bf16 is inexact from 257 on: distances stay whole numbers or float32 here. The released
 code moves a parameter below the limit back to it at every step; here it stays where it is, and has as far to come back.

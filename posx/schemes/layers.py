@@ -2,6 +2,7 @@
 
 Source: rope and no positions in turn: Yang et al. 2025, arXiv 2501.18795 ("RNoPE"); three layers of rope to one
 without, as in SmolLM3.
+Shapes: those of the schemes.
 Parameters and cost: those of the schemes. Two layers share the parameters of a scheme where they share its place in the
 list, as in any other scheme.
 Trap: what is added to the token vectors reaches all layers, so that only schemes inside attention can differ by layer.

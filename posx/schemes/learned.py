@@ -1,6 +1,7 @@
 """Learned positions: row E[p] of a table of L rows, added to (or concatenated with) the token vector.
 
 Source: GPT-2 (Radford et al. 2019); BERT (arXiv 1810.04805).
+Shapes: E [L, width]; position vectors [T, width].
 Parameters: L · width. Cost: one gather a forward.
 Trap: there is no row past L − 1. A longer input is refused, never clamped; ``--extension interpolate`` reads
 between the rows (fractional positions are a weighted mean of the two rows beside them).

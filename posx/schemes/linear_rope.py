@@ -6,6 +6,7 @@ A running sum of key–value products stands for all keys before, so that cost g
 square. Weights may be negative, and do not sum to one.
 
 Source: Su et al. 2021, arXiv 2104.09864, section 3.3, equation 19; φ of Katharopoulos et al. 2020, arXiv 2006.16236.
+Shapes: q, k, v [B, H, T, D]; the running sums [B, H, D, D] and [B, H, D], float32.
 Parameters: none. Cost: H · D² a token, and products of pairs within a chunk of 128 tokens.
 Trap: rotated, the denominator could be zero. There are no logits: no bias, no mask and no window can act on them.
 """

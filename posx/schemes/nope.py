@@ -3,6 +3,7 @@
 Order is learned from the causal mask alone: the first token sees one key, the second two, and so on.
 
 Source: Haviv et al. 2022, arXiv 2203.16634; Kazemnejad et al. 2023, arXiv 2305.19466.
+Shapes: nothing is made.
 Parameters: none. Cost: none.
 Trap: any other positional signal left on. Without the mask the model is permutation-equivariant; a test
 holds it to that.

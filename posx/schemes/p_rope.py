@@ -4,6 +4,7 @@
 
 Source: Barbero et al. 2024, arXiv 2410.06205, section 6: a model uses the lowest frequencies for meaning, and over a
 long distance a rotation by them moves what they hold.
+Shapes: as rope.
 Parameters: none. Cost: as rope.
 Trap: it is not partial rope, whose exponent counts the dimensions that rotate: here it counts D.
 """

@@ -8,6 +8,7 @@ Source: Ruoss et al. 2023, arXiv 2305.16843, section 3. The authors' code draws 
 ALiBi distances instead of positions. There positions are drawn in evaluation too, as here by default, but from a
 stream that depends on the number of tokens alone: an evaluation repeats. ``evaluation`` may also be ``spread`` (evenly
 over the range) or ``first`` (0 .. n − 1).
+Shapes: positions [T], in training [B, T], int64.
 Parameters and cost: the inner scheme's; a learned table has M rows.
 Trap: M must be at least the longest length that will be evaluated: there are not more distinct positions than that.
 """

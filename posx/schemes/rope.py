@@ -7,6 +7,7 @@ dimensions (k, k + R/2), the "half-split" layout of Llama and GPT-NeoX. Values a
 query and a key depends on their distance alone.
 
 Source: Su et al. 2021, arXiv 2104.09864, section 3.2.2; partial rotation: GPT-NeoX-20B, arXiv 2204.06745.
+Shapes: θ [R/2], angles [T, R/2], float32; q [B, H, T, D], k [B, H_kv, T, D] in their own precision.
 Parameters: none. Cost: one multiply-add for each element of q and k.
 Trap: the paper's layout interleaves, (2k, 2k + 1): weights carry over only after a permutation. With a part of
 the head rotated, the exponent counts R, not D. Angles stay in float32: bf16 has 8 bits for a position.

@@ -6,6 +6,7 @@ The sum is PE(i)·PE(j) of sinusoidal positions of that width, so a bias of the 
 of its own, not the model's.
 
 Source: Chi et al. 2022, arXiv 2212.10356, section 4 (width d̄ = 128, chosen on validation; compression ratios 8h/H).
+Shapes: the addend [1, H, Tq, Tk], float32.
 Parameters: none. Cost: on a CPU one gather and one addition for each logit.
 Trap: the exponent counts ``width``, not the head's dimension. A constant in the bias of a head cancels in the softmax,
 so that only differences between distances matter.

@@ -4,6 +4,7 @@
 
 Source: Kiyono et al. 2021, arXiv 2109.05644, section 3, over sinusoids. The authors' code draws k from 0 .. K − 1, and
 in evaluation counts from K, where this counts from 0: both were seen in training.
+Shapes: positions [T], in training [B, T], int64.
 Parameters and cost: the inner scheme's; a learned table has K + L rows.
 Trap: no distance grows: a relative scheme inside notices nothing.
 """

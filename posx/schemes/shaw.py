@@ -7,6 +7,7 @@ One table for each layer, shared by its heads. The value term is off unless it i
 nothing (section 4.3).
 
 Source: Shaw et al. 2018, arXiv 1803.02155, section 3.2, equations 3 and 4.
+Shapes: a [layers, clip + 1, D]; the addend [B, H, Tq, Tk], float32.
 Parameters: layers · (clip + 1) · D, twice that with values. Cost: a product of each query with the table and one gather
 for each logit; with values logits of all pairs, in blocks of queries: their weights are summed by n, [.., clip + 1],
 before they meet the table, so that nothing of size Tq · Tk · D is made.

@@ -6,6 +6,7 @@
 added to the token vector (or concatenated with it, see embedding.py).
 
 Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5; the scaling of tokens by √d_model, section 3.4.
+Shapes: position vectors [T, width], float32.
 Parameters: none. Cost: one table [T, width] a forward.
 Property: PE(p + n) = M_n · PE(p), with the same rotation M_n for all p.
 Trap: sine and cosine alternate; they are not two halves. And the vectors have an RMS of 0.707: beside a token

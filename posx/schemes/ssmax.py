@@ -4,6 +4,7 @@
 
 Source: Nakanishi 2025, arXiv 2501.19399, section 2. All that enters the softmax is multiplied, a bias too. The initial
 value is ours: 1 / ln L, with which a query at the end of the training context starts with the usual softmax.
+Shapes: s [layers, H]; the factor of a block of queries [H, Tq], float32.
 Parameters: layers · H, and the inner scheme's. Cost: one product for each element of q and of a bias.
 Trap: it is trained: a scheme, where ``log-n`` on a trained model would be an extension. n counts tokens, not positions.
 """

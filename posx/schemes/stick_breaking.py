@@ -5,6 +5,7 @@
 It stands in place of the softmax. Recent keys come first by the order of the product alone: no position enters.
 
 Source: Tan et al. 2024, arXiv 2410.17980, section 2.
+Shapes: logits and weights [B, H, Tq, Tk], float32.
 Parameters: none. Cost: a sum over the keys for each query; logits of all pairs, in blocks of queries.
 Trap: with the diagonal in the product rows could sum to 2. Without it the first token attends to nothing and its output
 is zero; what a row leaves is not given to anyone. The product is a sum of logarithms, or it would underflow.

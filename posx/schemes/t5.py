@@ -7,6 +7,7 @@ The first half of the buckets holds one distance each; the other half grows loga
 
 Source: Raffel et al. 2019, arXiv 1910.10683, section 2.1; bucket boundaries as in the released code
 (``bidirectional=False``). One table is shared by all layers, as there.
+Shapes: b [H, buckets]; the addend [1, H, Tq, Tk], float32.
 Parameters: buckets · H. Cost: one gather and one addition for each logit; the table is read once a forward.
 Trap: with 32 buckets and 128 the last bucket starts at a distance of 113. Where L < 128 several buckets would
 never be trained, so ``max_distance`` defaults to min(128, L) here. ``scale`` multiplies the table: 1 in T5 itself, √D

@@ -6,6 +6,7 @@ W is a matrix [H · D, C] of each layer; u and v [H, D] are shared by all layers
 
 Source: Dai et al. 2019, arXiv 1901.02860, section 3.3; sines and cosines in two halves, and u and v shared ("untie_r"
 off), as in the released code. The memory of earlier segments is not in: posx shows a model whole contexts.
+Shapes: W [layers, H · D, C], u and v [H, D], r [T, C]; the addend [B, H, Tq, Tk], float32.
 Parameters: layers · H · D · C + 2 · H · D. Cost: the product of queries and keys once more, a gather for
 each logit.
 Trap: the released code computes products with all r at once and shifts the rows; the last of a row belongs to d = 0.

@@ -6,6 +6,7 @@
 In the logit pair k is multiplied by ζ_k^((i − j) / scale_base) ≤ 1: fast pairs fade first.
 
 Source: Sun et al. 2022, arXiv 2212.10554, section 3.2; layout and the constants 0.4 and 512 as in torchscale.
+Shapes: as rope; the factors ζ^p are [T, D/2], float32.
 Parameters: none. Cost: as rope.
 Trap: from 0 the factors leave float32's exact range on long inputs (2.6e17 at 16,384), so positions are counted from
 the middle of the sequence; queries and keys must share that middle. At 139 · scale_base tokens (71,000) they leave
