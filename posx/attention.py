@@ -102,17 +102,10 @@ def plan(
     if backend == "tiles" and scheme.bias_per_layer and torch.is_grad_enabled():
         backend = "blocks"  # with gradients tiles want the addend of all layers
     shared = scheme.prepare(positions, extension)
-    temperature = extension.temperature(torch.arange(positions.shape[-1], device=positions.device))
-    flow = Flow(
-        scheme,
-        positions,
-        shared,
-        extension,
-        plain=plain,
-        backend=backend,
-        block=block,
-        temperature=temperature,
-    )
+    flow = Flow(scheme, positions, shared, extension, plain=plain, backend=backend, block=block)
+    if extension.bound:
+        index = torch.arange(positions.shape[-1], device=positions.device)
+        flow = replace(flow, temperature=extension.temperature(index))
     if backend == "fused" and not plain:
         return replace(flow, by_distance=addend_by_distance(scheme, positions, extension, shared, n_heads))
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)

@@ -87,10 +87,11 @@ def spec_name(specs: Sequence[ExtensionSpec]) -> str:
 
 
 def fits(extension: type[Extension], scheme: Scheme) -> bool:
-    """Whether the scheme listens to what the extension changes; to masks and temperatures all attention with logits."""
+    """Whether the scheme listens to what the extension changes; masks and temperatures want attention with logits."""
     if extension.changes in ("mask", "temperature"):
         return scheme.masks
-    return extension.changes in scheme.accepts and (scheme.masks or not extension.sharpens)
+    sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
+    return extension.changes in scheme.accepts and (scheme.masks or not sharpens)
 
 
 def check_fit(

@@ -22,6 +22,11 @@ class PosxError(Exception):
         return f"{self.message} {self.hint}".strip()
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether there was not enough memory: Python's own error, or torch's, which on a CPU has no class of its own."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))
+
+
 class Unsupported(PosxError):
     """This scheme cannot do that at this length. In a table it is a dash with a footnote, not a failure."""
 

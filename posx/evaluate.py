@@ -16,7 +16,7 @@ from posx.components import ExtensionSpec, bind, check_fit, scheme_of, spec_name
 from posx.compose import TRAINED, known_extensions, parse_extension
 from posx.config import EvalConfig
 from posx.corpus import Corpus, prepare
-from posx.errors import PosxError, Unsupported
+from posx.errors import PosxError, Unsupported, lacks_memory
 from posx.files import sha256_of
 from posx.losses import write_losses
 from posx.model import count_parameters
@@ -249,10 +249,8 @@ def _cell(
         losses = scorer.score(windows, applied, display, title)
     except Unsupported as error:
         record = replace(record, status="unsupported", reason=_unsupported(error, cell, run))
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or lacks_memory(error)):
             raise
         record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
     else:

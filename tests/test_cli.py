@@ -571,6 +571,13 @@ def test_training_that_diverges_says_so_and_crashes_nothing(
 # ---------------------------------------------------------------- lists
 
 
+def test_too_little_memory_is_a_sentence(there: Path) -> None:
+    """512 TB, which no machine has."""
+    shown = posx("train", "--scheme", "cope", "scheme.p_max=1000000000000", "--estimate", code=2).stderr
+    assert "Not enough memory" in shown
+    assert "Traceback" not in shown
+
+
 def test_the_schemes_in_json(there: Path) -> None:
     rows = {row["name"]: row for row in json.loads(posx("schemes", "--json").stdout)}
     assert rows.keys() >= {"nope", "sinusoidal", "learned", "rope", "alibi", "t5"}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from posx.errors import PosxError
+from posx.errors import PosxError, lacks_memory
 
 app = typer.Typer(
     name="posx",
@@ -48,7 +48,7 @@ def command(name: str, **options: Any) -> Callable[[Callable[..., None]], Callab
             except PosxError as error:
                 fail(error)
             except (MemoryError, RuntimeError) as error:
-                if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+                if not lacks_memory(error):
                     raise
                 fail(
                     PosxError(f"Not enough memory: {error}.", "Try a smaller model, context or setting of the scheme.")

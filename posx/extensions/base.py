@@ -50,7 +50,6 @@ class Extension:
 
     Config: ClassVar[type]
     changes: ClassVar[str] = ""  # the hook: "positions", "spectrum", "temperature", "mask"
-    sharpens: ClassVar[bool] = False  # True: it multiplies logits, and wants attention that has some
     formula: ClassVar[str] = ""  # one line, for `posx extensions`
 
     def __init__(self, config: Any):

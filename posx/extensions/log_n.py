@@ -27,7 +27,6 @@ class LogN(Extension):
 
     Config = LogNConfig
     changes = "temperature"
-    sharpens = True
     formula = "q_i · max(1, ln(i+1)/ln L)"
 
     def temperature(self, index: Tensor, target: Target) -> Tensor:

@@ -20,7 +20,6 @@ from posx.extensions.by_parts import ByParts
 class Yarn(ByParts):
     """By parts, with a temperature."""
 
-    sharpens = True
     formula = "by-parts, and cos, sin · (0.1·ln s + 1)"
 
     def amplitude(self, target: Target) -> float:

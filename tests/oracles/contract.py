@@ -104,13 +104,14 @@ def gradients(name: str, user: Any) -> float:
     return float(sum(int((~here).sum()) for here in reached.values()))
 
 
-def slopes(name: str, user: Any) -> float:
+def slopes(name: str, user: Any, **shape: Any) -> float:
     """Gradients beside central differences of the loss, for the scheme's numbers and for all others; relative.
 
     A step along the gradient's signs, so that the slope is large beside its rounding. Of two lengths of it the better
-    one counts: the longer has more curvature in it, and meets more edges, the shorter more rounding.
+    one counts: the longer has more curvature in it, and meets more edges, the shorter more rounding. ``shape``: of the
+    model.
     """
-    model, worst = make_model(name, user=user).train(), 0.0
+    model, worst = make_model(name, user=user, **shape).train(), 0.0
     tokens = random_tokens(CONTEXT + 1)
 
     def loss() -> torch.Tensor:

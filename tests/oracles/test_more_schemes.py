@@ -19,7 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
 from posx.attention import dense_addend
 from posx.config import ModelConfig
-from posx.errors import PosxError
+from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE
 from posx.model import count_parameters
 from posx.oracles import written
@@ -248,6 +248,17 @@ def test_xpos_scores_as_the_paper_writes_them(width: int, base: float, scale_bas
         assert bool(((found - expected[start:]).abs() <= bound[start:]).all())
 
 
+def test_xpos_refuses_lengths_at_which_its_factors_leave_float32() -> None:
+    """71,168 tokens are 139 times 512: finite up to there, on both sides of the middle."""
+    scheme = make_scheme("xpos", ModelConfig(d_model=64, n_heads=1))
+    *_, scale = scheme.prepare(torch.arange(71169), NONE)
+    assert bool(scale.isfinite().all())
+    assert bool((1 / scale).isfinite().all())
+    with pytest.raises(Unsupported, match="leave float32 beyond 71168 tokens") as error:
+        scheme.prepare(torch.arange(71170), NONE)
+    assert "scheme.scale_base" in error.value.hint
+
+
 def test_xpos_stays_in_range_at_64_times_its_context() -> None:
     """Counted from the middle of 16,384 tokens factors reach ζ_0^-16 = 5e8; from the first it would be 3e17."""
     scheme = make_scheme("xpos", ModelConfig(d_model=64, n_heads=1), context=256)
@@ -319,6 +330,7 @@ REFUSED = [
     ("fire", {"c": 0.0}, "must be above 0"),
     ("p-rope", {"kept": 0.0}, "leaves none"),
     ("p-rope", {"kept": 1.5}, "above 1"),
+    ("forgetting", {"initial": math.nan}, "no number to start from"),
     ("xpos", {"scale_base": 0.0}, "must lie above 0.115"),
     ("xpos", {"scale_base": 0.115}, "16 tokens would leave float32"),
     ("xpos", {"base": 1.0}, "must be above 1"),

@@ -26,27 +26,15 @@ from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.model import Decoder
 from posx.oracles import hosts, written
+from posx.oracles.comparisons import LLAMA_SHAPES
 from posx.oracles.packaged import t5_bias
 from posx.schemes.alibi import slopes
 from posx.schemes.base import ModelShape, Site
 from posx.schemes.t5 import bucket
 
 TOLERANCE = 2e-5
-ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 # Below, at and beyond the training length of 16.
 LENGTHS = (5, CONTEXT, 3 * CONTEXT + 1)
-# Heads a power of two and not, narrow and wide.
-GPT_SHAPES = [
-    {"d_model": 16, "n_heads": 1},
-    {"d_model": 48, "n_heads": 3},
-    {"d_model": 32, "n_heads": 4, "tie_embeddings": False},
-    {"d_model": 48, "n_heads": 6, "d_ff": 40},
-]
-LLAMA_SHAPES = [
-    {"d_model": 48, "n_heads": 3},
-    {"d_model": 32, "n_heads": 4, "n_kv_heads": 2, "tie_embeddings": False},
-    {"d_model": 48, "n_heads": 6, "n_kv_heads": 2, "head_dim": 16, "d_ff": 40},
-]
 by_shape = {"ids": lambda s: "-".join(f"{k}{v}" for k, v in s.items())}
 
 
@@ -116,7 +104,7 @@ def test_sinusoidal_concatenated(family: str, length: int, settings: dict[str, A
 
 
 @pytest.mark.parametrize("length", [5, CONTEXT])
-@pytest.mark.parametrize("shape", LLAMA_SHAPES[:2], **by_shape)
+@pytest.mark.parametrize("shape", LLAMA_SHAPES, **by_shape)
 def test_learned_in_llama(shape: dict[str, Any], length: int) -> None:
     model = make_model("learned", family="llama", **shape)
     embeds = model.tokens.weight[random_tokens(length)] + model.scheme.table[:length]
