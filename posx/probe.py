@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posx.attention import dense_addend
-from posx.extensions.base import NONE
+from posx.extensions.base import NONE, Applied
 from posx.model import generator
 from posx.schemes.base import Scheme, Site
 
@@ -94,13 +94,19 @@ def silence(scheme: Scheme, positions: Tensor) -> Content:
 
 
 class Layer:
-    """The first layer that a scheme serves, for one query at a time: memory grows with T."""
+    """The first layer that a scheme serves, for one query at a time: memory grows with T.
 
-    def __init__(self, scheme: Scheme, positions: Tensor, given: Content):
-        self.scheme, self.positions, self.x = scheme, positions, given.x
-        self.shared = scheme.prepare(positions, NONE)
+    ``positions`` are those after the extension.
+    """
+
+    def __init__(self, scheme: Scheme, positions: Tensor, given: Content, extension: Applied = NONE):
+        self.scheme, self.positions, self.x, self.extension = scheme, positions, given.x, extension
+        self.shared = scheme.prepare(positions, extension)
         site = Site(positions, positions, shared=self.shared)
         self.q, self.k = scheme.rotate(given.q, given.k, site)
+        temperature = extension.temperature(torch.arange(len(positions)))
+        if temperature is not None:
+            self.q = self.q * temperature[:, None]
 
     def site(self, i: int) -> Site:
         """Query i beside the keys that it may see."""
@@ -120,10 +126,13 @@ class Layer:
         return (q @ k.mT * q.shape[-1] ** -0.5).float()[:, :, 0]
 
     def logits(self, i: int) -> Tensor:
-        """What the softmax is given, or would be: with the bias in it, and rescored; float32 [B, H, i + 1]."""
+        """What the softmax is given, or would be: with the bias in it, and rescored; float32 [B, H, i + 1].
+
+        −inf where a key is not seen.
+        """
         site, n_heads = self.site(i), self.q.shape[1]
         closure = self.scheme.bias(site) if self.scheme.has_bias else None
-        logits = self.products(i)[:, :, None] + dense_addend(site, closure, [], n_heads)
+        logits = self.products(i)[:, :, None] + dense_addend(site, closure, self.extension.masks(), n_heads)
         return self.scheme.rescore(logits, site)[:, :, 0]
 
     def added(self, i: int) -> Tensor:
@@ -147,20 +156,22 @@ def grid(n: int) -> Tensor:
 
 
 def matrix(layer: Layer, what: str) -> Tensor:
-    """``logits``, ``added`` or ``weights`` of the first draw for queries × keys of the grid: [H, n, n], NaN ahead."""
+    """``logits``, ``added`` or ``weights`` of the first draw at the places of the grid: [H, n, n], NaN where hidden."""
     places = grid(len(layer.positions))
     out = torch.full((layer.q.shape[1], len(places), len(places)), float("nan"))
     for row, i in enumerate(places.tolist()):
         out[:, row, : row + 1] = getattr(layer, what)(i)[0][:, places[: row + 1]]
-    return out
+    return out.masked_fill_(out == float("-inf"), float("nan"))
 
 
 # ---------------------------------------------------------------- rotations
 
 
-def turned(scheme: Scheme, positions: Tensor, vectors: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def turned(
+    scheme: Scheme, positions: Tensor, vectors: Tensor, extension: Applied = NONE
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Some of the vectors [N, D] at a time: [n, D], and what they are as q and as k at every position, [n, H, T, D]."""
-    site = Site(positions, positions, shared=scheme.prepare(positions, NONE))
+    site = Site(positions, positions, shared=scheme.prepare(positions, extension))
     for some in vectors.split(8):
         everywhere = some[:, None, None].expand(-1, scheme.shape.n_heads, len(positions), -1)
         yield some, *scheme.rotate(everywhere, everywhere, site)
