@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posx.attention import dense_addend
 from posx.extensions.base import NONE
+from posx.flow import dense_addend
 from posx.model import generator
 from posx.schemes.base import Scheme, Site
 

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
 
 
@@ -41,6 +43,7 @@ class Alibi(Scheme):
     Config = AlibiConfig
     formula = "logit − m_h·(i − j),  m_h = 2^(−8h/H)"
     bias_by_distance = True
+    accepts = frozenset({"distances", "slopes"})
     slopes: torch.Tensor
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -48,6 +51,9 @@ class Alibi(Scheme):
         # Derived from H, so not in the checkpoint.
         self.register_buffer("slopes", torch.tensor(slopes(shape.n_heads)), persistent=False)
 
+    def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
+        return self.slopes * extension.slopes()
+
     def bias(self, site: Site) -> Closure:
-        m = self.slopes
+        m = self.slopes if site.shared is None else site.shared
         return lambda b, h, i, j: -m[h] * site.distance(b, i, j)

@@ -44,6 +44,7 @@ class Fire(Scheme):
 
     Config = FireConfig
     formula = "logit + f_h(ψ(d) / ψ(max(T, i))),  ψ(x) = ln(1 + c·x),  f a small network"
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)

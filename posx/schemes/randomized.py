@@ -44,7 +44,7 @@ class Randomized(Wrapper):
     formula = "the inner scheme at a sorted sample of 0 .. M − 1"
 
     # Positions are its own to choose: none is left to interpolate.
-    accepts = property(lambda self: self.inner.accepts - {"positions"})
+    accepts = property(lambda self: self.inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

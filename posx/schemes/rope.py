@@ -41,7 +41,7 @@ class Rope(Scheme):
 
     Config = RopeConfig
     formula = "q, k rotated by p·θ_k; the logit depends on i − j alone"
-    accepts = frozenset({"spectrum"})
+    accepts = frozenset({"spectrum", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -79,10 +79,19 @@ class Rope(Scheme):
         return (angles.cos(), angles.sin()) if amplitude == 1 else (angles.cos() * amplitude, angles.sin() * amplitude)
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
-        cos, sin = site.shared
-        # The last layer may hold only the tail's queries: they stand at the end.
-        cos_q, sin_q = (x[..., site.q_start :, :] for x in site.shared)
+        (cos_q, sin_q), (cos, sin) = of_queries_and_keys(site.shared, q, k)
         return turned(q, cos_q, sin_q), turned(k, cos, sin)
+
+
+def of_queries_and_keys(
+    shared: tuple[Tensor, ...], q: Tensor, k: Tensor
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Angles of the queries, which stand at the end, and of the keys, which stand at the beginning.
+
+    They are the same tokens, but for a last layer that holds the tail's queries only, and for pairs that stand
+    elsewhere: then ``shared`` was prepared for the keys' positions and after them for the queries'.
+    """
+    return tuple(x[..., -q.shape[2] :, :] for x in shared), tuple(x[..., : k.shape[2], :] for x in shared)
 
 
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Shape(Wrapper):
     formula = "the inner scheme at k + p,  k random for each sequence in training"
 
     # Positions are its own to choose: none is left to interpolate.
-    accepts = property(lambda self: self.inner.accepts - {"positions"})
+    accepts = property(lambda self: self.inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

@@ -43,6 +43,7 @@ class Shaw(Scheme):
     Config = ShawConfig
     formula = "q·(k + a[min(d, clip)])/√D,  a trained table for each layer"
     bias_per_layer = True
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)

@@ -37,6 +37,7 @@ class TransformerXL(Scheme):
     Config = TransformerXLConfig
     formula = "((q + u)·k + (q + v)·W r_d)/√D,  r_d sinusoids of the distance"
     bias_per_layer = True
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
