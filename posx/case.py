@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from posx.components import ExtensionSpec, bind, check_fit, fits, scheme_of, spe
 from posx.compose import as_overrides, compose_run, key_of, known_extensions, parse_extension
 from posx.config import RunConfig, TrainConfig
 from posx.errors import PosxError, Unsupported
-from posx.extensions.base import NONE, Applied
+from posx.extensions.base import NONE, Applied, Extension
 from posx.pages import Page, entry
 from posx.probe import Layer, parts, position_vectors, silence, start
 from posx.reproduce import shell
@@ -32,7 +32,6 @@ from posx.windows import parse_length
 
 MOST_TOKENS = 2**17  # vectors of so many are made to be looked at
 FLAT = 0.1  # nats: an addend below is left to content
-NAMED = 4  # extensions that `posx eval` is shown with; of more, `posx recommend` tries them all
 KINDS = {"spectrum": "frequencies", "mask": "which keys are seen"}  # what the hooks change, in words
 
 
@@ -130,59 +129,70 @@ def answer(
     for one, cls in sorted(known.items()):
         if fits(cls, scheme):
             fitting.setdefault(cls.changes, []).append(one)
-    every = [one for some in fitting.values() for one in some]
-    cures = [
-        one for one in every
-        if "none" in refused and not refusal(scheme, tokens, bind([ExtensionSpec(one, known[one])], scheme, tokens))
+    works = [
+        one for some in fitting.values() for one in some
+        if not refusal(scheme, tokens, bind([ExtensionSpec(one, known[one])], scheme, tokens))
     ]  # fmt: skip
+    simple = [min((one for one in some if one in works), key=lambda one: choices(known[one]), default="")
+              for some in fitting.values()]  # fmt: skip
+    cures = works if "none" in refused else []
     found = Answer(
         config.scheme["name"], config, scheme, tokens, spec_name(specs),
-        rows(scheme, tokens, applied if specs else None), refused, fitting, cures,
+        rows(scheme, tokens, applied if specs else None, spec_name(specs) in refused), refused, fitting, cures,
     )  # fmt: skip
-    return replace(found, commands=commands(found, asked, every, config_dir, trust))
+    return replace(found, commands=commands(found, asked, cures or [one for one in simple if one], config_dir, trust))
+
+
+def choices(extension: type[Extension]) -> tuple[int, int]:
+    """How much of it there is to choose: settings with a value of their own, and settings. ntk before abf."""
+    values = [getattr(extension.Config(), one.name) for one in fields(extension.Config)]
+    return sum(value is not None for value in values), len(values)
 
 
 def refusal(scheme: Scheme, length: int, extension: Applied) -> str:
     """Why the scheme cannot take so many tokens; empty where it can."""
     try:
         positions = extension.positions(scheme.positions(length))
+        extension.masks()
+        extension.branches()
         if scheme.embeds:
             scheme.embed(torch.zeros(1, 1, scheme.token_width), positions.max()[None])
         ends = positions[[0, -1]] if length > 1 else positions
         for part in parts(scheme):
             part.scheme.prepare(ends, extension)
-    except Unsupported as error:
+    except PosxError as error:
         return error.message
     return ""
 
 
 def commands(
-    found: Answer, overrides: Sequence[str], fitting: Sequence[str], config_dir: Path | None, trust: bool
+    found: Answer, overrides: Sequence[str], suggested: Sequence[str], config_dir: Path | None, trust: bool
 ) -> list[str]:
-    """What trains such a model and measures it there."""
+    """What trains such a model and measures it there, where posx can."""
     flags = [*(["--config-dir", str(config_dir)] if config_dir else []), *(["--trust"] if trust else [])]
-    some = [found.extension] if found.extended else found.cures or (fitting if len(fitting) <= NAMED else [])
+    train = shell(["posx", "train", "--scheme", found.name, *overrides, *flags])
+    some = [found.extension] if found.extended and found.extension not in found.refused else suggested
+    if "none" in found.refused and not some:
+        return [train]
     longer = found.length > found.context
     asked = [part for one in ["none", *some] for part in ("--extension", one)] if longer or found.extended else []
     # Targets with so much text before them, and not with the 8 L that an evaluation asks for by itself.
-    at = ["--length", str(found.length), *asked, f"eval.target_context={max(found.length, found.context)}"]
-    return [
-        shell(["posx", "train", "--scheme", found.name, *overrides, *flags]),
-        shell(["posx", "eval", *at, *flags]),
-        *([shell(["posx", "recommend", "--length", str(found.length), at[-1], *flags])] if longer else []),
-    ]
+    before = f"eval.target_context={max(found.length, found.context)}"
+    evaluate = ["posx", "eval", "--length", str(found.length), *asked, before, *flags]
+    recommend = ["posx", "recommend", "--length", str(found.length), before, *flags]
+    return [train, shell(evaluate), *([shell(recommend)] if longer else [])]
 
 
 # ---------------------------------------------------------------- facts
 
 
-def rows(scheme: Scheme, length: int, extension: Applied | None) -> list[Row]:
-    """Facts of each part of the model, without the extension and with it."""
+def rows(scheme: Scheme, length: int, extension: Applied | None, refused: bool) -> list[Row]:
+    """Facts of each part of the model, without the extension and with it, unless that is refused."""
     several = parts(scheme)
     told: list[list[Row]] = []
     for part in several:
         plain = facts(scheme, part.scheme, length, NONE)
-        extended = {} if extension is None else facts(scheme, part.scheme, length, extension)
+        extended = facts(scheme, part.scheme, length, extension) if extension and not refused else {}
         told.append([Row(what, plain.get(what), extended.get(what)) for what in {**plain, **extended}])
     of_all = [row for row in told[-1] if all(row in own for own in told)]
     found = []
@@ -199,7 +209,8 @@ def facts(whole: Scheme, scheme: Scheme, length: int, extension: Applied) -> dic
     except Unsupported:
         positions = torch.arange(length)
     context = scheme.shape.context
-    case = Case(context, length, extension.positions(positions), extension, context, context)
+    moves = "distances" in scheme.accepts
+    case = Case(context, length, extension.positions(positions), extension, context, context, moves)
     try:
         probed = measured(whole, scheme, case)
     except Unsupported:
@@ -218,6 +229,9 @@ def common(scheme: Scheme, case: Case) -> list[Fact]:
     if sharper is not None:
         by = float(sharper[-1])
         found.append(Fact("the last query is multiplied by", "1", digits(by), {"by": by}))
+    by = case.extension.sharpness()
+    if by != 1:
+        found.append(Fact("logits are multiplied by", "1", digits(by), {"by": by}))
     by = case.extension.amplitude() ** 2  # of q, and of k
     if by != 1:
         found.append(Fact("products of rotated pairs are multiplied by", "1", digits(by), {"by": by}))
@@ -311,10 +325,10 @@ def notes(found: Answer) -> list[str]:
         said.append(f"Nothing is new: training has seen all that {found.length} tokens need.")
     for key, why in found.refused.items():
         said.append(f"posx refuses to evaluate it{' without an extension' if key == 'none' else f' with {key}'}: {why}")
-    if "none" in found.refused:
-        said.append(
-            f"What leads back: --extension {' or '.join(found.cures)}." if found.cures else "No extension leads back."
-        )
+    if found.cures:
+        said.append(f"What leads back: --extension {' or '.join(found.cures)}.")
+    elif "none" in found.refused:
+        said.append("No extension leads back: train it with more positions.")
     if not found.nothing_new:
         probed = any("added" in row.plain.values for row in found.rows if row.plain)
         if probed and any(True for _ in found.scheme.parameters()):

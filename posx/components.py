@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from posx.config import RunConfig
 from posx.errors import PosxError
-from posx.extensions.base import Applied, Bound, Extension, Target, refuse_two_of_a_kind
+from posx.extensions.base import Applied, Bound, Extension, Target, moves, refuse_two_of_a_kind
 from posx.model import model_shape
 from posx.schemes.base import ModelShape, Scheme, names
 
@@ -92,6 +92,11 @@ def fits(extension: type[Extension], scheme: Scheme) -> bool:
         return scheme.masks
     sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
     return extension.changes in scheme.accepts and (scheme.masks or not sharpens)
+
+
+def only_masks(extension: type[Extension], scheme: Scheme) -> bool:
+    """Whether the scheme, which knows no distances, leaves of such an extension the mask."""
+    return moves(extension) and "distances" not in scheme.accepts
 
 
 def check_fit(

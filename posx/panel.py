@@ -11,8 +11,8 @@ import numpy as np
 class Map:
     """Heat maps side by side, one a head or just one: label → [rows, columns], NaN where there is nothing.
 
-    ``kind`` is vectors, angles, turned, added or mask. Rows, and the columns of matrices, are the ``places`` in the
-    text, evenly spaced.
+    ``kind`` is vectors, angles, turned, added, apart or mask. Rows, and the columns of matrices, are the ``places`` in
+    the text, evenly spaced.
     """
 
     kind: str

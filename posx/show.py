@@ -87,6 +87,9 @@ def remarks(given: Subject) -> list[str]:
     by = given.extension.amplitude() ** 2
     if by != 1:
         found.append(f"Products of rotated pairs are multiplied by {by:.4g}: by {by**0.5:.4g} in q and in k.")
+    for what, by in (("Logits", given.extension.sharpness()), ("Slopes", given.extension.slopes())):
+        if by != 1:
+            found.append(f"{what} are multiplied by {by:.4g}.")
     if any(True for _ in given.scheme.parameters()):
         found.append(f"Learned values are those that training begins with (seed {given.seed}).")
     return found

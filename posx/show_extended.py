@@ -29,7 +29,8 @@ def extended(given: Subject) -> list[Panel]:
 
 def case_of(given: Subject) -> Case:
     """The same as a case of `posx explain`."""
-    return Case(given.context, given.length, given.positions, given.extension, given.context, given.context)
+    moves = "distances" in given.scheme.accepts
+    return Case(given.context, given.length, given.positions, given.extension, given.context, given.context, moves)
 
 
 def _wavelengths(given: Subject, part: Part) -> Lines:
@@ -76,8 +77,26 @@ def _distance(given: Subject, turning: list[Part]) -> list[Panel]:
     one = "every pair" if turning else "every key"
     values = {label or f"{one}, {given.short}": line for label, line in values.items()}
     what = "positions and, in a rotation, d · θ'_k / θ_k" if turning else "positions"
-    return [Lines("distance", f"How far a key seems to be from query {n - 1}", f"by {what}",
-                  {"none": distances, **values}, np.arange(n))]  # fmt: skip
+    lines = Lines("distance", f"How far a key seems to be from query {n - 1}", f"by {what}",
+                  {"none": distances, **values}, np.arange(n))  # fmt: skip
+    return [lines, *_pairs(given)]
+
+
+def _pairs(given: Subject) -> list[Panel]:
+    """The distance of all pairs, where some stand elsewhere than their tokens."""
+    if not case_of(given).moves or not given.extension.branches():
+        return []
+    places = grid(given.length)
+    zero, i, j = torch.zeros(1, dtype=torch.long), places[:, None], places[None]
+    apart = (given.positions[i] - given.positions[j]).double()
+    for branch in given.extension.branches():
+        apart = torch.where(branch.where(zero, zero, i, j), (branch.queries(i) - branch.keys(j)).double(), apart)
+    hidden = i < j
+    for mask in given.extension.masks():
+        hidden = hidden | ~mask(zero, zero, i, j)
+    values = apart.masked_fill(hidden, math.nan).numpy()
+    caption = f"{np.nanmax(values):g} at most; trained: 0 to {given.context - 1}"
+    return [Map("apart", "How far query and key seem to be from each other", caption, {"": values}, places.tolist())]
 
 
 def alike(ratio: Tensor) -> list[list[int]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from posx.extensions.base import NONE, Applied
 from posx.panel import Lines, Map, Panel
 from posx.probe import (
+    Content,
     Layer,
     Part,
     content,
@@ -26,7 +27,7 @@ from posx.probe import (
 from posx.properties import Subject, draws, weight_by_distance
 from posx.schemes.base import Scheme
 from posx.show import in_layers
-from posx.show_extended import extended
+from posx.show_extended import case_of, extended
 
 MOST_MAPS = 4  # side by side
 MOST_LINES = 8  # of a panel
@@ -97,9 +98,11 @@ def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
         return found
     by_head, sizes = decay(part.scheme, given.positions, given.extension)
     lines = by_heads(by_head)
-    if trained is not None and theta is not None and not torch.equal(theta, trained) and len(lines) == 1:
+    if given.extension.bound and len(lines) == 1:
         before, _ = decay(part.scheme, given.positions)
-        lines = {"none": before[0].numpy(), given.short: by_head[0].numpy()}
+        now = by_head[0].masked_fill(~case_of(given).seen.flip(0), math.nan)
+        if bool(now.isnan().any()) or float((before - by_head).abs().max()) > 1e-3:
+            lines = {"none": before[0].numpy(), given.short: now.numpy()}
     formula = decay_of(theta, part.scheme.shape.head_dim, given.length) if theta is not None else None
     found.append(Lines(
         "decay", f"{where}Logit of equal vectors at distance d",
@@ -128,8 +131,12 @@ def decay(scheme: Scheme, positions: Tensor, extension: Applied = NONE) -> tuple
     """
     width, n = scheme.shape.head_dim, len(positions)
     total, sizes = torch.zeros(scheme.shape.n_heads, n).double(), torch.zeros(2, n).double()
+    for some in torch.eye(width).split(8):
+        everywhere = some[:, None, None].expand(-1, scheme.shape.n_heads, n, -1)
+        nothing = torch.zeros(1, 1, scheme.shape.d_model).expand(len(some), n, -1)
+        layer = Layer(scheme, positions, Content(everywhere, everywhere, nothing), extension)
+        total += layer.products(n - 1).double().sum(0)
     for _, q, k in turned(scheme, positions, torch.eye(width), extension):
-        total += (q[:, :, -1:].double() * k.double()).sum((0, -1))
         sizes += torch.stack([x[:, 0].double().square().sum((0, -1)) / width for x in (q, k)])
     by_distance = total.flip(-1)
     return by_distance / by_distance[:, :1], sizes.sqrt()

@@ -41,6 +41,7 @@ LABELS = {
     "bound": ("distance d (tokens)", "bound"),
     "scale": ("position (tokens)", "length"),
     "mask": ("key", "query"),
+    "apart": ("key", "query"),
     "wavelength": ("pair k", "tokens a turn"),
     "distance": ("distance d (tokens)", "seems to be"),
     "temperature": ("query (tokens)", "factor"),
@@ -100,7 +101,7 @@ def _title(place: SubFigure, panel: Panel, width: int) -> None:
 
 def _draw_map(place: SubFigure, panel: Map, given: Subject) -> None:
     axes = place.subplots(1, len(panel.values), squeeze=False)[0]
-    pairs = panel.kind in ("added", "mask")
+    pairs = panel.kind in ("added", "apart", "mask")
     step = panel.places[1] - panel.places[0]
     low, high = panel.places[0] - step / 2, panel.places[-1] + step / 2
     across, down = LABELS[panel.kind]
@@ -196,7 +197,7 @@ def _draw_lines(place: SubFigure, panel: Lines, given: Subject) -> None:
         if panel.kind in ("decay", "similarity"):
             axis.axhline(0, color="0.3", linewidth=0.8)
             room = 0.35 if "none" in panel.values else 0.15  # for a legend
-            axis.set_ylim(min(-0.1, float(everything.min()) - 0.05), max(1.0, float(everything.max())) + room)
+            axis.set_ylim(min(-0.1, float(np.nanmin(everything)) - 0.05), max(1.0, float(np.nanmax(everything))) + room)
         if panel.kind == "bound":
             axis.set_ylim(0, 1.15 * float(everything.max()))
         if panel.kind == "distance":

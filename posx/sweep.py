@@ -132,9 +132,17 @@ def find_sweep(text: str, config_dir: Path | None) -> Path:
 
 
 def read_sweep(
-    path: Path, overrides: list[str], say: Callable[[str], None], config_dir: Path | None, trust: bool
+    path: Path,
+    overrides: list[str],
+    say: Callable[[str], None],
+    config_dir: Path | None,
+    trust: bool,
+    finetune: bool = True,
 ) -> Sweep:
-    """Compose and check every job before any work; the corpora are prepared, since names depend on them."""
+    """Compose and check every job before any work; the corpora are prepared, since names depend on them.
+
+    Without ``finetune`` the runs that start from others are left out, and what they are evaluated with.
+    """
     file = typed(SweepConfig, read_yaml(path, "sweep file"), source=f" in {path}")
     for key in ("schemes", "seeds", "lengths"):
         if not getattr(file, key):
@@ -169,7 +177,7 @@ def read_sweep(
         for seed in file.seeds:
             own = [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"]
             config = compose_run(own, config_dir, trust)
-            tunes = list(_finetunes(config, entry, file.finetune, config_dir, trust))
+            tunes = list(_finetunes(config, entry, file.finetune, config_dir, trust)) if finetune else []
             # A fine-tune's extension without the training is the first point of its curve.
             also = [tuned.train.extension for tuned in tunes]
             first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))

@@ -5,11 +5,14 @@ An extension overrides the hook that it ``changes``::
     positions(p, target)        the positions that the scheme sees         ("positions")
     spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum")
     amplitude(target)           … and what its cosines and sines are multiplied by
+    branches(target)            where some pairs of query and key stand    ("distances")
+    slopes(target)              what linear biases are multiplied by       ("slopes")
     temperature(i, target)      what queries are multiplied by             ("temperature")
+    sharpness(target)           what logits are multiplied by              ("temperature")
     mask(target) -> f(b,h,i,j)  which keys a query may see, by index       ("mask")
 
-Several compose with ``+``: at most one changes the spectrum and one the positions; masks intersect and temperatures
-multiply. The order does not matter.
+Several compose with ``+``: at most one changes the spectrum and one the positions or distances; masks intersect and
+temperatures multiply. The order does not matter.
 """
 
 from __future__ import annotations
@@ -24,6 +27,18 @@ from torch import Tensor
 from posx.errors import PosxError
 
 Mask = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Pairs that stand elsewhere: where ``where`` is True, query i is at ``queries(i)`` and key j at ``keys(j)``.
+
+    All three take key indices; positions come back with the shape of the indices, int64 or float32.
+    """
+
+    queries: Callable[[Tensor], Tensor]
+    keys: Callable[[Tensor], Tensor]
+    where: Mask
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Extension:
     """Base class; ``config`` is an instance of ``Config``."""
 
     Config: ClassVar[type]
-    changes: ClassVar[str] = ""  # the hook: "positions", "spectrum", "temperature", "mask"
+    changes: ClassVar[str] = ""  # "positions", "spectrum", "distances", "slopes", "temperature", "mask"
     formula: ClassVar[str] = ""  # one line, for `posx extensions`
 
     def __init__(self, config: Any):
@@ -84,9 +99,24 @@ class Extension:
         """What the cosines and sines of a rotation are multiplied by, for q and for k."""
         return 1.0
 
+    def branches(self, target: Target) -> tuple[Branch, ...]:
+        """Pairs that stand at other positions than their own, in branches that share no pair.
+
+        A scheme that knows no distances leaves them where they are.
+        """
+        return ()
+
+    def slopes(self, target: Target) -> float:
+        """What the slopes of a linear bias are multiplied by."""
+        return 1.0
+
     def temperature(self, index: Tensor, target: Target) -> Tensor | None:
         """What the queries at these key indices [Tq] are multiplied by, float32 [Tq]."""
         return None
+
+    def sharpness(self, target: Target) -> float:
+        """What logits are multiplied by, biases included."""
+        return 1.0
 
     def mask(self, target: Target) -> Mask | None:
         """f(b, h, i, j) → bool over key indices: True where query index i may see key index j ≤ i."""
@@ -137,6 +167,22 @@ class Applied:
                 product = factor if product is None else product * factor
         return product
 
+    def sharpness(self) -> float:
+        """What logits are multiplied by."""
+        return math.prod(part.extension.sharpness(part.target) for part in self.bound)
+
+    def slopes(self) -> float:
+        """What the slopes of a linear bias are multiplied by."""
+        return math.prod(part.extension.slopes(part.target) for part in self.bound)
+
+    def branches(self) -> tuple[Branch, ...]:
+        """Pairs that stand elsewhere. Of two that say so, what is asked for stands before what the model knows."""
+        for part in reversed(self.bound):
+            found = part.extension.branches(part.target)
+            if found:
+                return found
+        return ()
+
     def masks(self) -> list[Mask]:
         """All masks; a key is seen where every one of them is True."""
         masks = (part.extension.mask(part.target) for part in self.bound)
@@ -154,14 +200,20 @@ class Applied:
 NONE = Applied()
 
 
+def moves(extension: type[Extension]) -> bool:
+    """Whether it says where pairs stand, whatever else it does."""
+    return extension.branches is not Extension.branches
+
+
 def refuse_two_of_a_kind(named: Iterable[tuple[str, Extension]]) -> None:
     """Masks intersect and temperatures multiply, but two that scale the same thing have no meaning together."""
     seen: dict[str, str] = {}
     for name, extension in named:
-        kind = extension.changes
-        if kind in seen and kind not in ("mask", "temperature"):
-            raise PosxError(
-                f"{seen[kind]} and {name} both change the {kind}; together they have no meaning.",
-                f"Use {seen[kind]} or {name}, one at a time.",
-            )
-        seen[kind] = name
+        kinds = {extension.changes} | ({"distances"} if moves(type(extension)) else set())
+        for kind in sorted(kinds - {"mask", "temperature"}):
+            if kind in seen:
+                raise PosxError(
+                    f"{seen[kind]} and {name} both change the {kind}; together they have no meaning.",
+                    f"Use {seen[kind]} or {name}, one at a time.",
+                )
+            seen[kind] = name

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 
@@ -47,6 +49,7 @@ class Alibi(Scheme):
         "using the far tokens."
     )
     bias_by_distance = True
+    accepts = frozenset({"distances", "slopes"})
     slopes: torch.Tensor
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -54,12 +57,20 @@ class Alibi(Scheme):
         # Derived from H, so not in the checkpoint.
         self.register_buffer("slopes", torch.tensor(slopes(shape.n_heads)), persistent=False)
 
+    def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
+        return self.slopes * extension.slopes()
+
     def bias(self, site: Site) -> Closure:
-        m = self.slopes
+        m = self.slopes if site.shared is None else site.shared
         return lambda b, h, i, j: -m[h] * site.distance(b, i, j)
 
     def facts(self, case: Case) -> list[Fact]:
-        least, most = float(self.slopes.min()), float(self.slopes.max())
-        line = Fact("bias of a head", f"-m·d, m from {digits(least)} to {digits(most)}",
-                    "the same line, longer: it stays linear", {"slopes": [least, most]})  # fmt: skip
-        return [*super().facts(case), line]
+        before, now = (
+            [float(m * factor) for m in (self.slopes.min(), self.slopes.max())]
+            for factor in (1.0, case.extension.slopes())
+        )
+        said = "the same line, longer: it stays linear"
+        if now != before:
+            said = f"m from {digits(now[0])} to {digits(now[1])}: still linear"
+        trained = f"-m·d, m from {digits(before[0])} to {digits(before[1])}"
+        return [*super().facts(case), Fact("bias of a head", trained, said, {"slopes": now})]

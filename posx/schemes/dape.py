@@ -48,6 +48,7 @@ class Dape(Wrapper):
     per_layer = True
     bias_per_layer = True
     bias_is_by_distance = False
+    accepts = property(lambda self: self.inner.accepts - {"distances"})  # it asks for all biases at once
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)

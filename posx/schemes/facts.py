@@ -47,6 +47,7 @@ class Case:
     extension: Applied = NONE
     places: int = 0
     span: int = 0
+    moves: bool = False  # whether the scheme knows distances, so that pairs may stand elsewhere
 
     @cached_property
     def seen(self) -> Tensor:
@@ -63,9 +64,22 @@ class Case:
         return zero, zero, zero + self.length - 1, torch.arange(self.length)
 
     @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Where the last query stands for each key that it sees, and that key; float64."""
+        keys = self.positions.double()
+        queries = keys[-1].expand(self.length)
+        for branch in self.extension.branches() if self.moves else ():
+            index = torch.arange(self.length)
+            where = branch.where(*self._last).expand(self.length)
+            queries = torch.where(where, branch.queries(index)[-1].double(), queries)
+            keys = torch.where(where, branch.keys(index).double(), keys)
+        return queries[self.seen], keys[self.seen]
+
+    @cached_property
     def distances(self) -> Tensor:
         """From the last query to each key that it sees, in positions, float64."""
-        return (self.positions[-1] - self.positions)[self.seen].double()
+        queries, keys = self.pairs
+        return queries - keys
 
     @property
     def keys(self) -> int:
@@ -138,22 +152,22 @@ def turning_facts(theta: Tensor, now: Tensor, seen: int, reach: float) -> list[F
     further = part & (now * reach >= theta * seen * (1 - 1e-7))  # frequencies of extensions are float32
     still = f"; {int((~turns).sum())} never turn" if not bool(turns.all()) else ""
     found = [
-        Fact("pairs that turned once", f"{int(whole.sum())} of {len(theta)}{pairs(whole)}{still}",
+        Fact("pairs that turned once", f"{int(whole.sum())} of {len(theta)}{numbered(whole)}{still}",
              "none is at a new angle", {"whole": int(whole.sum()), "pairs": len(theta)})
     ]  # fmt: skip
     before, after = theta * (seen - 1), now * reach
     if bool(part.any()):
         many, ks = int(further.sum()), part.nonzero().flatten().tolist()
-        how = "none goes" if not many else "all go" if many == len(ks) > 1 else f"{many}{pairs(further)} go"
+        how = "none goes" if not many else "all go" if many == len(ks) > 1 else f"{many}{numbered(further)} go"
         if many == 1:
-            how = ("it" if len(ks) == 1 else f"1{pairs(further)}") + " goes"
+            how = ("it" if len(ks) == 1 else f"1{numbered(further)}") + " goes"
         values = {
             "which": ks,
             "further": further.nonzero().flatten().tolist(),
             "trained": before[part].tolist(),
             "angles": after[part].tolist(),
         }
-        trained = f"{len(ks)}{pairs(part)}: to {in_turns(before, part)}"
+        trained = f"{len(ks)}{numbered(part)}: to {in_turns(before, part)}"
         reached = f"{how} further: to {in_turns(after, further if many else part)}"
         found.append(Fact("pairs that had not", trained, reached, values))
     k = int(turns.nonzero().max())
@@ -181,7 +195,7 @@ def are_new(count: int) -> str:
     return "none is new" if not count else f"{count} {'is' if count == 1 else 'are'} new"
 
 
-def pairs(which: Tensor) -> str:
+def numbered(which: Tensor) -> str:
     """`` (k = 23–31)`` of bool [P], where they follow each other; empty where there are none."""
     ks = which.nonzero().flatten().tolist()
     if not ks or ks != list(range(ks[0], ks[-1] + 1)):

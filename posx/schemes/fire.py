@@ -49,6 +49,7 @@ class Fire(Scheme):
         "Its paper finds that it generalises better to longer inputs than ALiBi, KERPLE, T5's bias and rope, in "
         "language modelling on C4 and on tasks of long texts (Li et al. 2023)."
     )
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
@@ -125,7 +126,7 @@ class Fire(Scheme):
             return [float(self.share(torch.tensor(d), end)) for d in (distance, 1.0)]
 
         before = shares(case.span - 1.0, case.places - 1.0)
-        now = shares(case.reach, float(case.positions[-1]))
+        now = shares(case.reach, float(case.pairs[0][case.distances.argmax()]))
         given = f"what the network is given, c = {digits(float(self.c))}"
         far = Fact(given, f"0–{digits(before[0])}", f"0–{digits(now[0])}: never above 1", {"farthest": now[0]})
         near = Fact("… for the token before, last query", digits(before[1]), f"{digits(now[1])}: shares shrink",

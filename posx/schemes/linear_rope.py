@@ -30,6 +30,7 @@ class LinearRope(Rope):
     formula = "Σ_j (R_i φ(q_i))·(R_j φ(k_j)) v_j / Σ_j φ(q_i)·φ(k_j),  φ = elu + 1"
     outlook = ""  # what was published of rope is of softmax attention
     masks = False
+    accepts = frozenset({"spectrum"})
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
         return q, k  # their features are, in the numerator alone

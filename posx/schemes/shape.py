@@ -42,7 +42,7 @@ class Shape(Wrapper):
     )
 
     # Positions are its own to choose: none is left to interpolate.
-    accepts = property(lambda self: self.inner.accepts - {"positions"})
+    accepts = property(lambda self: self.inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

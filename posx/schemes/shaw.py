@@ -48,6 +48,7 @@ class Shaw(Scheme):
         "measure it: order beyond the clip is lost, at any length."
     )
     bias_per_layer = True
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)

@@ -42,6 +42,7 @@ class TransformerXL(Scheme):
         "that is with the memory of earlier segments, which is not here."
     )
     bias_per_layer = True
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)

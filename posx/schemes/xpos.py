@@ -26,7 +26,7 @@ from posx.errors import PosxError, Unsupported
 from posx.extensions.base import Applied
 from posx.schemes.base import ModelShape, Site
 from posx.schemes.facts import Case, Fact, digits
-from posx.schemes.rope import Rope, RopeConfig, turned
+from posx.schemes.rope import Rope, RopeConfig, of_queries_and_keys, turned
 
 SPAN = 139.0  # times scale_base: ζ_0^(± that / 2) is 1e±38
 
@@ -78,8 +78,7 @@ class Xpos(Rope):
         return cos, sin, (self.zeta(positions.device) ** power).view(cos.shape)
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
-        cos, sin, scale = site.shared
-        cos_q, sin_q, scale_q = (x[..., site.q_start :, :] for x in site.shared)
+        (cos_q, sin_q, scale_q), (cos, sin, scale) = of_queries_and_keys(site.shared, q, k)
         return turned(q, cos_q * scale_q, sin_q * scale_q), turned(k, cos / scale, sin / scale)
 
     def facts(self, case: Case) -> list[Fact]:

@@ -19,6 +19,7 @@ from posx.components import bind
 from posx.compose import parse_extension
 from posx.config import ModelConfig
 from posx.oracles import written
+from posx.oracles.elsewhere import ELSEWHERE
 from posx.oracles.layer import FAR, SHAPES, Comparison, Layer, Pairs
 from posx.oracles.packaged import ROPE
 from posx.oracles.small import CONTEXT, make_model, make_scheme, random_tokens
@@ -202,4 +203,5 @@ EXTENDED: tuple[Comparison, ...] = (
     Comparison("interpolate", f"{PAPER}, sinusoids", stretched_sinusoids, **KIND),
     Comparison("window", "transformers Mistral", windows, **KIND),
     Comparison("log-n", PAPER, _log_n, **KIND),
+    *ELSEWHERE,
 )  # fmt: skip
