@@ -201,7 +201,7 @@ def test_alibi_by_hand(heads: int) -> None:
     _, now, values = fact(found, "its weight over the token's own, at most")
     assert values["weight"] == pytest.approx(math.exp(-slopes[-1] * 2999))
     assert now.startswith("e^-11.7 = ")
-    assert "linear" in fact(found, "bias of a head")[1]
+    assert "linear in d" in fact(found, "bias of a head")[1]
     windowed = told("alibi", f"model.n_heads={heads}", "--extension", "window(w=100)")
     _, _, values = fact(windowed, "added to the farthest key's logit, by head", "extended")
     assert values["added"] == pytest.approx([-m * 99 for m in slopes])

@@ -69,8 +69,8 @@ class Alibi(Scheme):
             [float(m * factor) for m in (self.slopes.min(), self.slopes.max())]
             for factor in (1.0, case.extension.slopes())
         )
-        said = "the same line, longer: it stays linear"
+        said = "the same line, still linear in d"
         if now != before:
-            said = f"m from {digits(now[0])} to {digits(now[1])}: still linear"
+            said = f"m from {digits(now[0])} to {digits(now[1])}: still linear in d"
         trained = f"-m·d, m from {digits(before[0])} to {digits(before[1])}"
         return [*super().facts(case), Fact("bias of a head", trained, said, {"slopes": now})]
