@@ -76,6 +76,11 @@ class ExtensionSpec:
         """The extension itself."""
         return self.cls(self.cls.Config(**self.params))
 
+    def unlike_default(self, more: dict[str, Any]) -> dict[str, Any]:
+        """Its parameters with ``more`` of them, where they are not the default."""
+        default = self.cls.Config()
+        return {k: v for k, v in {**self.params, **more}.items() if v != getattr(default, k)}
+
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
         return f"{self.name}({inside})" if inside else self.name
@@ -116,7 +121,7 @@ def check_fit(
 def freeze(specs: Sequence[ExtensionSpec], base_context: int, train_context: int) -> list[ExtensionSpec]:
     """The extensions as a run that is trained with them keeps them: with the scale of its training context."""
     target = Target(context=base_context, length=train_context)
-    return [replace(spec, params={**spec.params, **spec.make().frozen(target)}) for spec in specs]
+    return [replace(spec, params=spec.unlike_default(spec.make().frozen(target))) for spec in specs]
 
 
 def check_reach(
