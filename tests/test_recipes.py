@@ -28,6 +28,7 @@ from posx.components import bind
 from posx.compose import parse_extension
 from posx.config import RunConfig
 from posx.errors import PosxError
+from posx.files import sha256_of
 from posx.finetune import compose_finetune, default_name
 from posx.loss import IGNORED
 from posx.model import generator
@@ -40,7 +41,7 @@ from posx.resume import resume
 from posx.runs import Run, create, group_hash, metrics, open_run, recipe_hash
 from posx.session import build_model, start
 from posx.statistics import aggregate
-from posx.sweep import JobPlan, read_sweep
+from posx.sweep import JobPlan, _identity, read_sweep
 from posx.windows import Slices
 from test_finetune import (
     EXACT,
@@ -412,6 +413,9 @@ def test_the_hashes_of_runs_without_a_recipe_are_what_they_were(path: Path) -> N
     assert {r.config_sha256 for r in records} == {group_hash(run.config)}
     assert {r.recipe_sha256 for r in records} == {recipe_hash(run.config)}
     assert {(r.train_recipe, r.train_reach, r.recipe) for r in records} == {("none", None, "")}
+    # And a sweep finds the run under its name.
+    digest = sha256_of(_identity(run.config), run.meta["corpus_sha256"], run.meta["tokenizer_sha256"])
+    assert run.name.endswith(digest[:8])
 
 
 def test_a_recipe_and_its_reach_are_in_the_hash(runs: Path) -> None:
