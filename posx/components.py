@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from posx.config import RunConfig
+from posx.config import RunConfig, TrainConfig
 from posx.errors import PosxError
 from posx.extensions.base import Applied, Bound, Extension, Target, moves, refuse_two_of_a_kind
 from posx.model import model_shape
@@ -118,22 +118,23 @@ def check_fit(
     refuse_two_of_a_kind([(spec.name, spec.make()) for spec in specs])
 
 
-def freeze(specs: Sequence[ExtensionSpec], base_context: int, train_context: int) -> list[ExtensionSpec]:
-    """The extensions as a run that is trained with them keeps them: with the scale of its training context."""
-    target = Target(context=base_context, length=train_context)
+def freeze(specs: Sequence[ExtensionSpec], base_context: int, reached: int) -> list[ExtensionSpec]:
+    """The extensions as a run that is trained with them keeps them: with the scale of what its training reached."""
+    target = Target(context=base_context, length=reached)
     return [replace(spec, params=spec.unlike_default(spec.make().frozen(target))) for spec in specs]
 
 
 def check_reach(
-    specs: Sequence[ExtensionSpec], config: dict[str, Any], shape: ModelShape, context: int, trust: bool
+    specs: Sequence[ExtensionSpec], config: dict[str, Any], shape: ModelShape, train: TrainConfig, trust: bool
 ) -> None:
-    """Refuse to train at a context past the scheme's last position, unless an extension leads back before it."""
-    if context <= shape.context or any(spec.cls.changes == "positions" for spec in specs):
+    """Refuse to train past the scheme's last position, unless an extension leads back before it."""
+    if train.reached <= shape.context or any(spec.cls.changes == "positions" for spec in specs):
         return
     last = make_scheme(config, shape, trust).last_position
-    if last is not None and context > last + 1:
+    if last is not None and train.reached > last + 1:
+        asked = f"train.context={train.context}" if train.reach is None else f"train.reach={train.reach}"
         raise PosxError(
-            f"{config['name']} positions end at {last + 1}, but train.context={context} was asked.",
+            f"{config['name']} positions end at {last + 1}, but {asked} was asked.",
             f"Train with --extension interpolate, or at a context up to {last + 1}.",
         )
 
@@ -143,14 +144,14 @@ def bind(
     scheme: Scheme,
     length: int,
     trained: Sequence[ExtensionSpec] = (),
-    train_context: int | None = None,
+    reached: int | None = None,
 ) -> Applied:
     """The extensions for one scheme at one length ℓ in tokens.
 
-    Those that the model was ``trained`` with act at every length as they did at ``train_context`` (default: L).
-    The others extend what the training reached: their s is ℓ / train_context.
+    Those that the model was ``trained`` with act at every length as they did where training ``reached`` so many
+    positions (default: L). The others extend that: their s is ℓ / reached.
     """
-    reached = train_context or scheme.shape.context
+    reached = reached or scheme.shape.context
     rotated, last = getattr(scheme, "rotated", 0), scheme.last_position
     before = Target(scheme.shape.context, reached, last, rotated)
     if last is not None and any(spec.cls.changes == "positions" for spec in trained):

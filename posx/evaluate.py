@@ -172,7 +172,7 @@ def _cell(
     """One record: kept from before where nothing has changed, else computed and written."""
     run, config = plan.run, plan.config
     model, corpus, split = scorer.model, scorer.corpus, scorer.corpus.splits[config.split]
-    applied = bind(cell.specs, model.scheme, cell.length, cell.trained, run.config.train.context)
+    applied = bind(cell.specs, model.scheme, cell.length, cell.trained, run.config.train.reached)
     resolved = applied.resolved()
     if targets is not None:
         windows, digest = windows_of_targets(targets, cell.length), targets.sha256
@@ -235,6 +235,8 @@ def _cell(
         train_tokens=run.config.train.steps
         * (run.config.train.batch_tokens // run.config.train.context)
         * run.config.train.context,
+        train_recipe=run.config.train.recipe,
+        train_reach=run.config.train.reach,
         checkpoint_sha256=weights,
         max_targets=config.max_targets if targets else None,
         target_seed=config.seed if targets else None,
@@ -280,10 +282,10 @@ def _cell(
 
 
 def _unsupported(error: Unsupported, cell: Cell, run: Run) -> str:
-    """The scheme knows its own end alone; a fine-tune with an extension reaches its own context."""
+    """The scheme knows its own end alone; a fine-tune with an extension reaches further."""
     if not any(spec.cls.changes == "positions" for spec in cell.trained):
         return str(error)
-    reached = run.config.train.context
+    reached = run.config.train.reached
     return (
         f"{run.config.scheme['name']} positions, trained with {run.config.train.extension} at {reached}, end there. "
         f"Try --extension interpolate on top, or a length up to {reached}."

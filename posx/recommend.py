@@ -41,7 +41,7 @@ class Choice:
 def candidates(run: Run, length: int, config_dir: Path | None, trust: bool) -> list[str]:
     """What is worth trying: the model as it was trained, then every fitting extension with its variants."""
     scheme = scheme_of(run.config, trust)
-    target = Target(run.config.train.context, length)
+    target = Target(run.config.train.reached, length)
     texts = [TRAINED]
     for name, cls in sorted(known_extensions(config_dir, trust).items()):
         if fits(cls, scheme):
@@ -63,9 +63,9 @@ def recommend(
     ``name`` is what the command line calls the run.
     """
     tokens = parse_length(length, run.config.base_context)
-    if tokens <= run.config.train.context:
+    if tokens <= run.config.train.reached:
         raise PosxError(
-            f"{run.name} was trained at {run.config.train.context} tokens; {tokens} need no extension.",
+            f"{run.name} was trained at {run.config.train.reached} tokens; {tokens} need no extension.",
             "Ask for a longer --length.",
         )
     asked = replace(config, lengths=[str(tokens)], extensions=candidates(run, tokens, config_dir, trust))

@@ -14,6 +14,7 @@ finetune:                      # each row trained on for so many steps, at a lon
   context: 4x
   steps: [50, 200, 1000]
   extensions: {rope: [none, pi, ntk]}
+  recipes: {rope: [none, pose, drop]}    # as extensions; pose reaches that context from the old one, drop stays there
   control: true                # and once without, at the old context with the same extra tokens
   overrides: [optim.lr=1e-3]
 """
@@ -51,12 +52,19 @@ from posx.finetune import compose_finetune, default_name
 from posx.machine import cores, pick_device
 from posx.progress import Display, to_stdout
 from posx.records import Record, as_json, current_records
-from posx.runs import FREE_TO_CHANGE, folder_name
+from posx.runs import FREE_TO_CHANGE, folder_name, hashed
 from posx.typed import typed
 from posx.windows import check_long_enough, check_windows, comparable, parse_length
 
 # Settings that a sweep file gives in fields of its own.
-OWN_FIELDS = {"scheme": "schemes", "label": "schemes", "train.seed": "seeds", "eval.extensions": "extensions"}
+OWN_FIELDS = {
+    "scheme": "schemes",
+    "label": "schemes",
+    "train.seed": "seeds",
+    "train.recipe": "finetune.recipes",
+    "train.reach": "finetune.context",
+    "eval.extensions": "extensions",
+}
 
 
 @dataclass
@@ -66,6 +74,7 @@ class FinetuneConfig:
     context: str = ""  # tokens, or a multiple of the base context; empty: there is no fine-tune
     steps: list[int] = field(default_factory=list)
     extensions: dict[str, list[str]] = field(default_factory=dict)
+    recipes: dict[str, list[str]] = field(default_factory=dict)
     control: bool = True
     overrides: list[str] = field(default_factory=list)
 
@@ -154,9 +163,10 @@ def read_sweep(
             if values.count(value) > 1:
                 raise PosxError(f"{path} uses the {what} {value} twice.", f"Give each a {what} of its own.")
     rows = {entry.label for entry in entries} | {entry.scheme for entry in entries}
-    for row in [*file.extensions, *file.finetune.extensions]:
+    for row in [*file.extensions, *file.finetune.extensions, *file.finetune.recipes]:
         if row not in rows:
-            raise unknown("row", row, rows, f" in {path} for the extensions")
+            what = "recipes" if row in file.finetune.recipes else "extensions"
+            raise unknown("row", row, rows, f" in {path} for the {what}")
     _check_overrides([*file.overrides, *overrides, *(o for entry in entries for o in entry.overrides)], path)
     _check_overrides(file.finetune.overrides, path)
     for seed in set(file.control_seeds) - set(file.seeds):
@@ -256,13 +266,20 @@ def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[s
 def _finetunes(
     first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, config_dir: Path | None, trust: bool
 ) -> Iterator[RunConfig]:
-    """The fine-tunes of a run: each extension and number of steps, and the control at the old context."""
+    """The fine-tunes of a run: each recipe, extension and number of steps, and the control at the old context."""
+    old = f"train.context={first.base_context}"
+    kinds: list[tuple[str, list[str]]] = []  # an extension, and the other overrides
+    for recipe in _for_row(tune.recipes, entry, ["none"]):
+        where = {"pose": [old, f"train.reach={tune.context}"], "drop": [old]}.get(
+            recipe, [f"train.context={tune.context}"]
+        )
+        extensions = ["none"] if recipe == "drop" else _for_row(tune.extensions, entry, ["none"])
+        kinds += [(extension, [f"train.recipe={quote(recipe)}", *where]) for extension in extensions]
+    if tune.control:
+        kinds.append(("none", [old]))
     for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
-        kinds = [(tune.context, extension) for extension in _for_row(tune.extensions, entry, ["none"])]
-        if tune.control:
-            kinds.append((str(first.base_context), "none"))
-        for context, extension in kinds:
-            own = [f"train.context={context}", f"train.steps={steps}", f"train.extension={quote(extension)}"]
+        for extension, others in kinds:
+            own = [*others, f"train.steps={steps}", f"train.extension={quote(extension)}"]
             yield compose_finetune(first, "first", [*tune.overrides, *own], config_dir, trust)
 
 
@@ -306,7 +323,7 @@ def _check_extensions(planned: list[_Planned], config_dir: Path | None, trust: b
 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The config without what changes no result."""
-    values = asdict(config)
+    values = hashed(config)
     for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
         section, _, name = key.partition(".")
         values[section].pop(name)
