@@ -19,9 +19,9 @@ from posx.components import ExtensionSpec
 from posx.extensions.base import Extension, Target
 from posx.extensions.longrope import LongRope, written
 
-PARENTS = 8
+PARENTS = 4
 RATE = 0.3  # of what is changed in a parent, as in the paper
-SPREAD = 0.3  # standard deviation of the logarithm of a power to which all factors are raised
+SPREAD = 0.15  # standard deviation of the logarithm of a power to which all factors are raised
 TRIES = 100  # for a child that is not there yet
 DIGITS = 4
 

@@ -261,6 +261,9 @@ def page(found: Search) -> Page:
     ]
     if known:
         notes.append("The search did not see the targets held out. Change: against the best of the others on these.")
+        first = ranked[0].name
+        if first != FOUND:
+            notes.append(f"Held out, {first} is better: use it, or search with more targets (eval.max_targets=1024).")
     else:
         why = "the search was stopped before" if found.interrupted else "there are too few targets for two sets"
         notes.append(f"{DASH}: nothing was scored on targets held out, since {why}.")
