@@ -95,8 +95,9 @@ def fits(extension: type[Extension], scheme: Scheme) -> bool:
     """Whether the scheme listens to what the extension changes; masks and temperatures want attention with logits."""
     if extension.changes in ("mask", "temperature"):
         return scheme.masks
+    hook = "spectrum" if extension.changes == "wavelengths" else extension.changes
     sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
-    return extension.changes in scheme.accepts and (scheme.masks or not sharpens)
+    return hook in scheme.accepts and (scheme.masks or not sharpens)
 
 
 def only_masks(extension: type[Extension], scheme: Scheme) -> bool:
@@ -115,7 +116,11 @@ def check_fit(
                 f"{spec.name} changes the {spec.cls.changes} and does not fit {scheme_name}, which has none to change.",
                 f"For {scheme_name} there is {names(['none', *fitting])}.",
             )
-    refuse_two_of_a_kind([(spec.name, spec.make()) for spec in specs])
+    made = [(spec.name, spec.make()) for spec in specs]
+    refuse_two_of_a_kind(made)
+    context, rotated = scheme.shape.context, getattr(scheme, "rotated", 0)
+    for _, extension in made:
+        extension.check_scheme(scheme_name, Target(context, context, scheme.last_position, rotated))
 
 
 def freeze(specs: Sequence[ExtensionSpec], base_context: int, reached: int) -> list[ExtensionSpec]:

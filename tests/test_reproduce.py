@@ -383,7 +383,7 @@ FITTING = {
     "alibi": {"none", "log-n", "window"},
     "rope": {
         *("none", "pi", "ntk", "ntk(s=3.75)", "ntk(s=5)", "ntk(s=10)", "dynamic-ntk", "dynamic-ntk(f=4)", "llama3"),
-        *("abf", "abf(base=100000)", "by-parts", "by-parts(s=5)", "yarn", "yarn(s=5)", "log-n", "window"),
+        *("abf", "abf(base=100000)", "by-parts", "by-parts(s=5)", "yarn", "yarn(s=5)", "log-n", "window", "resonance"),
     },
     "learned": {"none", "interpolate", "log-n", "window"},
 }
