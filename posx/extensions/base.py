@@ -3,7 +3,7 @@
 An extension overrides the hook that it ``changes``::
 
     positions(p, target)        the positions that the scheme sees         ("positions")
-    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum"; "wavelengths": after all others)
+    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum"; "wavelengths": beside one)
     unscaled(target)            … but not at so many of the first positions
     amplitude(target)           … and what its cosines and sines are multiplied by
     branches(target)            where some pairs of query and key stand    ("distances")
@@ -12,8 +12,8 @@ An extension overrides the hook that it ``changes``::
     sharpness(target)           what logits are multiplied by              ("temperature")
     mask(target) -> f(b,h,i,j)  which keys a query may see, by index       ("mask")
 
-Several compose with ``+``: at most one changes the spectrum and one the positions or distances; one may round the
-wavelengths that come out of the spectrum; masks intersect and temperatures multiply. The order does not matter.
+Several compose with ``+``: at most one changes the spectrum and one the positions or distances; one may round
+wavelengths before that or after it; masks intersect and temperatures multiply. The order does not matter.
 """
 
 from __future__ import annotations
@@ -102,6 +102,11 @@ class Extension:
         """Positions [T] or [B, T] as the scheme shall see them; may return fractions."""
         return positions
 
+    @property
+    def turn(self) -> int:
+        """When :meth:`spectrum` is asked: below 0 before the one that scales, above it after that."""
+        return 0
+
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         """Frequencies θ [R/2] in radians a position, highest first, float32."""
         return frequencies
@@ -165,8 +170,7 @@ class Applied:
 
     def spectrum(self, frequencies: Tensor) -> Tensor:
         """Frequencies as the scheme shall use them."""
-        # Stable: wavelengths are rounded last, all else stays in its order.
-        for part in sorted(self.bound, key=lambda part: part.extension.changes == "wavelengths"):
+        for part in sorted(self.bound, key=lambda part: part.extension.turn):  # stable: else as they are bound
             frequencies = part.extension.spectrum(frequencies, part.target)
         return frequencies
 

@@ -3,9 +3,9 @@
     θ_k → 2π / round(2π / θ_k)        at every length, L and shorter too: made for a training with it
 
 Source: Wang et al. 2024, arXiv 2403.00071, section 4.
-Beside another scaling it rounds the wavelengths that come out of it, as the authors' code does (resonance+yarn is their
-Resonance YaRN): rounded before, those that are interpolated would be fractions again. What a scaling asks of the
-frequencies, such as how often a pair turned in L, it asks of those that were not rounded.
+Beside another scaling, ``when=after`` rounds the wavelengths that come out of it, as the authors' code does (with yarn
+it is their Resonance YaRN): those that are interpolated come out whole. ``when=before`` rounds what goes into it: pairs
+that the scaling leaves alone stay whole, and it asks of the rounded ones how often they turned in L.
 Trap: without training it moves a model's frequencies a little, by up to 5 % (2π → 6) for the fastest pair.
 """
 
@@ -13,16 +13,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from posx.errors import PosxError
 from posx.extensions.base import Extension, Target
 
 
 @dataclass
 class ResonanceConfig:
-    """Nothing to set."""
+    """``when``: after another scaling, or before it."""
+
+    when: str = "after"
 
 
 class Resonance(Extension):
@@ -30,7 +34,16 @@ class Resonance(Extension):
 
     Config = ResonanceConfig
     changes = "wavelengths"
-    formula = "2π / round(2π / θ_k), after any other scaling"
+    formula = "2π / round(2π / θ_k), before or after another scaling"
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        if config.when not in ("after", "before"):
+            raise PosxError(f"when is after or before, but '{config.when}' was given.", "Try when=after.")
+
+    @property
+    def turn(self) -> int:
+        return 1 if self.config.when == "after" else -1
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         # Rope's fastest pair has a wavelength of 2π; a user's own of less than half a token would divide by 0.

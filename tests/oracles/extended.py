@@ -283,6 +283,8 @@ EXTENDED: tuple[Comparison, ...] = (
     # Angles of 1,000 are rounded by 6e-5, and logits of 25 feel it.
     Comparison("longrope", f"{PAPER}, n from 1 to L / 2", longrope_layer, tolerance=4 * FAR, **KIND),
     Comparison("resonance", PAPER, frequencies("resonance", lambda theta, context, s: whole(theta)), **KIND),
+    Comparison("resonance", f"{PAPER}, before ntk", frequencies(
+        "ntk+resonance(when=before)", lambda theta, context, s: ntk(whole(theta), s)), **KIND),
     Comparison("resonance", f"{YARN}, its wavelengths rounded", frequencies(
         "resonance+yarn", lambda theta, context, s: whole(of_transformers(yarn_rope)(theta, context, s))), **KIND),
     Comparison("interpolate", "transformers GPT-2, its table stretched by torch", interpolated, **KIND),
