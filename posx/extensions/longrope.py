@@ -8,7 +8,8 @@ Source: Ding et al. 2024, arXiv 2402.13753, section 3.1: the angle of position p
 of cos and sin is that of its released code and of transformers' rope type ``longrope``, there for a fixed s.
 Shapes: λ [R/2], float32.
 Trap: with n > 0 the angle jumps at n, and a logit depends on more than the distance. The first positions keep their
-angles, but not their length: a temperature is for all. Factors serve the length that they were searched for.
+angles, but not their length: a temperature is for all (the released code leaves it off them). Factors serve the length
+that they were searched for.
 """
 
 from __future__ import annotations

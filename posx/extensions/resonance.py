@@ -6,7 +6,8 @@ Source: Wang et al. 2024, arXiv 2403.00071, section 4.
 Beside another scaling, ``when=after`` rounds the wavelengths that come out of it, as the authors' code does (with yarn
 it is their Resonance YaRN): those that are interpolated come out whole. ``when=before`` rounds what goes into it: pairs
 that the scaling leaves alone stay whole, and it asks of the rounded ones how often they turned in L.
-Trap: without training it moves a model's frequencies a little, by up to 5 % (2π → 6) for the fastest pair.
+Trap: angles are p·θ in float32, so that they come again to 1e-3 at 16,384 tokens, not to the bit. Without training it
+moves a model's frequencies a little, by up to 5 % (2π → 6) for the fastest pair.
 """
 
 from __future__ import annotations
