@@ -26,7 +26,8 @@ scheme, and evaluates them at longer ones, on the same targets.
   posx recommend RUN --length 3000      which extension for this length?
   posx search longrope RUN --length 4x  factors for this model and length, found on validation
   posx schemes · posx extensions        what there is to compare
-  posx show rope                        a scheme as a picture, and its properties as numbers
+  posx explain --scheme rope --train-length 2048 --length 3000    what is new to it, in numbers
+  posx show rope --extension yarn       a scheme as a picture, and its properties as numbers
   posx explain permutation              why order needs a signal: "dog bites man"
   posx verify                           every scheme beside its formula and somebody else's code
   posx bench                            what each scheme costs here; --scaling: how cost grows

@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from posx.errors import PosxError
 from posx.extensions.base import Applied
 from posx.schemes.base import ModelShape, Scheme, Site
+from posx.schemes.facts import Case, Fact, distances_fact, turning_facts
 
 
 @dataclass
@@ -41,6 +42,11 @@ class Rope(Scheme):
 
     Config = RopeConfig
     formula = "q, k rotated by p·θ_k; the logit depends on i − j alone"
+    outlook = (
+        "It breaks: perplexity 20.07 at 512, 21.37 at 1012 and 31.58 at 2512 tokens, trained at 512 (Press et al. "
+        "2021, arXiv 2108.12409, table 2); LLaMA-7B, trained at 2048, goes from 7.20 to over 1000 past it, and to "
+        "16.10 at 8192 with pi (Chen et al. 2023, arXiv 2306.15595)."
+    )
     accepts = frozenset({"spectrum", "distances"})
 
     @classmethod
@@ -80,6 +86,11 @@ class Rope(Scheme):
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
         (cos_q, sin_q), (cos, sin) = of_queries_and_keys(site.shared, q, k)
         return turned(q, cos_q, sin_q), turned(k, cos, sin)
+
+    def facts(self, case: Case) -> list[Fact]:
+        theta = self.frequencies()
+        return [distances_fact(case),
+                *turning_facts(theta, case.extension.spectrum(theta), case.span, case.reach)]  # fmt: skip
 
 
 def of_queries_and_keys(
