@@ -5,14 +5,14 @@
   without gradients also elsewhere: what is added goes in as its mask, for some queries at a time.
 * *tiles*: on a CPU, by tiles that fit its cache (tiles.py). Without gradients memory grows with ℓ, not with ℓ².
 * *flex*: on a GPU, one kernel with the scheme's bias in it (flex.py).
-* *blocks*: dense, for some queries at a time, where none of the others serves.
+* *blocks*: dense, for some queries at a time, where none of the others serves (blocks.py).
 
 Logits are q·k / √D. Addends and softmax are float32 whatever the precision of the products.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,64 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posx import tiles
-from posx.extensions.base import NONE, Applied, Mask
+from posx.blocks import Way, in_blocks, products
+from posx.extensions.base import Applied, Mask
 from posx.flex import can_flex, flex, seen_blocks
-from posx.schemes.base import Closure, Scheme, Site
+from posx.flow import Flow, addend_of, dense_addend
+from posx.schemes.base import Scheme, Site
 
-BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
 DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
 DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
 MASK_BYTES = 4 * 2**20  # what is added to the logits of a block of queries, as torch's kernel is given it
 MASK_QUERIES = 256  # of a block at most: fewer skip more of the future
-
-
-@dataclass(frozen=True)
-class Flow:
-    """What one forward pass hands to every layer.
-
-    ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
-    [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
-    :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
-    ``block`` is a number of queries that forces the path by blocks. ``layer`` and its input ``x`` [B, T, C] belong to
-    one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`).
-    """
-
-    scheme: Scheme
-    positions: Tensor
-    shared: Any = None
-    extension: Applied = NONE
-    addend: Tensor | None = None
-    by_distance: Tensor | None = None
-    plain: bool = False
-    backend: str = "blocks"
-    block: int | None = None
-    seen: Any = None  # flex: which pairs see each other
-    layer: int = 0
-    x: Tensor | None = None
-    temperature: Tensor | None = None  # [T]: what queries are multiplied by
-
-    def at(self, x: Tensor) -> Flow:
-        """The flow of the layer whose input, after its norm, is ``x``."""
-        return replace(self, x=x) if self.scheme.per_layer else self
-
-    def sharpened(self, q: Tensor) -> Tensor:
-        """Queries [B, H, Tq, D], the last of the T tokens, as an extension multiplies them."""
-        if self.temperature is None:
-            return q
-        return (q * self.temperature[-q.shape[2] :, None]).to(q.dtype)
-
-    def site(self, start: int, end: int, q: Tensor | None = None, k: Tensor | None = None) -> Site:
-        """Queries at key indices ``start`` to ``end`` beside all keys up to the last of them."""
-        return Site(
-            q_pos=self.positions[..., start:end],
-            k_pos=self.positions[..., :end],
-            q_start=start,
-            shared=self.shared,
-            layer=self.layer,
-            q=q,
-            k=k,
-            x=None if self.x is None else self.x[:, :end],
-        )
 
 
 def plan(
@@ -92,7 +44,11 @@ def plan(
     backend: str = "auto",
 ) -> Flow:
     """Prepare a forward pass of ``batch`` sequences at these ``positions`` ([T] or [B, T])."""
-    if block is not None or scheme.needs_logits:
+    branches = branches_of(scheme, positions, extension)
+    # Without a bias queries can carry the factor of the logits, to any backend; else it meets them in blocks.
+    sharpness = extension.sharpness()
+    by_query = not scheme.has_bias and not scheme.needs_logits
+    if block is not None or scheme.needs_logits or branches or (sharpness != 1 and not by_query):
         backend = "blocks"
     elif backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
@@ -105,7 +61,11 @@ def plan(
     flow = Flow(scheme, positions, shared, extension, plain=plain, backend=backend, block=block)
     if extension.bound:
         index = torch.arange(positions.shape[-1], device=positions.device)
-        flow = replace(flow, temperature=extension.temperature(index))
+        temperature = extension.temperature(index)
+        if sharpness != 1 and by_query:
+            temperature = (torch.ones_like(index).float() if temperature is None else temperature) * sharpness
+            sharpness = 1.0
+        flow = replace(flow, temperature=temperature, sharpness=sharpness, branches=branches)
     if backend == "fused" and not plain:
         return replace(flow, by_distance=addend_by_distance(scheme, positions, extension, shared, n_heads))
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
@@ -116,6 +76,20 @@ def plan(
     if backend == "flex":
         return replace(flow, seen=seen_blocks(positions.shape[-1], extension.masks(), positions.device))
     return flow
+
+
+def branches_of(scheme: Scheme, positions: Tensor, extension: Applied) -> tuple[tuple[Mask, Flow], ...]:
+    """The extension's branches, as this scheme prepares for them; none where it knows no distances."""
+    if "distances" not in scheme.accepts:
+        return ()
+    found = []
+    index = torch.arange(positions.shape[-1], device=positions.device)
+    for branch in extension.branches():
+        queries, keys = branch.queries(index), branch.keys(index)
+        shared = scheme.prepare(torch.cat([keys, queries]), extension)
+        own = Flow(scheme, keys, shared, extension, query_positions=queries)
+        found.append((branch.where, own))
+    return tuple(found)
 
 
 def pick_backend(
@@ -146,6 +120,26 @@ def is_plain(scheme: Scheme, extension: Applied) -> bool:
     return not scheme.has_bias and not scheme.needs_logits and not extension.masks()
 
 
+def turn_and_attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+    """:func:`attend` of q and k as the layer makes them, which the scheme rotates first, and branches by themselves."""
+    start, end = k.shape[2] - q.shape[2], k.shape[2]
+
+    def turned(own: Flow) -> tuple[Tensor, Tensor]:
+        queries, keys = flow.scheme.rotate(q, k, own.site(start, end))
+        return flow.sharpened(queries), keys
+
+    if not flow.branches:
+        return attend(*turned(flow), v, flow)
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    ways = [Way(*turned(flow), flow)]
+    for where, branch in flow.branches:
+        own = replace(branch, layer=flow.layer, x=flow.x)
+        ways.append(Way(*turned(own), own, where))
+    return in_blocks(ways, v)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     """Attention output [B, H, Tq, D] of q [B, H, Tq, D] over k, v [B, H_kv, Tk, D].
 
@@ -168,11 +162,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         return tiles.differentiable_attention(q, k, v, flow.addend)
     if flow.backend == "tiles" and not torch.is_grad_enabled():
         return tiles.tiled_attention(
-            q, k, v, lambda start, end: None if flow.plain else _addend(q, k, flow, start, end)
+            q, k, v, lambda start, end: None if flow.plain else addend_of(q, k, flow, start, end)
         )
     if flow.addend is not None:
-        return _products(q, k, v, flow.addend[..., -q.shape[2] :, :])
-    return _blocks(q, k, v, flow)
+        return products(q, k, v, flow.addend[..., -q.shape[2] :, :])
+    return in_blocks([Way(q, k, flow)], v)
 
 
 @cache
@@ -201,7 +195,7 @@ def _fused_with_mask(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         last = n_keys - n_queries + end
         queries = q[:, :, start:end]
         if flow.by_distance is None:
-            addend = _addend(q, k, flow, start, end)
+            addend = addend_of(q, k, flow, start, end)
         else:
             addend, queries = _backwards(flow.by_distance, end - start, last), queries.flip(2)
         if q.dtype != torch.bfloat16:  # beside bf16 the kernel takes float32 as it is
@@ -236,79 +230,3 @@ def _backwards(by_distance: Tensor, n_queries: int, last: int) -> Tensor:
     """
     first = by_distance.shape[1] // 2 + 1 - last
     return by_distance.as_strided((1, len(by_distance), n_queries, last), (0, by_distance.stride(0), 1, 1), first)
-
-
-def _products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    weights = torch.softmax(logits + addend, dim=-1, dtype=torch.float32)
-    return weights.to(v.dtype) @ v
-
-
-def _products_of(scheme: Scheme, site: Site, v: Tensor, addend: Tensor) -> Tensor:
-    """The same where the scheme wants to see the logits or the weights, or makes weights by itself."""
-    assert site.q is not None
-    assert site.k is not None
-    logits = ((site.q * site.q.shape[-1] ** -0.5) @ site.k.transpose(-2, -1)).float() + addend
-    with torch.autocast(v.device.type, enabled=False):
-        weights = scheme.weights(scheme.rescore(logits, site), site)
-        more = scheme.values(weights, site) if scheme.has_values else None
-    out = weights.to(v.dtype) @ v
-    return out if more is None else out + more.to(out.dtype)
-
-
-def _blocks(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-    batch, n_heads, n_queries, _ = q.shape
-    n_keys = k.shape[2]
-    most = BLOCK_BYTES // 32 if flow.scheme.needs_logits else BLOCK_BYTES  # of which it makes many more of the kind
-    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
-    # Without gradients into one output: pieces of it would lie between blocks of memory that grow.
-    out: list[Tensor] | Tensor = []
-    if not torch.is_grad_enabled():
-        out = torch.empty(*q.shape[:3], v.shape[3], dtype=v.dtype, device=v.device)
-    for start in range(0, n_queries, step):
-        end = min(n_queries, start + step)
-        last = n_keys - n_queries + end  # keys past the block's last query are in its future
-        addend = _addend(q, k, flow, start, end)
-        if flow.scheme.needs_logits:
-            site = flow.site(last - end + start, last, q[:, :, start:end], k[:, :, :last])
-            found = _products_of(flow.scheme, site, v[:, :, :last], addend)
-        else:
-            found = _products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend)
-        if isinstance(out, list):
-            out.append(found)
-        else:
-            out[:, :, start:end] = found
-    return torch.cat(out, dim=2) if isinstance(out, list) else out
-
-
-def _addend(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
-    """What is added to the logits of queries ``start`` to ``end``, −inf over the future."""
-    first = k.shape[2] - q.shape[2]
-    last = first + end
-    site = flow.site(first + start, last, q[:, :, start:end], k[:, :, :last])
-    closure = flow.scheme.bias(site) if flow.scheme.has_bias else None
-    return dense_addend(site, closure, flow.extension.masks(), q.shape[1])
-
-
-def dense_addend(site: Site, closure: Closure | None, masks: list[Mask], n_heads: int) -> Tensor:
-    """The closure's value for all pairs, and −inf where a key is masked or in the future.
-
-    float32, [1, 1, Tq, Tk] without a closure, else [1 or B, H, Tq, Tk].
-    """
-    device = site.q_pos.device
-    batch = site.q_pos.shape[0] if site.q_pos.ndim == 2 else 1
-    if site.q is not None:
-        batch = len(site.q)
-    b = torch.arange(batch, device=device)[:, None, None, None]
-    h = torch.arange(n_heads, device=device)[:, None, None]
-    i = torch.arange(site.q_pos.shape[-1], device=device)[:, None]
-    j = torch.arange(site.k_pos.shape[-1], device=device)
-    seen = i + site.q_start >= j
-    for mask in masks:
-        seen = seen & mask(b, h, i + site.q_start, j)
-    if closure is None:
-        addend = torch.zeros((), device=device)
-    else:
-        addend = closure(b, h, i, j).float()
-    addend = torch.where(seen, addend, float("-inf"))
-    return addend.reshape((1,) * (4 - addend.ndim) + addend.shape)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from posx.config import RunConfig, TrainConfig
 from posx.errors import PosxError
-from posx.extensions.base import Applied, Bound, Extension, Target, refuse_two_of_a_kind
+from posx.extensions.base import Applied, Bound, Extension, Target, moves, refuse_two_of_a_kind
 from posx.model import model_shape
 from posx.schemes.base import ModelShape, Scheme, names
 
@@ -76,6 +76,11 @@ class ExtensionSpec:
         """The extension itself."""
         return self.cls(self.cls.Config(**self.params))
 
+    def unlike_default(self, more: dict[str, Any]) -> dict[str, Any]:
+        """Its parameters with ``more`` of them, where they are not the default."""
+        default = self.cls.Config()
+        return {k: v for k, v in {**self.params, **more}.items() if v != getattr(default, k)}
+
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
         return f"{self.name}({inside})" if inside else self.name
@@ -90,8 +95,14 @@ def fits(extension: type[Extension], scheme: Scheme) -> bool:
     """Whether the scheme listens to what the extension changes; masks and temperatures want attention with logits."""
     if extension.changes in ("mask", "temperature"):
         return scheme.masks
+    hook = "spectrum" if extension.changes == "wavelengths" else extension.changes
     sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
-    return extension.changes in scheme.accepts and (scheme.masks or not sharpens)
+    return hook in scheme.accepts and (scheme.masks or not sharpens)
+
+
+def only_masks(extension: type[Extension], scheme: Scheme) -> bool:
+    """Whether the scheme, which knows no distances, leaves of such an extension the mask."""
+    return moves(extension) and "distances" not in scheme.accepts
 
 
 def check_fit(
@@ -105,13 +116,17 @@ def check_fit(
                 f"{spec.name} changes the {spec.cls.changes} and does not fit {scheme_name}, which has none to change.",
                 f"For {scheme_name} there is {names(['none', *fitting])}.",
             )
-    refuse_two_of_a_kind([(spec.name, spec.make()) for spec in specs])
+    made = [(spec.name, spec.make()) for spec in specs]
+    refuse_two_of_a_kind(made)
+    context, rotated = scheme.shape.context, getattr(scheme, "rotated", 0)
+    for _, extension in made:
+        extension.check_scheme(scheme_name, Target(context, context, scheme.last_position, rotated))
 
 
 def freeze(specs: Sequence[ExtensionSpec], base_context: int, reached: int) -> list[ExtensionSpec]:
     """The extensions as a run that is trained with them keeps them: with the scale of what its training reached."""
     target = Target(context=base_context, length=reached)
-    return [replace(spec, params={**spec.params, **spec.make().frozen(target)}) for spec in specs]
+    return [replace(spec, params=spec.unlike_default(spec.make().frozen(target))) for spec in specs]
 
 
 def check_reach(

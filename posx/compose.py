@@ -348,7 +348,7 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
                 raise PosxError(f"'{text}' sets {key.strip()} twice.", "Once is enough.")
             given.add(key.strip())
             settings[key.strip()] = _number(value.strip())
-        config: Any = typed(cls.Config, settings, f"{name}.")
+        config: Any = typed(cls.Config, cls.read(settings), f"{name}.")
         cls.check(config)
         defaults = cls.Config()
         params = {f.name: getattr(config, f.name) for f in fields(cls.Config)}
@@ -360,7 +360,14 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
 
 def _split_plus(text: str) -> list[str]:
     """Split at the + signs outside parentheses."""
-    return re.split(r"\+(?![^(]*\))", text)
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "+" and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def _number(text: str) -> Any:

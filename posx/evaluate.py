@@ -134,6 +134,22 @@ def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path
     """
     run, config = plan.run, plan.config
     folder = folder or run.path / "eval"
+    scorer, weights = load_scorer(run, config, display, trust)
+    corpus = scorer.corpus
+    targets = None
+    if config.protocol in ("fixed-targets", "curve"):
+        targets = targets_of(corpus, config, run.config.base_context)
+        store_targets(folder, targets)
+    if not run.finished:
+        display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
+    notes = [*corpus.notes, *([f"step {run.step} of {run.config.train.steps}"] if not run.finished else [])]
+    records = [_cell(plan, cell, scorer, targets, weights, notes, display, folder) for cell in plan.cells]
+    display.finish()
+    return records
+
+
+def load_scorer(run: Run, config: EvalConfig, display: Display, trust: bool = False) -> tuple[Scorer, str]:
+    """The model of a run that has a checkpoint, on its text, and the hash of its weights."""
     corpus = prepare(run.config.data, run.config.tokenizer, display.say)
     check_same_text(run, corpus)
     found = checkpoints.newest(run.checkpoints)
@@ -144,19 +160,7 @@ def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path
     model = build_model(run.config, corpus.vocab_size, trust)
     checkpoints.load_weights(found, model)
     model.to(device).eval()
-    scorer = Scorer(model, corpus, config, device)
-    targets = None
-    if config.protocol in ("fixed-targets", "curve"):
-        targets = targets_of(corpus, config, run.config.base_context)
-        store_targets(folder, targets)
-    if not run.finished:
-        display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
-    notes = [*corpus.notes, *([f"step {run.step} of {run.config.train.steps}"] if not run.finished else [])]
-    weights = checkpoints.manifest(found)["model.safetensors"]["sha256"]
-
-    records = [_cell(plan, cell, scorer, targets, weights, notes, display, folder) for cell in plan.cells]
-    display.finish()
-    return records
+    return Scorer(model, corpus, config, device), checkpoints.manifest(found)["model.safetensors"]["sha256"]
 
 
 def _cell(

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from posx.attention import dense_addend
 from posx.components import make_scheme
 from posx.compose import complete_scheme, known_schemes
 from posx.errors import unknown
 from posx.extensions.base import NONE
 from posx.figures import DASH
+from posx.flow import dense_addend
 from posx.model import generator
 from posx.pages import Page, entry
 from posx.schemes.base import ModelShape, Scheme, Site

@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.table import Table
 
-from posx.components import fits, make_scheme
+from posx.components import fits, make_scheme, only_masks
 from posx.compose import complete_scheme, compose_run, known_extensions, known_schemes
+from posx.figures import DASH
 from posx.model import model_shape
 from posx.progress import to_stdout
 from posx.schemes.base import Scheme
@@ -92,9 +93,10 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
     to_stdout().print(table, markup=False)
 
 
-def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None:
-    """Print the list."""
-    schemes = _schemes(config_dir, trust)
+def extension_rows(
+    schemes: dict[str, tuple[dict[str, Any], Scheme]], config_dir: Path | None, trust: bool
+) -> list[dict[str, Any]]:
+    """name, changes, formula, settings, schemes (that it fits) and mask_only (those that it is only a mask to)."""
     rows: list[dict[str, Any]] = [
         {
             "name": "none",
@@ -102,34 +104,62 @@ def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None
             "formula": "the model as it was trained",
             "settings": {},
             "schemes": sorted(schemes),
+            "mask_only": [],
         }
     ]
     for name, cls in sorted(known_extensions(config_dir, trust).items()):
         config = cls.Config()
+        fitting = {n: scheme for n, (_, scheme) in sorted(schemes.items()) if fits(cls, scheme)}
         rows.append(
             {
                 "name": name,
                 "changes": cls.changes,
                 "formula": cls.formula,
                 "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
-                "schemes": sorted(n for n, (_, scheme) in schemes.items() if fits(cls, scheme)),
+                "schemes": list(fitting),
+                "mask_only": [n for n, scheme in fitting.items() if only_masks(cls, scheme)],
             }
         )
+    return rows
+
+
+def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None:
+    """Print the list, and which extension fits which scheme."""
+    schemes = _schemes(config_dir, trust)
+    rows = extension_rows(schemes, config_dir, trust)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     table = Table(title="Test-time extensions", title_justify="left", caption_justify="left")
-    for head in ("extension", "changes", "formula", "parameters (default)", "fits"):
+    for head in ("extension", "changes", "formula", "parameters (default)"):
         table.add_column(head, no_wrap=head == "extension")
     for row in rows:
         settings = ", ".join(f"{k} (by L and ℓ)" if v is None else f"{k}={v}" for k, v in row["settings"].items())
-        every = len(row["schemes"]) == len(schemes)
-        table.add_row(
-            row["name"],
-            row["changes"],
-            row["formula"],
-            settings,
-            "all" if every else ", ".join(row["schemes"]),
-        )
+        table.add_row(row["name"], row["changes"], row["formula"], settings)
     table.caption = "Compose with +, set with (): --extension ntk+window, --extension 'pi(s=4)'."
     to_stdout().print(table, markup=False)
+    to_stdout().print(_matrix(rows, sorted(schemes)), markup=False)
+
+
+def _matrix(rows: list[dict[str, Any]], schemes: list[str]) -> Table:
+    """Extensions × schemes; those that take the same extensions share a column."""
+
+    def cell(row: dict[str, Any], scheme: str) -> str:
+        if scheme not in row["schemes"]:
+            return DASH
+        return "mask" if scheme in row["mask_only"] else "yes"
+
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for scheme in schemes:
+        columns.setdefault(tuple(cell(row, scheme) for row in rows), []).append(scheme)
+    table = Table(title="Which fits which scheme", title_justify="left", caption_justify="left")
+    table.add_column("extension", no_wrap=True)
+    for members in columns.values():
+        table.add_column("\n".join(members), justify="center", vertical="bottom")
+    for number, row in enumerate(rows):
+        table.add_row(row["name"], *(cells[number] for cells in columns))
+    table.caption = (
+        "mask: the scheme knows no distances, so that of the extension only the mask acts. Compose: at most one that "
+        "changes the spectrum and one that changes positions or distances; masks intersect, temperatures multiply."
+    )
+    return table

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posx.attention import Flow, attend, plan
+from posx.attention import Flow, plan, turn_and_attend
 from posx.config import ModelConfig
 from posx.extensions.base import NONE, Applied
 from posx.schemes.base import ModelShape, Scheme
@@ -52,8 +52,7 @@ class Attention(nn.Module):
             q, k, v = (self._heads(part) for part in joint.split([len(w) for w in weights], dim=-1))
         else:
             q, k, v = self._heads(self.q(rows)), self._heads(self.k(x)), self._heads(self.v(x))
-        q, k = flow.scheme.rotate(q, k, flow.site(x.shape[1] - rows.shape[1], x.shape[1]))
-        out = attend(flow.sharpened(q), k, v, flow.at(x))
+        out = turn_and_attend(q, k, v, flow.at(x))
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:

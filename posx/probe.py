@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posx.attention import dense_addend
-from posx.extensions.base import NONE
+from posx.attention import branches_of
+from posx.extensions.base import NONE, Applied, Mask
+from posx.flow import Flow, dense_addend, seen_by
 from posx.model import generator
 from posx.schemes.base import Scheme, Site
 
@@ -93,26 +94,18 @@ def silence(scheme: Scheme, positions: Tensor) -> Content:
 # ---------------------------------------------------------------- attention
 
 
-class Layer:
-    """The first layer that a scheme serves, for one query at a time: memory grows with T."""
+@dataclass(frozen=True)
+class Way:
+    """q and k [B, H, T, D] as the pairs of ``where`` meet each other; None: all pairs that stand in no branch."""
 
-    def __init__(self, scheme: Scheme, positions: Tensor, given: Content):
-        self.scheme, self.positions, self.x = scheme, positions, given.x
-        self.shared = scheme.prepare(positions, NONE)
-        site = Site(positions, positions, shared=self.shared)
-        self.q, self.k = scheme.rotate(given.q, given.k, site)
+    q: Tensor
+    k: Tensor
+    flow: Flow
+    where: Mask | None = None
 
     def site(self, i: int) -> Site:
         """Query i beside the keys that it may see."""
-        return Site(
-            self.positions[i : i + 1],
-            self.positions[: i + 1],
-            q_start=i,
-            shared=self.shared,
-            q=self.q[:, :, i : i + 1],
-            k=self.k[:, :, : i + 1],
-            x=self.x[:, : i + 1],
-        )
+        return self.flow.site(i, i + 1, self.q[:, :, i : i + 1], self.k[:, :, : i + 1])
 
     def products(self, i: int) -> Tensor:
         """q·k / √D of query i, float32 [B, H, i + 1]."""
@@ -120,25 +113,64 @@ class Layer:
         return (q @ k.mT * q.shape[-1] ** -0.5).float()[:, :, 0]
 
     def logits(self, i: int) -> Tensor:
-        """What the softmax is given, or would be: with the bias in it, and rescored; float32 [B, H, i + 1]."""
-        site, n_heads = self.site(i), self.q.shape[1]
-        closure = self.scheme.bias(site) if self.scheme.has_bias else None
-        logits = self.products(i)[:, :, None] + dense_addend(site, closure, [], n_heads)
-        return self.scheme.rescore(logits, site)[:, :, 0]
+        """The same with the bias, −inf where a key is not seen."""
+        scheme, site = self.flow.scheme, self.site(i)
+        closure = scheme.bias(site) if scheme.has_bias else None
+        addend = dense_addend(site, closure, self.flow.extension.masks(), self.q.shape[1])
+        return self.products(i) + addend[:, :, 0]
+
+
+class Layer:
+    """The first layer that a scheme serves, for one query at a time: memory grows with T.
+
+    ``positions`` are those after the extension.
+    """
+
+    def __init__(self, scheme: Scheme, positions: Tensor, given: Content, extension: Applied = NONE):
+        self.scheme, self.positions = scheme, positions
+        self.sharpness = extension.sharpness()
+        temperature = extension.temperature(torch.arange(len(positions)))
+        plain = Flow(scheme, positions, scheme.prepare(positions, extension), extension)
+        self.ways = []
+        for where, flow in [(None, plain), *branches_of(scheme, positions, extension)]:
+            q, k = scheme.rotate(given.q, given.k, flow.site(0, len(positions)))
+            q = q if temperature is None else q * temperature[:, None]
+            self.ways.append(Way(q, k, replace(flow, x=given.x), where))
+
+    def products(self, i: int) -> Tensor:
+        """q·k / √D of query i, float32 [B, H, i + 1]."""
+        return self._of_ways(i, [way.products(i) for way in self.ways])
+
+    def logits(self, i: int) -> Tensor:
+        """What the softmax is given, or would be: with the bias in it, and rescored; float32 [B, H, i + 1].
+
+        −inf where a key is not seen.
+        """
+        logits = self._of_ways(i, [way.logits(i) for way in self.ways])
+        return self.scheme.rescore(logits[:, :, None], self.ways[0].site(i))[:, :, 0] * self.sharpness
+
+    def _of_ways(self, i: int, found: list[Tensor]) -> Tensor:
+        """Of what each way makes of query i, [B, H, i + 1], that of the way in which each pair stands."""
+        out = found[0]
+        for way, own in zip(self.ways[1:], found[1:], strict=True):
+            assert way.where is not None
+            where = seen_by(way.where, i, i + 1, own.shape[0], own.shape[1], own.device)
+            out = torch.where(where.expand(*own.shape[:2], 1, i + 1)[:, :, 0], own, out)
+        return out
 
     def added(self, i: int) -> Tensor:
         """What the scheme adds to the products of query i."""
-        return self.logits(i) - self.products(i)
+        return self.logits(i) - self.products(i) * self.sharpness
 
     def weights(self, i: int) -> Tensor:
         """What query i takes of each value, [B, H, i + 1]."""
+        site = self.ways[0].site(i)
         if self.scheme.has_own_attention:  # values that are the unit vectors come out as their weights
-            values = torch.eye(i + 1).expand(*self.q.shape[:2], -1, -1)
-            site = self.site(i)
             assert site.q is not None
             assert site.k is not None
+            values = torch.eye(i + 1).expand(*site.q.shape[:2], -1, -1)
             return self.scheme.attend(site.q, site.k, values, site)[:, :, 0]
-        return self.scheme.weights(self.logits(i)[:, :, None], self.site(i))[:, :, 0]
+        return self.scheme.weights(self.logits(i)[:, :, None], site)[:, :, 0]
 
 
 def grid(n: int) -> Tensor:
@@ -147,20 +179,22 @@ def grid(n: int) -> Tensor:
 
 
 def matrix(layer: Layer, what: str) -> Tensor:
-    """``logits``, ``added`` or ``weights`` of the first draw for queries × keys of the grid: [H, n, n], NaN ahead."""
+    """``logits``, ``added`` or ``weights`` of the first draw at the places of the grid: [H, n, n], NaN where hidden."""
     places = grid(len(layer.positions))
-    out = torch.full((layer.q.shape[1], len(places), len(places)), float("nan"))
+    out = torch.full((layer.scheme.shape.n_heads, len(places), len(places)), float("nan"))
     for row, i in enumerate(places.tolist()):
         out[:, row, : row + 1] = getattr(layer, what)(i)[0][:, places[: row + 1]]
-    return out
+    return out.masked_fill_(out == float("-inf"), float("nan"))
 
 
 # ---------------------------------------------------------------- rotations
 
 
-def turned(scheme: Scheme, positions: Tensor, vectors: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def turned(
+    scheme: Scheme, positions: Tensor, vectors: Tensor, extension: Applied = NONE
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Some of the vectors [N, D] at a time: [n, D], and what they are as q and as k at every position, [n, H, T, D]."""
-    site = Site(positions, positions, shared=scheme.prepare(positions, NONE))
+    site = Site(positions, positions, shared=scheme.prepare(positions, extension))
     for some in vectors.split(8):
         everywhere = some[:, None, None].expand(-1, scheme.shape.n_heads, len(positions), -1)
         yield some, *scheme.rotate(everywhere, everywhere, site)

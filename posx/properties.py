@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from posx.components import scheme_of
+from posx.components import bind, check_fit, scheme_of, spec_name
+from posx.compose import known_extensions, parse_extension
 from posx.config import RunConfig
 from posx.errors import PosxError
+from posx.extensions.base import NONE, Applied
 from posx.model import generator
 from posx.probe import Layer, Part, content, matrix, parts, position_vectors, rotates, silence, start, turned
 from posx.schemes.base import Scheme
@@ -29,9 +32,11 @@ class Subject:
 
     name: str
     scheme: Scheme
-    positions: Tensor  # [T], as the scheme chooses them in evaluation
+    positions: Tensor  # [T], as the scheme chooses them in evaluation and the extension changes them
     seed: int
     asked: int  # tokens; more than T where positions end before
+    extension: Applied = NONE
+    label: str = "none"  # the extension's name
 
     @property
     def length(self) -> int:
@@ -43,9 +48,14 @@ class Subject:
         return self.scheme.shape.context
 
     @property
+    def short(self) -> str:
+        """The extension as a legend has room for it."""
+        return self.label if len(self.label) <= 12 else "extended"
+
+    @property
     def counted(self) -> bool:
         """Whether positions are 0, 1, 2 …"""
-        return torch.equal(self.positions, torch.arange(self.length))
+        return torch.equal(self.positions.double(), torch.arange(self.length).double())
 
 
 @dataclass(frozen=True)
@@ -60,25 +70,33 @@ class Properties:
     reach: tuple[int, int] | None
 
 
-def subject(config: RunConfig, length: str, trust: bool = False) -> Subject:
-    """The scheme of a composed config, at ``length`` (``256`` or ``4x``). Raises PosxError."""
+def subject(
+    config: RunConfig, length: str, trust: bool = False, extension: str = "none", config_dir: Path | None = None
+) -> Subject:
+    """The scheme of a composed config, at ``length`` (``256`` or ``4x``) with an extension. Raises PosxError."""
     if config.train.extension != "none":
         raise PosxError(
             f"train.extension={config.train.extension} is no part of a scheme, and posx show draws schemes.",
-            "Leave it out.",
+            f"Ask for --extension {config.train.extension}.",
         )
     asked = parse_length(length, config.base_context)
     if not 2 <= asked <= MOST_POSITIONS:
         raise PosxError(
             f"posx show draws 2 to {MOST_POSITIONS:,} positions, but {length} is {asked:,}.", "Try --length 4x."
         )
-    scheme = scheme_of(config, trust)
+    specs = parse_extension(extension, config_dir, trust)
+    scheme, name = scheme_of(config, trust), config.scheme["name"]
+    check_fit(specs, name, scheme, known_extensions(config_dir, trust) if specs else {})
     start(scheme, config.train.seed)
-    last = scheme.last_position
-    positions = scheme.positions(asked if last is None else min(asked, last + 1))
+    last, applied = scheme.last_position, bind(specs, scheme, asked)
+    if last is not None and float(applied.positions(torch.tensor([0, asked - 1])).max()) > last:
+        applied = bind(specs, scheme, last + 1)
+        positions = scheme.positions(last + 1)
+    else:
+        positions = scheme.positions(asked)
     if len(positions) < 2:
         raise PosxError("These positions end before a second token.", "Try a larger train.context.")
-    return Subject(config.scheme["name"], scheme, positions, config.train.seed, asked)
+    return Subject(name, scheme, applied.positions(positions), config.train.seed, asked, applied, spec_name(specs))
 
 
 # ---------------------------------------------------------------- properties
@@ -94,11 +112,11 @@ def measure(given: Subject) -> list[Properties]:
     ``distance_alone``: how far logits of equal tokens at equal distances lie apart, see :func:`along_diagonals`.
     ``reach``: the distance beyond which less than 5 % of the weight lies, of the nearest and the furthest head.
     """
-    counted = torch.arange(given.length)
+    counted = given.extension.positions(torch.arange(given.length))
     found = []
     for part in parts(given.scheme):
         turns = rotates(part.scheme, counted)
-        shifts = [shift_of_rotations(part.scheme, given.length)] if turns else []
+        shifts = [shift_of_rotations(part.scheme, given.length, given.extension)] if turns else []
         if given.scheme.embeds:
             shifts.append(shift_of_vectors(position_vectors(given.scheme, counted), steps(given.context, given.length)))
         weights = weight_by_distance(given, part)
@@ -107,7 +125,7 @@ def measure(given: Subject) -> list[Properties]:
             Properties(
                 [layer + 1 for layer in part.layers],
                 type(part.scheme).__name__,
-                change_of_norm(part.scheme, counted) if turns else None,
+                change_of_norm(part.scheme, counted, given.extension) if turns else None,
                 max(shifts, default=None),
                 None if part.scheme.has_own_attention else distance_alone(given, part),
                 (min(reaches), max(reaches)) if reaches else None,
@@ -121,12 +139,12 @@ def steps(context: int, length: int) -> list[int]:
     return sorted({n for n in (1, 7, context // 2) if 0 < n < length})
 
 
-def change_of_norm(scheme: Scheme, positions: Tensor) -> float:
+def change_of_norm(scheme: Scheme, positions: Tensor, extension: Applied = NONE) -> float:
     """The largest relative change of |q| and |k|: of the unit vectors of all dimensions and of some random ones."""
     width = scheme.shape.head_dim
     vectors = torch.cat([torch.eye(width), torch.randn(8, width, generator=generator(0, "norms"))])
     most = 0.0
-    for some, *both in turned(scheme, positions, vectors):
+    for some, *both in turned(scheme, positions, vectors, extension):
         before = some.double().norm(dim=-1)[:, None, None]
         most = max(most, *(float((after.double().norm(dim=-1) / before - 1).abs().max()) for after in both))
     return most
@@ -148,7 +166,7 @@ def shift_of_vectors(table: Tensor, shifts: Sequence[int]) -> float:
     return max(residuals, default=0.0) / size if size else 0.0
 
 
-def shift_of_rotations(scheme: Scheme, length: int) -> float:
+def shift_of_rotations(scheme: Scheme, length: int, extension: Applied = NONE) -> float:
     """The largest residual of R(p + n) x = R(n) R(p) x, over |x|, for q and k.
 
     Su et al. 2021, section 3.2.2: then R(i)ᵀ R(j) = R(j − i), and a logit depends on i − j alone.
@@ -156,11 +174,11 @@ def shift_of_rotations(scheme: Scheme, length: int) -> float:
     positions = torch.arange(length)
     some = torch.randn(4, scheme.shape.head_dim, generator=generator(0, "shift"))
     size, most = some.double().norm(dim=-1)[:, None], 0.0
-    [(_, *once)] = turned(scheme, positions, some)
+    [(_, *once)] = turned(scheme, positions, some, extension)
     for p in sorted({1, length // 3}):
         for side, at in enumerate(once):
             for head in range(at.shape[1]):
-                [(_, *twice)] = turned(scheme, positions, at[:, head, p])
+                [(_, *twice)] = turned(scheme, positions, at[:, head, p], extension)
                 for n in steps(scheme.shape.context, length - p):
                     residual = at[:, head, p + n].double() - twice[side][:, head, n].double()
                     most = max(most, float((residual.norm(dim=-1, keepdim=True) / size).max()))
@@ -170,7 +188,7 @@ def shift_of_rotations(scheme: Scheme, length: int) -> float:
 def distance_alone(given: Subject, part: Part) -> float:
     """:func:`along_diagonals` for one token at all positions."""
     everywhere = content(given.scheme, given.positions, given.seed, same=True)
-    return along_diagonals(matrix(Layer(part.scheme, given.positions, everywhere), "logits"))
+    return along_diagonals(matrix(Layer(part.scheme, given.positions, everywhere, given.extension), "logits"))
 
 
 def along_diagonals(logits: Tensor) -> float:
@@ -182,7 +200,9 @@ def along_diagonals(logits: Tensor) -> float:
     most = 0.0
     for below in range(exact.shape[-1]):
         line = exact.diagonal(-below, -2, -1)
-        most = max(most, float((line.amax(-1) - line.amin(-1)).max()))
+        line = line[:, ~line.isnan().all(0)]  # keys that a mask hides
+        if line.shape[1]:
+            most = max(most, float((line.amax(-1) - line.amin(-1)).max()))
     seen = exact[~exact.isnan()]
     flat = float(seen.max() - seen.min()) <= 1e-6 * float(seen.abs().max())
     return most if flat else most / float(seen.std())
@@ -205,7 +225,7 @@ def weight_by_distance(given: Subject, part: Part) -> Tensor | None:
     if scheme.per_layer:
         drawn = content(given.scheme, given.positions, given.seed, draws=draws(given.length))
         told = replace(drawn, k=torch.zeros_like(drawn.k))
-    return Layer(scheme, given.positions, told).weights(given.length - 1).mean(0).flip(-1)
+    return Layer(scheme, given.positions, told, given.extension).weights(given.length - 1).mean(0).flip(-1)
 
 
 def draws(length: int) -> int:

@@ -32,10 +32,11 @@ from posx.components import scheme_of
 from posx.compose import complete_scheme, parse_extension
 from posx.config import RunConfig
 from posx.errors import PosxError
+from posx.extensions.base import Extension, moves
 from posx.model import model_shape
 from posx.schemes.base import Scheme
 
-FOLLOWS_POSITIONS = ("positions", "spectrum", "temperature", "mask")  # what an extension may change under pose
+FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes", "temperature", "mask")
 
 
 def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
@@ -60,12 +61,17 @@ def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = Fa
                 "Leave out --recipe: at its old context this is the same fine-tune.",
             )
         for spec in parse_extension(config.train.extension, config_dir, trust):
-            if spec.cls.changes not in FOLLOWS_POSITIONS:
+            if not follows_positions(spec.cls):
                 raise PosxError(
                     f"{spec.name} goes by the number of a token, not by its position, which is what pose changes.",
                     "Train with an extension that changes the spectrum, such as pi or yarn.",
                 )
     return config
+
+
+def follows_positions(extension: type[Extension]) -> bool:
+    """Whether it acts on positions as pose sets them, and does not say where tokens stand by their number."""
+    return extension.changes in FOLLOWS_POSITIONS and not moves(extension)
 
 
 def layers(scheme: Scheme) -> list[Scheme]:

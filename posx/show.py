@@ -49,7 +49,13 @@ def page(given: Subject, found: Sequence[Properties]) -> Page:
     ]
     heads = ["property", "what is measured"]
     heads += [f"{one.kind}, {in_layers(one.layers)}" if len(found) > 1 else "measured" for one in found]
-    return Page(f"{given.name}: {given.scheme.formula}", described(given), heads, rows, notes, left=2)
+    return Page(titled(given), described(given), heads, rows, notes, left=2)
+
+
+def titled(given: Subject) -> str:
+    """What is looked at."""
+    extended = "" if given.label == "none" else f" with {given.label}"
+    return f"{given.name}{extended}: {given.scheme.formula}"
 
 
 def described(given: Subject) -> str:
@@ -75,17 +81,26 @@ def remarks(given: Subject) -> list[str]:
     if given.length < given.asked:
         found.append(f"Positions end at {given.length}, before the {given.asked} that were asked for.")
     if not given.counted:
-        low, high = int(given.positions[0]), int(given.positions[-1])
-        found.append(f"The {given.length} tokens stand at positions that the scheme chooses, from {low} to {high}.")
+        low, high = (f"{float(given.positions[end]):.1f}".removesuffix(".0") for end in (0, -1))
+        who = "the scheme" if given.scheme.chooses_positions else given.label
+        found.append(f"The {given.length} tokens stand at positions that {who} chooses, from {low} to {high}.")
+    by = given.extension.amplitude() ** 2
+    if by != 1:
+        found.append(f"Products of rotated pairs are multiplied by {by:.4g}: by {by**0.5:.4g} in q and in k.")
+    for what, by in (("Logits", given.extension.sharpness()), ("Slopes", given.extension.slopes())):
+        if by != 1:
+            found.append(f"{what} are multiplied by {by:.4g}.")
     if any(True for _ in given.scheme.parameters()):
         found.append(f"Learned values are those that training begins with (seed {given.seed}).")
     return found
 
 
 def as_json(given: Subject, found: Sequence[Properties], files: Sequence[Path]) -> str:
-    """An object with scheme, context, length, last_position, parameters, parts (the properties) and files."""
+    """An object with the scheme, its extension, context, length, parameters, parts (the properties) and files."""
     told = {
         "scheme": given.name,
+        "extension": given.label,
+        "extension_params": given.extension.resolved(),
         "context": given.context,
         "length": given.length,
         "last_position": given.scheme.last_position,

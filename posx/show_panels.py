@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from posx.extensions.base import NONE, Applied
+from posx.panel import Lines, Map, Panel
 from posx.probe import (
+    Content,
     Layer,
     Part,
     content,
@@ -25,45 +27,19 @@ from posx.probe import (
 from posx.properties import Subject, draws, weight_by_distance
 from posx.schemes.base import Scheme
 from posx.show import in_layers
+from posx.show_extended import case_of, extended
 
 MOST_MAPS = 4  # side by side
 MOST_LINES = 8  # of a panel
 SAME = 1e-6  # heads that differ by less, over the largest value, are one line
 
 
-@dataclass(frozen=True)
-class Map:
-    """Heat maps side by side, one a head or just one: label → [rows, columns], NaN where there is nothing.
-
-    ``kind`` is vectors, angles, turned, added or weights. Rows, and the columns of matrices, are the ``places`` in the
-    text, evenly spaced.
-    """
-
-    kind: str
-    title: str
-    caption: str
-    values: dict[str, np.ndarray]
-    places: list[int]
-
-
-@dataclass(frozen=True)
-class Lines:
-    """Lines over ``xs``, label → [X]. ``kind`` is weight, similarity, decay, bound or scale."""
-
-    kind: str
-    title: str
-    caption: str
-    values: dict[str, np.ndarray]
-    xs: np.ndarray
-
-
-Panel = Map | Lines
-
-
 @torch.no_grad()
 def panels(given: Subject) -> list[Panel]:
-    """All that there is to draw, from the first layer's input to the weights."""
-    found: list[Panel] = _embedding(given) if given.scheme.embeds else []
+    """All that there is to draw: what an extension does, then from the first layer's input to the weights."""
+    found = extended(given)
+    if given.scheme.embeds:
+        found += _embedding(given)
     several = parts(given.scheme)
     for part in several:
         where = f"{in_layers([layer + 1 for layer in part.layers]).capitalize()}. " if len(several) > 1 else ""
@@ -102,23 +78,31 @@ def similarity(table: Tensor) -> Tensor:
 
 def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
     turns = rotates(part.scheme, given.positions)
-    theta = frequencies(part.scheme) if turns or part.scheme.has_own_attention else None
+    trained = frequencies(part.scheme) if turns or part.scheme.has_own_attention else None
+    theta = None if trained is None else given.extension.spectrum(trained)
     found: list[Panel] = []
-    if theta is not None:
-        angles = given.positions.double()[:, None] * theta.double()
+    if theta is not None and trained is not None:
+        by_name = {"": theta} if torch.equal(theta, trained) else {"none": trained, given.short: theta}
+        angles = {name: given.positions.double()[:, None] * one.double() for name, one in by_name.items()}
         width = part.scheme.shape.head_dim
         some = f": {2 * len(theta)} of {width} dimensions" if 2 * len(theta) < width else ""
         caption = f"p·θ_k modulo 2π, {len(theta)} pairs{some}"
-        found.append(Map("angles", f"{where}Rotation angles", caption, {"": (angles % (2 * math.pi)).numpy()},
+        found.append(Map("angles", f"{where}Rotation angles", caption,
+                         {name: (one % (2 * math.pi)).numpy() for name, one in angles.items()},
                          list(range(given.length))))  # fmt: skip
     elif turns:
-        [(_, q, _)] = turned(part.scheme, given.positions, torch.ones(1, part.scheme.shape.head_dim))
+        [(_, q, _)] = turned(part.scheme, given.positions, torch.ones(1, part.scheme.shape.head_dim), given.extension)
         found.append(Map("turned", f"{where}What the rotation makes of a vector of ones", "q of the first head",
                          {"": q[0, 0].numpy()}, list(range(given.length))))  # fmt: skip
     if not turns:
         return found
-    by_head, sizes = decay(part.scheme, given.positions)
+    by_head, sizes = decay(part.scheme, given.positions, given.extension)
     lines = by_heads(by_head)
+    if given.extension.bound and len(lines) == 1:
+        before, _ = decay(part.scheme, given.positions)
+        now = by_head[0].masked_fill(~case_of(given).seen.flip(0), math.nan)
+        if bool(now.isnan().any()) or float((before - by_head).abs().max()) > 1e-3:
+            lines = {"none": before[0].numpy(), given.short: now.numpy()}
     formula = decay_of(theta, part.scheme.shape.head_dim, given.length) if theta is not None else None
     found.append(Lines(
         "decay", f"{where}Logit of equal vectors at distance d",
@@ -131,7 +115,8 @@ def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
             "2/D · Σ_j |S_j|,  S_j = Σ_{k<j} e^{i·d·θ_k}",
             {"": bound(theta, part.scheme.shape.head_dim, given.length).numpy()}, np.arange(given.length),
         ))  # fmt: skip
-    if float((sizes - 1).abs().max()) > 1e-3:
+    steady = given.extension.bound and float((sizes.amax(1) - sizes.amin(1)).max()) < 1e-3  # a factor, said in words
+    if not steady and float((sizes - 1).abs().max()) > 1e-3:
         labels = {"q": sizes[0].numpy(), "k": sizes[1].numpy()}
         found.append(Lines("scale", f"{where}Length of q and k, over that before",
                            "first head; RMS over all dimensions", labels, np.arange(given.length)))  # fmt: skip
@@ -139,15 +124,19 @@ def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
 
 
 @torch.no_grad()
-def decay(scheme: Scheme, positions: Tensor) -> tuple[Tensor, Tensor]:
+def decay(scheme: Scheme, positions: Tensor, extension: Applied = NONE) -> tuple[Tensor, Tensor]:
     """Logits of equal vectors for the last query, [H, T] by distance in tokens, and lengths of q and k, [2, T].
 
     The mean over all x of one length of (R_i x)·(R_j x) is the trace of R_iᵀ R_j over D: a sum over unit vectors.
     """
     width, n = scheme.shape.head_dim, len(positions)
     total, sizes = torch.zeros(scheme.shape.n_heads, n).double(), torch.zeros(2, n).double()
-    for _, q, k in turned(scheme, positions, torch.eye(width)):
-        total += (q[:, :, -1:].double() * k.double()).sum((0, -1))
+    for some in torch.eye(width).split(8):
+        everywhere = some[:, None, None].expand(-1, scheme.shape.n_heads, n, -1)
+        nothing = torch.zeros(1, 1, scheme.shape.d_model).expand(len(some), n, -1)
+        layer = Layer(scheme, positions, Content(everywhere, everywhere, nothing), extension)
+        total += layer.products(n - 1).double().sum(0)
+    for _, q, k in turned(scheme, positions, torch.eye(width), extension):
         sizes += torch.stack([x[:, 0].double().square().sum((0, -1)) / width for x in (q, k)])
     by_distance = total.flip(-1)
     return by_distance / by_distance[:, :1], sizes.sqrt()
@@ -190,7 +179,7 @@ def _attention(given: Subject, part: Part, where: str) -> list[Panel]:
     first = f"the first of {in_layers([layer + 1 for layer in part.layers])}; " if len(part.layers) > 1 else ""
     of_what = f"{first}one draw of random content" if asks else ""
     if not scheme.has_own_attention and (scheme.has_bias or scheme.needs_logits):
-        layer = Layer(scheme, given.positions, told)
+        layer = Layer(scheme, given.positions, told, given.extension)
         added = matrix(layer, "added")
         if bool((added.nan_to_num() != 0).any()):
             found.append(Map("added", f"{where}What is added to the logit of query and key", of_what,

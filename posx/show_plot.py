@@ -10,14 +10,16 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FixedLocator, Locator, MaxNLocator
 
 from posx.canvas import COLOURS, DASHES, finish, mark_contexts, save, shown_name, ticks
 from posx.errors import PosxError
+from posx.panel import Lines, Map, Panel
 from posx.properties import Subject
-from posx.show import described, remarks
-from posx.show_panels import Lines, Map, Panel, panels
+from posx.show import described, remarks, titled
+from posx.show_panels import panels
 
 WIDTH = 8.2  # inches
 DPI = 160  # as the file will have: places of letters are rounded to pixels
@@ -38,6 +40,11 @@ LABELS = {
     "decay": ("distance d (tokens)", "logit, over that at d = 0"),
     "bound": ("distance d (tokens)", "bound"),
     "scale": ("position (tokens)", "length"),
+    "mask": ("key", "query"),
+    "apart": ("key", "query"),
+    "wavelength": ("pair k", "tokens a turn"),
+    "distance": ("distance d (tokens)", "seems to be"),
+    "temperature": ("query (tokens)", "factor"),
 }
 
 
@@ -63,7 +70,7 @@ def rows(found: list[Panel]) -> list[Row]:
 def picture(given: Subject) -> Figure:
     """All panels under each other."""
     found = rows(panels(given))
-    head = wrapped(f"{given.name}: {given.scheme.formula}", 88)
+    head = wrapped(titled(given), 88)
     small = [line for text in (described(given), *remarks(given)) for line in wrapped(text)]
     top = 0.25 + 0.19 * len(head) + 0.15 * len(small)
     heights = [top, *(row.height for row in found)]
@@ -94,7 +101,7 @@ def _title(place: SubFigure, panel: Panel, width: int) -> None:
 
 def _draw_map(place: SubFigure, panel: Map, given: Subject) -> None:
     axes = place.subplots(1, len(panel.values), squeeze=False)[0]
-    pairs = panel.kind == "added"
+    pairs = panel.kind in ("added", "apart", "mask")
     step = panel.places[1] - panel.places[0]
     low, high = panel.places[0] - step / 2, panel.places[-1] + step / 2
     across, down = LABELS[panel.kind]
@@ -122,6 +129,8 @@ def _draw_map(place: SubFigure, panel: Map, given: Subject) -> None:
         bar.ax.tick_params(labelsize=7.5)
         if panel.kind == "angles":
             bar.set_ticks([0, math.pi, 2 * math.pi], labels=["0", "π", "2π"])
+        if panel.kind == "mask":
+            bar.set_ticks([0.25, 0.75], labels=["hidden", "seen"])
         _mark_rows(axis, given, "" if number else "L =" if len(axes) > 1 else "trained at")
 
 
@@ -133,15 +142,17 @@ def _contexts(given: Subject, most: int = 4) -> Locator:
     return FixedLocator(list(range(0, given.length, step)))
 
 
-def _colours(panel: Map) -> str:
+def _colours(panel: Map) -> str | Colormap:
     """Angles come round again; with both signs white is 0, with one all goes from dark to light."""
     if panel.kind == "angles":
         return CYCLIC
+    if panel.kind == "mask":
+        return ListedColormap(["white", COLOURS[0]])
     seen = np.concatenate([values[np.isfinite(values)] for values in panel.values.values()])
     return SIGNED if seen.min(initial=0) < 0 < seen.max(initial=0) else "viridis"
 
 
-def _limits(colours: str, values: np.ndarray) -> tuple[float, float]:
+def _limits(colours: str | Colormap, values: np.ndarray) -> tuple[float, float]:
     if colours == CYCLIC:
         return 0.0, 2 * math.pi
     seen = values[np.isfinite(values)]
@@ -172,25 +183,54 @@ def _draw_lines(place: SubFigure, panel: Lines, given: Subject) -> None:
         axis.plot(panel.xs, values, label=shown_name(label), color=COLOURS[number % len(COLOURS)],
                   linestyle=DASHES[number % len(DASHES)], linewidth=1.5)  # fmt: skip
     everything = np.stack(list(panel.values.values()))
+    for number, (label, marks) in enumerate(panel.marked.items()):
+        if marks.any():
+            axis.plot(panel.xs[marks], panel.values[label][marks], "o", markersize=7, markerfacecolor="none",
+                      color=COLOURS[number % len(COLOURS)], label=f"{shown_name(label)}: {panel.rings}")  # fmt: skip
     if panel.kind == "weight":
         _weight_axes(axis, everything, given.length)
+    elif panel.kind == "wavelength":
+        _wavelength_axes(axis, given, everything)
     else:
         axis.set_xlim(0, given.length - 1)
         axis.xaxis.set_major_locator(_contexts(given))
         if panel.kind in ("decay", "similarity"):
             axis.axhline(0, color="0.3", linewidth=0.8)
-            axis.set_ylim(min(-0.1, float(everything.min()) - 0.05), max(1.0, float(everything.max())) + 0.15)
+            room = 0.35 if "none" in panel.values else 0.15  # for a legend
+            axis.set_ylim(min(-0.1, float(np.nanmin(everything)) - 0.05), max(1.0, float(np.nanmax(everything))) + room)
         if panel.kind == "bound":
             axis.set_ylim(0, 1.15 * float(everything.max()))
-    if given.context < given.length:
+        if panel.kind == "distance":
+            _across(axis, given.context, "trained to")
+            axis.set_ylim(0, 1.08 * float(np.nanmax(everything)))
+        if panel.kind == "temperature":
+            axis.set_ylim(0, 1.15 * float(everything.max()))
+    if given.context < given.length and panel.kind != "wavelength":
         mark_contexts(axis, [given.context])
     across, up = LABELS[panel.kind]
     axis.set_xlabel(across)
     axis.set_ylabel(up)
     axis.tick_params(labelsize=8.5)
-    if len(panel.values) > 1:
-        axis.legend(fontsize=8, frameon=False, handlelength=3.2, ncols=2)
+    if len(panel.values) > 1 or panel.kind == "temperature":
+        axis.legend(fontsize=8, frameon=False, handlelength=3.2, ncols=1 if panel.kind == "decay" else 2)
     finish(axis)
+
+
+def _wavelength_axes(axis: Axes, given: Subject, values: np.ndarray) -> None:
+    """Decades of tokens, with the context that was trained and the length as lines across."""
+    axis.set_yscale("log")
+    axis.set_xlim(-0.5, values.shape[1] - 0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    _across(axis, given.context, "L =")
+    if given.length > given.context:
+        _across(axis, given.length, "ℓ =")
+
+
+def _across(axis: Axes, tokens: int, said: str) -> None:
+    """A line across at so many tokens."""
+    axis.axhline(tokens, color="0.45", linestyle=(0, (1, 2)), linewidth=1.2)
+    axis.annotate(f"{said} {tokens}", (1, tokens), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+                  textcoords="offset points", ha="right", fontsize=8, color="0.3")  # fmt: skip
 
 
 def _weight_axes(axis: Axes, values: np.ndarray, length: int) -> None:

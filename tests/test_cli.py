@@ -101,7 +101,7 @@ def runs(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 HELP = """
 import sys
 from posx.__main__ import main
-commands = "train eval sweep table plot compare report recommend reproduce config".split()
+commands = "train eval sweep table plot compare report recommend search reproduce config".split()
 for command in ["", "--help", "--version", *(f"{c} --help" for c in commands)]:
     sys.argv = ["posx", *command.split()]
     try:
@@ -153,6 +153,7 @@ def test_posx_alone_says_what_to_do_first(there: Path) -> None:
         "compare",
         "report",
         "recommend",
+        "search",
         "reproduce",
         "schemes",
         "show",

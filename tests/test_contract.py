@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import posx.attention
+import posx.blocks
+import posx.flow
 import posx.loss
 import posx.tiles
 from helpers import (
@@ -85,12 +87,13 @@ def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     here with a q_start behind all keys, so that it hides none; the closure was made from the true site and
     still gives the true distances. Callers ask for ``backend="dense"``: the fused kernel masks by itself.
     """
-    masked = posx.attention.dense_addend
+    masked = posx.flow.dense_addend
 
     def unmasked(site: Any, *rest: Any) -> Tensor:
         return masked(replace(site, q_start=site.k_pos.shape[-1]), *rest)
 
-    monkeypatch.setattr(posx.attention, "dense_addend", unmasked)
+    for module in (posx.attention, posx.flow):
+        monkeypatch.setattr(module, "dense_addend", unmasked)
 
 
 DOG_BITES_MAN = torch.tensor([[7, 33, 52]])
@@ -379,7 +382,7 @@ def test_a_bias_by_distance_is_one(name: str) -> None:
 
     def added(positions: Tensor) -> Tensor:
         site = Site(positions, positions, shared=scheme.prepare(positions, NONE))
-        return posx.attention.dense_addend(site, scheme.bias(site), [], heads)[0]
+        return posx.flow.dense_addend(site, scheme.bias(site), [], heads)[0]
 
     here, far = added(torch.arange(length)), added(torch.arange(1000, 1000 + length))
     torch.testing.assert_close(here, far, rtol=0, atol=0)
@@ -458,7 +461,7 @@ def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeyp
             monkeypatch.setattr(posx.tiles, "TILE_BYTES", most)
             monkeypatch.setattr(posx.tiles, "QUERIES", queries)
             monkeypatch.setattr(posx.tiles, "FEWEST_QUERIES", min(queries, 4))
-            monkeypatch.setattr(posx.attention, "BLOCK_BYTES", most)
+            monkeypatch.setattr(posx.blocks, "BLOCK_BYTES", most)
             monkeypatch.setattr(posx.attention, "MASK_QUERIES", queries)
             monkeypatch.setattr(posx.attention, "MASK_BYTES", most)
             for backend in ("tiles", "blocks", "fused"):
@@ -718,10 +721,12 @@ def test_limits_themselves_are_fine() -> None:
         (
             {"interpolate": {}},
             "rope",
-            r"interpolate changes the positions.*none, abf, .*ntk, pi, window and yarn",
+            r"interpolate changes the positions.*none, abf, .*ntk, pi, .*window and yarn",
         ),
         ({"pi": {}, "ntk": {}}, "rope", r"pi and ntk both change the spectrum"),
         ({"pi": {}, "window": {}}, "nope", r"pi changes the spectrum"),
+        ({"resonance": {}}, "alibi", r"resonance changes the wavelengths and does not fit alibi"),
+        ({"longrope": {"factors": "1:2:3"}}, "rope", r"given 3 factors, but rope rotates 8 pairs"),
     ],
 )
 def test_extensions_that_do_not_fit_are_refused(asked: dict[str, Any], name: str, message: str) -> None:

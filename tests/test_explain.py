@@ -72,7 +72,7 @@ def test_the_table_says_it_in_words() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "wants a topic"),
+        ([], "wants a case, or a topic"),
         (["permutatoin"], "Did you mean permutation?"),
         (["permutation", "--scheme", "rop"], "Did you mean rope"),
     ],

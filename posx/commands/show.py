@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,11 @@ from posx.commands.base import ConfigDir, Json, Overrides, Trust, command, next_
 from posx.errors import PosxError
 
 
+def named(scheme: str, extension: str) -> str:
+    """A file's name: ``rope``, ``rope-yarn``, ``rope-pi-s-4-window``."""
+    return "-".join([scheme, *re.findall(r"[\w.]+", extension)]) if extension != "none" else scheme
+
+
 @command("show")
 def show(
     scheme: Annotated[str | None, typer.Argument(metavar="SCHEME", help="posx schemes lists them.")] = None,
@@ -20,6 +26,9 @@ def show(
         Path | None,
         typer.Option("-o", "--output", help="A .png, .svg or .pdf; without a suffix .png and .svg. [SCHEME.png]"),
     ] = None,
+    extension: Annotated[
+        str, typer.Option(help="What an extension makes of it at that length: pi, yarn+window …")
+    ] = "none",
     length: Annotated[str, typer.Option(help="Positions to draw and measure: tokens, or a multiple of L.")] = "4x",
     json: Json = False,
     config_dir: ConfigDir = None,
@@ -30,7 +39,12 @@ def show(
     Position vectors, rotation angles, what is added to logits, and the weight by distance, with rope's decay and its
     bound. Measured: whether norms are kept, a shift is a rotation, and logits depend on distance alone.
 
+    With an extension also wavelengths against L, angles before and after, how far keys seem to be, which are seen, and
+    how sharply queries look.
+
     posx show rope scheme.base=500 train.context=128 -o rope.svg
+
+    posx show rope --extension yarn --length 4x
     """
     if scheme is None or "=" in scheme:
         raise PosxError("posx show wants a scheme.", "Try posx show rope; posx schemes lists what there is.")
@@ -41,8 +55,8 @@ def show(
     from posx.show import as_json, page
     from posx.show_plot import draw, files
 
-    paths = files(output or Path(f"{scheme}.png"))
-    given = subject(config, length, trust)
+    given = subject(config, length, trust, extension, config_dir)
+    paths = files(output or Path(f"{named(scheme, given.label)}.png"))
     found = measure(given)
     written = draw(given, paths)
     if json:

@@ -18,6 +18,7 @@ def sweep(
         int | None, typer.Option(min=1, help="Jobs at a time; chosen by the machine if left out.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs; run none.")] = False,
+    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="The file's fine-tunes too.")] = True,
     runs_dir: RunsDir = Path("runs"),
     config_dir: ConfigDir = None,
     trust: Trust = False,
@@ -27,11 +28,12 @@ def sweep(
     posx sweep quick
     """
     from posx.compose import as_overrides
-    from posx.sweep import find_sweep, read_sweep
+    from posx.sweep import read_sweep
+    from posx.sweep_file import find_sweep
 
     path = find_sweep(sweep, config_dir)
     with display() as shown:
-        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, config_dir, trust)
+        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, config_dir, trust, finetune)
         if dry_run:
             from posx.sweep import show_jobs
 

@@ -3,13 +3,17 @@
 An extension overrides the hook that it ``changes``::
 
     positions(p, target)        the positions that the scheme sees         ("positions")
-    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum")
+    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum"; "wavelengths": beside one)
+    unscaled(target)            … but not at so many of the first positions
     amplitude(target)           … and what its cosines and sines are multiplied by
+    branches(target)            where some pairs of query and key stand    ("distances")
+    slopes(target)              what linear biases are multiplied by       ("slopes")
     temperature(i, target)      what queries are multiplied by             ("temperature")
+    sharpness(target)           what logits are multiplied by              ("temperature")
     mask(target) -> f(b,h,i,j)  which keys a query may see, by index       ("mask")
 
-Several compose with ``+``: at most one changes the spectrum and one the positions; masks intersect and temperatures
-multiply. The order does not matter.
+Several compose with ``+``: at most one changes the spectrum and one the positions or distances; one may round
+wavelengths before that or after it; masks intersect and temperatures multiply. The order does not matter.
 """
 
 from __future__ import annotations
@@ -19,11 +23,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from posx.errors import PosxError
 
 Mask = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Pairs that stand elsewhere: where ``where`` is True, query i is at ``queries(i)`` and key j at ``keys(j)``.
+
+    All three take key indices; positions come back with the shape of the indices, int64 or float32.
+    """
+
+    queries: Callable[[Tensor], Tensor]
+    keys: Callable[[Tensor], Tensor]
+    where: Mask
 
 
 @dataclass(frozen=True)
@@ -49,15 +66,24 @@ class Extension:
     """Base class; ``config`` is an instance of ``Config``."""
 
     Config: ClassVar[type]
-    changes: ClassVar[str] = ""  # the hook: "positions", "spectrum", "temperature", "mask"
+    # "positions", "spectrum", "wavelengths", "distances", "slopes", "temperature" or "mask"
+    changes: ClassVar[str] = ""
     formula: ClassVar[str] = ""  # one line, for `posx extensions`
 
     def __init__(self, config: Any):
         self.config = config
 
     @classmethod
+    def read(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as given, with the content of a file in place of its name: before they are a Config."""
+        return given
+
+    @classmethod
     def check(cls, config: Any) -> None:
         """Raise PosxError where these parameters make no sense."""
+
+    def check_scheme(self, name: str, target: Target) -> None:
+        """Raise PosxError where they do not suit this scheme. Called before any work is done."""
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
@@ -76,17 +102,41 @@ class Extension:
         """Positions [T] or [B, T] as the scheme shall see them; may return fractions."""
         return positions
 
+    @property
+    def turn(self) -> int:
+        """When :meth:`spectrum` is asked: below 0 before the one that scales, above it after that."""
+        return 0
+
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         """Frequencies θ [R/2] in radians a position, highest first, float32."""
         return frequencies
+
+    def unscaled(self, target: Target) -> int:
+        """Positions below this are rotated as without this extension."""
+        return 0
 
     def amplitude(self, target: Target) -> float:
         """What the cosines and sines of a rotation are multiplied by, for q and for k."""
         return 1.0
 
+    def branches(self, target: Target) -> tuple[Branch, ...]:
+        """Pairs that stand at other positions than their own, in branches that share no pair.
+
+        A scheme that knows no distances leaves them where they are.
+        """
+        return ()
+
+    def slopes(self, target: Target) -> float:
+        """What the slopes of a linear bias are multiplied by."""
+        return 1.0
+
     def temperature(self, index: Tensor, target: Target) -> Tensor | None:
         """What the queries at these key indices [Tq] are multiplied by, float32 [Tq]."""
         return None
+
+    def sharpness(self, target: Target) -> float:
+        """What logits are multiplied by, biases included."""
+        return 1.0
 
     def mask(self, target: Target) -> Mask | None:
         """f(b, h, i, j) → bool over key indices: True where query index i may see key index j ≤ i."""
@@ -120,9 +170,19 @@ class Applied:
 
     def spectrum(self, frequencies: Tensor) -> Tensor:
         """Frequencies as the scheme shall use them."""
-        for part in self.bound:
+        for part in sorted(self.bound, key=lambda part: part.extension.turn):  # stable: else as they are bound
             frequencies = part.extension.spectrum(frequencies, part.target)
         return frequencies
+
+    def angles(self, positions: Tensor, frequencies: Tensor) -> Tensor:
+        """Angles in radians, float32 [.., R/2], of positions [..] at the scheme's own frequencies [R/2]."""
+        angles = positions.float()[..., None] * self.spectrum(frequencies)
+        for part in self.bound:
+            first = part.extension.unscaled(part.target)
+            if first > 0:
+                others = Applied(tuple(other for other in self.bound if other is not part))
+                angles = torch.where((positions < first)[..., None], others.angles(positions, frequencies), angles)
+        return angles
 
     def amplitude(self) -> float:
         """What cosines and sines are multiplied by."""
@@ -136,6 +196,22 @@ class Applied:
             if factor is not None:
                 product = factor if product is None else product * factor
         return product
+
+    def sharpness(self) -> float:
+        """What logits are multiplied by."""
+        return math.prod(part.extension.sharpness(part.target) for part in self.bound)
+
+    def slopes(self) -> float:
+        """What the slopes of a linear bias are multiplied by."""
+        return math.prod(part.extension.slopes(part.target) for part in self.bound)
+
+    def branches(self) -> tuple[Branch, ...]:
+        """Pairs that stand elsewhere. Of two that say so, what is asked for stands before what the model knows."""
+        for part in reversed(self.bound):
+            found = part.extension.branches(part.target)
+            if found:
+                return found
+        return ()
 
     def masks(self) -> list[Mask]:
         """All masks; a key is seen where every one of them is True."""
@@ -154,14 +230,20 @@ class Applied:
 NONE = Applied()
 
 
+def moves(extension: type[Extension]) -> bool:
+    """Whether it says where pairs stand, whatever else it does."""
+    return extension.branches is not Extension.branches
+
+
 def refuse_two_of_a_kind(named: Iterable[tuple[str, Extension]]) -> None:
     """Masks intersect and temperatures multiply, but two that scale the same thing have no meaning together."""
     seen: dict[str, str] = {}
     for name, extension in named:
-        kind = extension.changes
-        if kind in seen and kind not in ("mask", "temperature"):
-            raise PosxError(
-                f"{seen[kind]} and {name} both change the {kind}; together they have no meaning.",
-                f"Use {seen[kind]} or {name}, one at a time.",
-            )
-        seen[kind] = name
+        kinds = {extension.changes} | ({"distances"} if moves(type(extension)) else set())
+        for kind in sorted(kinds - {"mask", "temperature"}):
+            if kind in seen:
+                raise PosxError(
+                    f"{seen[kind]} and {name} both change the {kind}; together they have no meaning.",
+                    f"Use {seen[kind]} or {name}, one at a time.",
+                )
+            seen[kind] = name

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.facts import Case, Fact, digits
 
 
 @dataclass
@@ -40,7 +43,13 @@ class Alibi(Scheme):
 
     Config = AlibiConfig
     formula = "logit − m_h·(i − j),  m_h = 2^(−8h/H)"
+    outlook = (
+        "ALiBi holds: perplexity 19.73 at 512, 18.73 at 1012 and 18.41 at 4512 tokens, trained at 512 (Press et al. "
+        "2021, table 2). Scored with full context it is flat, 17.98 to 18.30 at 3072 (tables 13–15): it holds without "
+        "using the far tokens."
+    )
     bias_by_distance = True
+    accepts = frozenset({"distances", "slopes"})
     slopes: torch.Tensor
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -48,6 +57,20 @@ class Alibi(Scheme):
         # Derived from H, so not in the checkpoint.
         self.register_buffer("slopes", torch.tensor(slopes(shape.n_heads)), persistent=False)
 
+    def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
+        return self.slopes * extension.slopes()
+
     def bias(self, site: Site) -> Closure:
-        m = self.slopes
+        m = self.slopes if site.shared is None else site.shared
         return lambda b, h, i, j: -m[h] * site.distance(b, i, j)
+
+    def facts(self, case: Case) -> list[Fact]:
+        before, now = (
+            [float(m * factor) for m in (self.slopes.min(), self.slopes.max())]
+            for factor in (1.0, case.extension.slopes())
+        )
+        said = "the same line, longer: it stays linear"
+        if now != before:
+            said = f"m from {digits(now[0])} to {digits(now[1])}: still linear"
+        trained = f"-m·d, m from {digits(before[0])} to {digits(before[1])}"
+        return [*super().facts(case), Fact("bias of a head", trained, said, {"slopes": now})]

@@ -11,6 +11,7 @@ A scheme overrides one or two hooks. The model calls them all and knows none by 
     weights(logits, site)         per layer: instead of the softmax
     values(weights, site)         per layer: a term beside the weighted values
     attend(q, k, v, site)         per layer: instead of all of it
+    facts(case)                   never in a forward pass: what a length beyond training is to it
 
 Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of the model.
 """
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from posx.schemes.facts import Case, Fact, by_hooks
 
 if TYPE_CHECKING:
     from posx.extensions.base import Applied
@@ -77,6 +80,7 @@ class Scheme(nn.Module):
 
     Config: ClassVar[type]
     formula: ClassVar[str] = ""  # one line, for `posx schemes`
+    outlook: ClassVar[str] = ""  # what was published of it past the training context, for `posx explain`
     accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
     bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k, x or the layer
     inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
@@ -210,6 +214,10 @@ class Scheme(nn.Module):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, site: Site) -> Tensor:
         """The output of attention [B, H, Tq, D], causal, where it is no weighting by logits."""
         raise NotImplementedError
+
+    def facts(self, case: Case) -> list[Fact]:
+        """What training has seen beside what there is now; what holds for all schemes, `posx explain` adds."""
+        return by_hooks(self, case)
 
     def report(self, tokens: Tensor) -> dict[str, float]:
         """Figures about the scheme beside a token table [V, token_width], for the run's meta.json."""

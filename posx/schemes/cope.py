@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.schemes.base import ModelShape, Scheme, Site
+from posx.schemes.facts import Case, Fact, digits
 
 
 @dataclass
@@ -37,6 +38,10 @@ class Cope(Scheme):
 
     Config = CopeConfig
     formula = "p_ij = Σ_{k=j..i} σ(z_ik);  logit + q_i·e[p_ij]"
+    outlook = (
+        "Its paper reports that it generalises better to longer contexts than relative positions that are capped too "
+        "(Golovneva et al. 2024)."
+    )
     by_position = False
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -64,3 +69,12 @@ class Cope(Scheme):
         rows = site.q.float() @ self.table[site.layer].float().T  # [B, H, Tq, p_max + 1]
         low, high = rows.gather(-1, below), rows.gather(-1, (below + 1).clamp(max=self.p_max))
         return logits + torch.lerp(low, high, p - below)
+
+    def facts(self, case: Case) -> list[Fact]:
+        before, now = (min(self.p_max, n / 2) for n in (case.context, case.keys))
+        beyond = max(0, case.keys - self.p_max)
+        return [
+            Fact("count at the farthest key, gates half open", digits(before), digits(now), {"count": now}),
+            Fact("keys at the cap p_max, all gates open", f"{max(0, case.context - self.p_max)}, p_max = {self.p_max}",
+                 f"{beyond}", {"p_max": self.p_max, "capped": beyond}),
+        ]  # fmt: skip

@@ -19,6 +19,7 @@ class DistanceBias(Scheme):
     """A bias of the head and the distance alone. Subclasses say which: :meth:`addend`."""
 
     bias_by_distance = True
+    accepts = frozenset({"distances"})
 
     def addend(self, h: Tensor, distance: Tensor) -> Tensor:
         """f_h(distance) for heads ``h`` (int64, from 0) and distances ≥ 0 that broadcast against each other.

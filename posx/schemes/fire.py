@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from posx.errors import PosxError
 from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.facts import Case, Fact, digits
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Fire(Scheme):
 
     Config = FireConfig
     formula = "logit + f_h(ψ(d) / ψ(max(T, i))),  ψ(x) = ln(1 + c·x),  f a small network"
+    outlook = (
+        "Its paper finds that it generalises better to longer inputs than ALiBi, KERPLE, T5's bias and rope, in "
+        "language modelling on C4 and on tasks of long texts (Li et al. 2023)."
+    )
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
@@ -112,3 +118,17 @@ class Fire(Scheme):
             return heads.squeeze(1) if heads.ndim == 5 else heads  # [B, 1, H, Tq, Tk]: positions for each sequence
 
         return added
+
+    @torch.no_grad()
+    def facts(self, case: Case) -> list[Fact]:
+        def shares(distance: float, last: float) -> list[float]:
+            end = torch.tensor(last)
+            return [float(self.share(torch.tensor(d), end)) for d in (distance, 1.0)]
+
+        before = shares(case.span - 1.0, case.places - 1.0)
+        now = shares(case.reach, float(case.pairs[0][case.distances.argmax()]))
+        given = f"what the network is given, c = {digits(float(self.c))}"
+        far = Fact(given, f"0–{digits(before[0])}", f"0–{digits(now[0])}: never above 1", {"farthest": now[0]})
+        near = Fact("… for the token before, last query", digits(before[1]), f"{digits(now[1])}: shares shrink",
+                    {"near": now[1]})  # fmt: skip
+        return [*super().facts(case), far, near]

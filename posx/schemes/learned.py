@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from posx.errors import Unsupported
 from posx.schemes.base import ModelShape
 from posx.schemes.embedding import EmbeddingConfig, PositionEmbedding
+from posx.schemes.facts import Case, Fact, steps, upto
 
 
 @dataclass
@@ -30,6 +31,10 @@ class Learned(PositionEmbedding):
 
     Config = LearnedConfig
     formula = "x + E[p],  a trained table of L rows"
+    outlook = (
+        "Nothing can follow: without a row there is no input. Read between its rows, a table gives vectors that it was "
+        "not trained for; published models that do so are trained on (vision transformers at a higher resolution)."
+    )
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
@@ -57,3 +62,10 @@ class Learned(PositionEmbedding):
                 f"learned positions end at {rows}.",
                 f"Try --extension interpolate, or a length up to {rows}.",
             )
+
+    def facts(self, case: Case) -> list[Fact]:
+        last, rows = float(case.positions.max()), len(self.table)
+        missing = int((case.positions > rows - 1).sum())
+        how = f"{missing} have no row" if missing else "all within the rows"
+        return [Fact("positions", f"{rows} rows, {upto(rows - 1)}", f"{upto(last)}{steps(case)}: {how}",
+                     {"missing": missing, "last": last})]  # fmt: skip

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posx.schemes.base import Site
+from posx.schemes.facts import Case, Fact
 from posx.schemes.rope import Rope
 
 CHUNK = 128  # tokens
@@ -27,7 +28,9 @@ class LinearRope(Rope):
     """Linear attention with rotary positions."""
 
     formula = "Σ_j (R_i φ(q_i))·(R_j φ(k_j)) v_j / Σ_j φ(q_i)·φ(k_j),  φ = elu + 1"
+    outlook = ""  # what was published of rope is of softmax attention
     masks = False
+    accepts = frozenset({"spectrum"})
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
         return q, k  # their features are, in the numerator alone
@@ -52,3 +55,10 @@ class LinearRope(Rope):
                 state = state + turned_k[:, :, keys].mT @ values[:, :, keys]
                 total = total + k[:, :, keys].sum(2)
             return torch.cat(out, dim=2).to(v.dtype)
+
+    def facts(self, case: Case) -> list[Fact]:
+        now = f"{case.keys}: no softmax picks among them"
+        return [
+            *super().facts(case),
+            Fact("products in both sums", f"up to {case.context}", now, {"products": case.keys}),
+        ]

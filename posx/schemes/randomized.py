@@ -23,6 +23,7 @@ from torch import Tensor
 
 from posx.errors import PosxError, Unsupported
 from posx.schemes.base import ModelShape
+from posx.schemes.facts import Case, Fact, are_new, digits
 from posx.schemes.wrapper import Wrapper
 
 EVALUATION = ("sample", "spread", "first")
@@ -42,9 +43,14 @@ class Randomized(Wrapper):
 
     Config = RandomizedConfig
     formula = "the inner scheme at a sorted sample of 0 .. M − 1"
+    outlook = (
+        "On 15 algorithmic tasks it raised the accuracy at lengths that training had not seen by 12 % on average "
+        "(Ruoss et al. 2023). In language modelling distances are M / n times those of the text, and differ from "
+        "sequence to sequence."
+    )
 
     # Positions are its own to choose: none is left to interpolate.
-    accepts = property(lambda self: self.inner.accepts - {"positions"})
+    accepts = property(lambda self: self.inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -85,3 +91,12 @@ class Randomized(Wrapper):
         if self.config.evaluation == "spread":
             return (torch.arange(n, device=device) * (longest - 1)) // max(1, n - 1)
         return self.train_positions(1, n, torch.Generator().manual_seed(n))[0].to(device)
+
+    def facts(self, case: Case) -> list[Fact]:
+        longest = self.reach(self.config, self.shape)
+        gap = float(case.positions.double().diff().mean()) if case.length > 1 else 0.0
+        new = int((case.positions >= longest).sum())
+        own = Fact("positions that are drawn", f"{case.context} of 0–{longest - 1}",
+                   f"{case.length} of the same: {are_new(new)}", {"new": new, "longest": longest})  # fmt: skip
+        gaps = Fact("mean step between tokens", digits((longest + 1) / (case.context + 1)), digits(gap), {"gap": gap})
+        return [own, gaps, *self.inner.facts(replace(case, places=longest, span=longest))]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from posx.errors import PosxError
 from posx.schemes.base import ModelShape
+from posx.schemes.facts import Case, Fact
 from posx.schemes.wrapper import Wrapper
 
 
@@ -35,9 +36,13 @@ class Shape(Wrapper):
 
     Config = ShapeConfig
     formula = "the inner scheme at k + p,  k random for each sequence in training"
+    outlook = (
+        "Its paper reports better translations of sentences longer than those of training than sinusoids give (Kiyono "
+        "et al. 2021): there positions up to K more than L were seen."
+    )
 
     # Positions are its own to choose: none is left to interpolate.
-    accepts = property(lambda self: self.inner.accepts - {"positions"})
+    accepts = property(lambda self: self.inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -50,3 +55,7 @@ class Shape(Wrapper):
 
     def train_positions(self, rows: int, n: int, generator: torch.Generator) -> Tensor:
         return torch.randint(self.config.shift + 1, (rows, 1), generator=generator) + torch.arange(n)
+
+    def facts(self, case: Case) -> list[Fact]:
+        own = Fact("shift of a sequence", f"0–{self.config.shift}, drawn", "0", {"shift": self.config.shift})
+        return [own, *self.inner.facts(replace(case, places=case.places + self.config.shift))]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.schemes.base import Closure, ModelShape, Scheme, Site, entries
+from posx.schemes.facts import Case, Fact, are_new, shared_fact
 
 
 @dataclass
@@ -42,7 +43,12 @@ class Shaw(Scheme):
 
     Config = ShawConfig
     formula = "q·(k + a[min(d, clip)])/√D,  a trained table for each layer"
+    outlook = (
+        "Its authors expected clipping to carry it to lengths that training had not seen (section 3.2) and did not "
+        "measure it: order beyond the clip is lost, at any length."
+    )
     bias_per_layer = True
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
@@ -81,3 +87,12 @@ class Shaw(Scheme):
         # A running sum of 16,384 equal weights is off by 4e-4 in float32.
         zeros = weights.new_zeros(*weights.shape[:-1], self.clip + 1, dtype=torch.float64)
         return zeros.scatter_add(-1, rows, weights.double()).float() @ self.value_table[site.layer]
+
+    def facts(self, case: Case) -> list[Fact]:
+        found = [*super().facts(case), shared_fact("keys that share the last vector", self.clip, case)]
+        if self.clip >= case.span:
+            new = max(0, min(self.clip, int(case.reach)) - case.span + 1)
+            found.append(
+                Fact("rows of the table", f"{case.span} of {self.clip + 1} trained", are_new(new), {"new": new})
+            )
+        return found

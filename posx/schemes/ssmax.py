@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.facts import Case, Fact, digits
 from posx.schemes.wrapper import Wrapper
 
 
@@ -36,6 +37,10 @@ class SSMax(Wrapper):
 
     Config = SSMaxConfig
     formula = "logits · s_h·ln n over the inner scheme"
+    outlook = (
+        "Its paper reports better perplexity and retrieval in contexts longer than training, over rope with a larger "
+        "base (Nakanishi 2025). The angles of rope stay as new as without it."
+    )
     per_layer = True
     by_position = False
     bias_per_layer = property(lambda self: self.inner.has_bias)
@@ -72,3 +77,9 @@ class SSMax(Wrapper):
             site = replace(site, q=plain.to(site.q.dtype))
         inner = super().bias(site)
         return lambda b, h, i, j: scale[h, i] * inner(b, h, i, j)
+
+    def facts(self, case: Case) -> list[Fact]:
+        before, now = math.log(case.context), math.log(case.length)
+        own = Fact("ln n, which multiplies logits", f"up to {digits(before)}",
+                   f"{digits(now)} ({now / before - 1:+.1%})", {"ln": now})  # fmt: skip
+        return [own, *super().facts(case)]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site, entries
+from posx.schemes.facts import Case, Fact, distances_fact, turning_facts
 
 
 @dataclass
@@ -36,7 +37,12 @@ class TransformerXL(Scheme):
 
     Config = TransformerXLConfig
     formula = "((q + u)·k + (q + v)·W r_d)/√D,  r_d sinusoids of the distance"
+    outlook = (
+        "Its authors evaluate with longer attention than they train with, and gain by it (Dai et al. 2019, section 4); "
+        "that is with the memory of earlier segments, which is not here."
+    )
     bias_per_layer = True
+    accepts = frozenset({"distances"})
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
@@ -48,10 +54,18 @@ class TransformerXL(Scheme):
     def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
         """r_d of every distance that there is, float32 [longest + 1, C]."""
         longest = int((positions.max() - positions.min()).round())
-        even = torch.arange(0, self.shape.d_model, 2, device=positions.device, dtype=torch.float32)
         distances = torch.arange(longest + 1, device=positions.device, dtype=torch.float32)
-        angles = distances[:, None] * self.config.base ** (-even / self.shape.d_model)
+        angles = distances[:, None] * self.waves(positions.device)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, : self.shape.d_model]
+
+    def waves(self, device: torch.device | None = None) -> Tensor:
+        """θ_k, float32 [C / 2]."""
+        even = torch.arange(0, self.shape.d_model, 2, device=device, dtype=torch.float32)
+        return self.config.base ** (-even / self.shape.d_model)
+
+    def facts(self, case: Case) -> list[Fact]:
+        theta = self.waves()
+        return [distances_fact(case), *turning_facts(theta, theta, case.span, case.reach)]
 
     def bias(self, site: Site) -> Closure:
         assert site.q is not None

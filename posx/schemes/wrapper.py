@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from posx.errors import PosxError
 from posx.extensions.base import Applied
 from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.facts import Case, Fact
 
 
 class Wrapper(Scheme):
@@ -51,6 +52,7 @@ class Wrapper(Scheme):
     has_own_attention = property(lambda self: self.inner.has_own_attention)
     has_values = property(lambda self: self.inner.has_values)
     needs_logits = property(lambda self: self.inner.needs_logits)
+    outlook = property(lambda self: self.inner.outlook)
     token_width = property(lambda self: self.inner.token_width)
     last_position = property(lambda self: self.inner.last_position)
 
@@ -85,6 +87,9 @@ class Wrapper(Scheme):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, site: Site) -> Tensor:
         return self.inner.attend(q, k, v, site)
+
+    def facts(self, case: Case) -> list[Fact]:
+        return self.inner.facts(case)
 
     def report(self, tokens: Tensor) -> dict[str, float]:
         return self.inner.report(tokens)

@@ -25,7 +25,8 @@ from torch import Tensor
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import Applied
 from posx.schemes.base import ModelShape, Site
-from posx.schemes.rope import Rope, RopeConfig, turned
+from posx.schemes.facts import Case, Fact, digits
+from posx.schemes.rope import Rope, RopeConfig, of_queries_and_keys, turned
 
 SPAN = 139.0  # times scale_base: ζ_0^(± that / 2) is 1e±38
 
@@ -42,6 +43,10 @@ class Xpos(Rope):
 
     Config = XposConfig
     formula = "rope, and pair k of the logit · ζ_k^((i−j)/512)"
+    outlook = (
+        "Its paper lets it extrapolate together with blockwise masks, that is with a window (Sun et al. 2022, section "
+        "3.3): without one the angles are as new as rope's, faded."
+    )
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
@@ -53,11 +58,13 @@ class Xpos(Rope):
                 "The paper uses 512.",
             )
 
+    def zeta(self, device: torch.device | None = None) -> Tensor:
+        """ζ_k, float32 [R/2]."""
+        even = torch.arange(0, self.rotated, 2, device=device, dtype=torch.float32)
+        return (even + 0.4 * self.rotated) / (1.4 * self.rotated)
+
     def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, ...]:
         cos, sin = super().prepare(positions, extension)
-        width = self.rotated
-        even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
-        zeta = (even + 0.4 * width) / (1.4 * width)
         p = positions.float()
         first, last = p.amin(-1, keepdim=True), p.amax(-1, keepdim=True)
         most = SPAN * self.config.scale_base
@@ -68,9 +75,16 @@ class Xpos(Rope):
             )
         middle = (first + last) / 2
         power = ((p - middle) / self.config.scale_base)[..., None]
-        return cos, sin, (zeta**power).view(cos.shape)
+        return cos, sin, (self.zeta(positions.device) ** power).view(cos.shape)
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
-        cos, sin, scale = site.shared
-        cos_q, sin_q, scale_q = (x[..., site.q_start :, :] for x in site.shared)
+        (cos_q, sin_q, scale_q), (cos, sin, scale) = of_queries_and_keys(site.shared, q, k)
         return turned(q, cos_q * scale_q, sin_q * scale_q), turned(k, cos / scale, sin / scale)
+
+    def facts(self, case: Case) -> list[Fact]:
+        ends = self.zeta().double()[[0, -1]]
+        before, now = ((ends ** (d / self.config.scale_base)).tolist() for d in (case.span - 1, case.reach))
+        return [*super().facts(case), Fact(
+            f"what is left of the farthest key's logit, k = 0 … {self.rotated // 2 - 1}",
+            f"{digits(before[0])} … {digits(before[1])}", f"{digits(now[0])} … {digits(now[1])}", {"left": now},
+        )]  # fmt: skip

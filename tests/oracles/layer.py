@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from posx.attention import attend, plan
+from posx.attention import plan, turn_and_attend
 from posx.config import ModelConfig
 from posx.extensions.base import NONE, Applied
 from posx.oracles import written
@@ -83,8 +83,7 @@ class Layer:
         layer = LAYER if scheme is self.scheme else 0
         flow = plan(scheme, self.at, extension, len(self.q), self.heads, block, **how)
         flow = replace(flow, layer=layer).at(self.x)
-        q, k = scheme.rotate(self.q[:, :, -n:], self.k, flow.site(self.length - n, self.length))
-        return attend(flow.sharpened(q), k, self.v, flow)
+        return turn_and_attend(self.q[:, :, -n:], self.k, self.v, flow)
 
 
 def by_layer(

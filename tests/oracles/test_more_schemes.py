@@ -17,10 +17,10 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
-from posx.attention import dense_addend
 from posx.config import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE
+from posx.flow import dense_addend
 from posx.model import count_parameters
 from posx.oracles import written
 from posx.schemes.base import Scheme, Site

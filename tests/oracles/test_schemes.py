@@ -22,8 +22,8 @@ from x_transformers.x_transformers import RelativePositionBias, RotaryEmbedding,
 
 import posx.schemes.t5
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
-from posx.attention import dense_addend
 from posx.config import ModelConfig
+from posx.flow import dense_addend
 from posx.model import Decoder
 from posx.oracles import hosts, written
 from posx.oracles.comparisons import LLAMA_SHAPES

@@ -18,8 +18,8 @@ from torch import Tensor
 from x_transformers.x_transformers import DataDependentAlibi
 
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
-from posx.attention import dense_addend
 from posx.config import ModelConfig
+from posx.flow import dense_addend
 from posx.model import Decoder, count_parameters
 from posx.schemes.base import Scheme, Site
 

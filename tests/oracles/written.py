@@ -56,6 +56,46 @@ def attention(
     return out[:, :, first:]
 
 
+def moved(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    frequencies: Numbers,
+    distance: Callable[[int, int], float | None],
+    addend: Callable[[int, int, int, float], float] = lambda b, h, i, d: 0.0,
+    fading: Callable[[int, float], float] = lambda n, d: 1.0,
+    scale: float = 1.0,
+    beside: Callable[[float], Tensor] | None = None,
+    last: int | None = None,
+) -> Tensor:
+    """Attention where query i sees key j at ``distance(i, j)``, or not at all (None).
+
+    Pair n of a head is turned by d·θ_n and multiplied by ``fading(n, d)``; ``addend`` (of sequence, head, query and d)
+    joins the products, and ``scale`` multiplies both. ``beside(d)`` [D] stands beside a value.
+    """
+    first = v.shape[2] - (last or v.shape[2])
+    half, out = len(frequencies), torch.zeros(v.shape, dtype=torch.float64)
+    theta = torch.tensor(list(frequencies), dtype=torch.float64)
+    seen: dict[int, list[tuple[int, float]]] = {}
+    for b, h, i in loops(*v.shape[:3], first=first):
+        if i not in seen:
+            apart = ((j, distance(i, j)) for j in range(i + 1))
+            seen[i] = [(j, d) for j, d in apart if d is not None]
+        at, ds = [j for j, _ in seen[i]], [d for _, d in seen[i]]
+        query, keys = q[b, h, i].double(), k[b, h, at].double()
+        angles = torch.tensor(ds, dtype=torch.float64)[:, None] * theta
+        faded = torch.tensor([[fading(n, d) for n in range(half)] for d in ds], dtype=torch.float64)
+        one, other, a, c = query[:half], query[half : 2 * half], keys[:, :half], keys[:, half : 2 * half]
+        turned = (one * a + other * c) * angles.cos() + (one * c - other * a) * angles.sin()
+        z = ((turned * faded).sum(1) + keys[:, 2 * half :] @ query[2 * half :]) / math.sqrt(q.shape[-1])
+        z += torch.tensor([addend(b, h, i, d) for d in ds], dtype=torch.float64)
+        values = v[b, h, at].double()
+        if beside is not None:
+            values = values + torch.stack([beside(d).double() for d in ds])
+        out[b, h, i] = torch.softmax(scale * z, 0) @ values
+    return out[:, :, first:]
+
+
 # ---------------------------------------------------------------- what is added to, or stands beside, a token
 
 

@@ -1,0 +1,108 @@
+"""What one forward pass hands to every layer, and what a scheme and an extension add to logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.extensions.base import NONE, Applied, Mask
+from posx.schemes.base import Closure, Scheme, Site
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What one forward pass hands to every layer.
+
+    ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
+    [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
+    :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
+    ``block`` is a number of queries that forces the path by blocks. ``layer`` and its input ``x`` [B, T, C] belong to
+    one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
+    ``branches`` are flows of pairs that stand elsewhere, where their queries are at ``query_positions`` [T].
+    """
+
+    scheme: Scheme
+    positions: Tensor
+    shared: Any = None
+    extension: Applied = NONE
+    addend: Tensor | None = None
+    by_distance: Tensor | None = None
+    plain: bool = False
+    backend: str = "blocks"
+    block: int | None = None
+    seen: Any = None  # flex: which pairs see each other
+    layer: int = 0
+    x: Tensor | None = None
+    temperature: Tensor | None = None
+    sharpness: float = 1.0
+    query_positions: Tensor | None = None  # None: the keys' own
+    branches: tuple[tuple[Mask, Flow], ...] = ()
+
+    def at(self, x: Tensor) -> Flow:
+        """The flow of the layer whose input, after its norm, is ``x``."""
+        return replace(self, x=x) if self.scheme.per_layer else self
+
+    def sharpened(self, q: Tensor) -> Tensor:
+        """Queries [B, H, Tq, D], the last of the T tokens, as an extension multiplies them."""
+        if self.temperature is None:
+            return q
+        return (q * self.temperature[-q.shape[2] :, None]).to(q.dtype)
+
+    def site(self, start: int, end: int, q: Tensor | None = None, k: Tensor | None = None) -> Site:
+        """Queries at key indices ``start`` to ``end`` beside all keys up to the last of them."""
+        queries = self.positions if self.query_positions is None else self.query_positions
+        return Site(
+            q_pos=queries[..., start:end],
+            k_pos=self.positions[..., :end],
+            q_start=start,
+            shared=self.shared,
+            layer=self.layer,
+            q=q,
+            k=k,
+            x=None if self.x is None else self.x[:, :end],
+        )
+
+
+def addend_of(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
+    """What is added to the logits of queries ``start`` to ``end``, −inf over the future."""
+    first = k.shape[2] - q.shape[2]
+    last = first + end
+    site = flow.site(first + start, last, q[:, :, start:end], k[:, :, :last])
+    closure = flow.scheme.bias(site) if flow.scheme.has_bias else None
+    return dense_addend(site, closure, flow.extension.masks(), q.shape[1])
+
+
+def seen_by(mask: Mask, start: int, end: int, batch: int, n_heads: int, device: torch.device) -> Tensor:
+    """A mask for queries at key indices ``start`` to ``end`` and all keys before ``end``, bool, broadcast to 4 axes."""
+    b, h, i, j = indices(batch, n_heads, end - start, end, device)
+    return mask(b, h, i + start, j)
+
+
+def indices(batch: int, n_heads: int, n_queries: int, n_keys: int, device: torch.device) -> tuple[Tensor, ...]:
+    """b [B, 1, 1, 1], h [H, 1, 1], i [Tq, 1] and j [Tk], as closures and masks are given them."""
+    b, h, i, j = (torch.arange(n, device=device) for n in (batch, n_heads, n_queries, n_keys))
+    return b[:, None, None, None], h[:, None, None], i[:, None], j
+
+
+def dense_addend(site: Site, closure: Closure | None, masks: list[Mask], n_heads: int) -> Tensor:
+    """The closure's value for all pairs, and −inf where a key is masked or in the future.
+
+    float32, [1, 1, Tq, Tk] without a closure, else [1 or B, H, Tq, Tk].
+    """
+    device = site.q_pos.device
+    batch = site.q_pos.shape[0] if site.q_pos.ndim == 2 else 1
+    if site.q is not None:
+        batch = len(site.q)
+    b, h, i, j = indices(batch, n_heads, site.q_pos.shape[-1], site.k_pos.shape[-1], device)
+    seen = i + site.q_start >= j
+    for mask in masks:
+        seen = seen & mask(b, h, i + site.q_start, j)
+    if closure is None:
+        addend = torch.zeros((), device=device)
+    else:
+        addend = closure(b, h, i, j).float()
+    addend = torch.where(seen, addend, float("-inf"))
+    return addend.reshape((1,) * (4 - addend.ndim) + addend.shape)

@@ -1,0 +1,169 @@
+"""posx explain --scheme: every scheme answers, a page can be read, and its commands work; mistakes are sentences."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from pathlib import Path
+
+import pytest
+
+from data_helpers import TINY, sentence, write_jsonl
+from helpers import MASKABLE, SCHEMES, posx
+from posx.compose import known_extensions
+from test_case import EXERCISE, fact, told
+
+SHORT = ("--train-length", "64", "--length", "100")
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_answers(name: str) -> None:
+    for case, context, length in ((SHORT, 64, 100), (EXERCISE, 2048, 3000)):
+        found = told(name, case=case)
+        assert (found["train_length"], found["length"]) == (context, length)
+        assert found["facts"]
+        assert found["outlook"].endswith(".") or name == "linear-rope"
+        whats = [row["what"] for row in found["facts"]]
+        assert len(whats) == len(set(whats))
+        keys = [row["none"]["values"]["keys"] for row in found["facts"] if "keys of the last query" in row["what"]]
+        assert set(keys) == {length}
+        new = [row["none"]["values"]["new"] for row in found["facts"] if "distances to keys" in row["what"]]
+        assert set(new) <= {length - context, 0}
+        fitting = {one for some in found["extensions"].values() for one in some}
+        assert fitting <= set(known_extensions())
+        assert ("window" in fitting) == (name in MASKABLE)
+        if "window" in fitting and not found["refused"]:
+            windowed = told(name, "--extension", "window", case=case)
+            inside = [r["extended"]["values"] for r in windowed["facts"] if r.get("extended")]
+            assert all(v["keys"] == context for v in inside if set(v) == {"keys"})
+
+
+def test_a_page_reads_as_text() -> None:
+    shown = posx("explain", "--scheme", "rope", *EXERCISE, "--extension", "pi", "scheme.base=500").stdout
+    assert "rope: trained with at most 2048 tokens, given 3000" in shown
+    assert "What usually follows without an extension: It breaks" in shown
+    lines = [line.strip() for line in shown.splitlines() if line.strip().startswith("posx ")]
+    assert lines == [
+        "posx train --scheme rope train.context=2048 scheme.base=500",
+        "posx eval --length 3000 --extension none --extension pi eval.target_context=3000",
+        "posx recommend --length 3000 eval.target_context=3000",
+    ]
+
+
+def test_of_each_kind_the_extension_with_least_to_choose_is_named() -> None:
+    names = ("ntk", "rerope", "log-n", "window")
+    evaluate = shlex.split(told("rope")["commands"][1])
+    assert sorted(evaluate[5::2][1:5]) == sorted(names)
+    assert len(told("randomized", "scheme.longest=2500")["commands"]) == 1  # no extension leads back
+
+
+def test_within_the_training_context_nothing_is_new() -> None:
+    shown = posx("explain", "--scheme", "rope", "--train-length", "2048", "--length", "1000").stdout
+    assert "Nothing is new: training has seen all that 1000 tokens need." in shown
+    fixed = told("rope", "--extension", "pi(s=4)", case=("--train-length", "2048", "--length", "1000"))
+    assert fact(fixed, "angle between neighbours, k = 0", "extended")[1] == "0.250 rad"
+
+
+def test_two_schemes_are_two_pages() -> None:
+    both = posx("explain", "--scheme", "nope", "--scheme", "alibi", *SHORT)
+    assert both.stdout.index("nope: trained") < both.stdout.index("alibi: trained")
+    both = posx("explain", "--scheme", "nope", "--scheme", "alibi", *SHORT, "--json")
+    assert [one["name"] for one in json.loads(both.stdout)] == ["nope", "alibi"]
+
+
+OWN = """
+from dataclasses import dataclass
+
+from posx.schemes.base import Scheme
+
+
+@dataclass
+class RootConfig:
+    slope: float = 0.5
+
+
+class Root(Scheme):
+    Config = RootConfig
+    formula = "logit - slope * sqrt(d)"
+
+    def bias(self, site):
+        return lambda b, h, i, j: -self.config.slope * site.distance(b, i, j).float() ** 0.5
+"""
+
+
+def test_a_scheme_of_ones_own_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "roots_of_mine.py").write_text(OWN)
+    (tmp_path / "own" / "scheme").mkdir(parents=True)
+    (tmp_path / "own" / "scheme" / "root.yaml").write_text("_target_: roots_of_mine.Root\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = told("root", "--config-dir", "own", "--trust", "scheme.slope=0.25")
+    assert fact(found, "distances to keys")[1] == "0–2999: 952 are new"
+    values = fact(found, "added to the farthest key's logit, by head")[2]["added"]
+    assert values == pytest.approx([-0.25 * math.sqrt(2999)] * 4)
+    assert found["outlook"] == ""
+    assert found["commands"][0].endswith("train.context=2048 scheme.slope=0.25 --config-dir own --trust")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scheme", "rop", *EXERCISE], "Did you mean"),
+        (["--scheme", "rope", *EXERCISE, "--extension", "yarm"], "Did you mean yarn"),
+        (["--scheme", "alibi", *EXERCISE, "--extension", "pi"], "does not fit alibi"),
+        (["--scheme", "rope", *EXERCISE, "--extension", "pi+ntk"], "together they have no meaning"),
+        (["--scheme", "rope", "--train-length", "2048", "--length", "0"], "A length of 0 tokens"),
+        (["--scheme", "rope", "--train-length", "2048", "--length", "-3"], "is not a length"),
+        (["--scheme", "rope", "--train-length", "2048", "--length", "far"], "is not a length"),
+        (["--scheme", "rope", "--train-length", "2048", "--length", "0.5x"], "at least 1"),
+        (["--scheme", "rope", "--train-length", "2048", "--length", "999999999"], "looks at up to 131,072 tokens"),
+        (["--scheme", "rope", "--train-length", "1", "--length", "3"], "train.context=1 is too small"),
+        (["--scheme", "rope", "--train-length", "2x", "--length", "3"], "is not a number of tokens"),
+        (["--scheme", "rope", "--train-length", "-5", "--length", "3"], "is not a number of tokens"),
+        (["--scheme", "rope", "--train-length", "2048"], "Given how many tokens?"),
+        (["--scheme", "rope", "--length", "3000"], "Trained with how many tokens?"),
+        (["--scheme", "rope", *EXERCISE, "scheme.slope=3"], "slope"),
+        (["--scheme", "rope", *EXERCISE, "train.context=64"], "contradict each other"),
+        (["--scheme", "rope", *EXERCISE, "scheme=alibi"], "contradict each other"),
+        (["--scheme", "rope", *EXERCISE, "train.extension=pi"], "belongs to a run"),
+        (["--scheme", "rope", *EXERCISE, "eval.stride=3"], "is a setting of an evaluation"),
+        (["--scheme", "rope", *EXERCISE, "scheme.base=1"], "must be above 1"),
+        (["permutation", *EXERCISE], "takes no --train-length"),
+        (["permutation", "scheme.base=500"], "takes no scheme.base=500"),
+        (EXERCISE, "wants a case, or a topic"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_sentences(arguments: list[str], said: str) -> None:
+    result = posx("explain", *arguments, code=2)
+    assert result.stdout == ""
+    assert said in result.stderr
+
+
+def test_a_multiple_and_a_long_context() -> None:
+    assert told("rope", case=("--train-length", "100", "--length", "2x"))["length"] == 200
+    found = told("rope", case=("--train-length", "16384", "--length", "2x"))
+    assert found["commands"][0] == "posx train --scheme rope train.context=16384 train.batch_tokens=16384"
+
+
+@pytest.mark.parametrize(("scheme", "extension"), [("learned", None), ("rope", "yarn+window"), ("t5", None)])
+def test_the_commands_measure_it(
+    scheme: str, extension: str | None, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As printed, one after the other, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "a.jsonl", [sentence(120, n) for n in range(24)])
+    own = [setting for setting in TINY if not setting.startswith("train.context")]
+    asked = [*own, "data=text", "data.path=a.jsonl", "train.steps=2", *(["scheme.buckets=8"] if scheme == "t5" else [])]
+    with_it = ["--extension", extension] if extension else []
+    found = told(scheme, *with_it, *asked, case=("--train-length", "16", "--length", "40"))
+    train, evaluate, recommend = ([*shlex.split(line)[1:]] for line in found["commands"])
+    posx(*train)
+    records = json.loads(posx(*evaluate, "--json").stdout)
+    by_extension = {r["extension"]: r["status"] for r in records if r["length"] == 40}
+    assert by_extension.pop("none") == ("unsupported" if scheme == "learned" else "ok")
+    assert set(by_extension.values()) == {"ok"}
+    assert set(by_extension) == {"learned": {"interpolate"}, "rope": {"window+yarn"}}.get(
+        scheme, {"rerope", "log-n", "window"}
+    )
+    posx(*recommend)
