@@ -348,7 +348,7 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
                 raise PosxError(f"'{text}' sets {key.strip()} twice.", "Once is enough.")
             given.add(key.strip())
             settings[key.strip()] = _number(value.strip())
-        config: Any = typed(cls.Config, cls.read(settings), f"{name}.")
+        config: Any = typed(cls.Config, cls.read(settings, read_yaml), f"{name}.")
         cls.check(config)
         defaults = cls.Config()
         params = {f.name: getattr(config, f.name) for f in fields(cls.Config)}

@@ -586,7 +586,7 @@ def test_the_schemes_in_json(there: Path) -> None:
     assert [rows[name]["parameters"] for name in ("nope", "sinusoidal", "rope", "alibi")] == [0, 0, 0, 0]
     assert rows["t5"]["parameters"] == 32 * 4
     assert rows["rope"]["extensions"] == [
-        "abf", "by-parts", "dynamic-ntk", "llama3", "log-n", "ntk", "pi", "window", "yarn",
+        "abf", "by-parts", "dynamic-ntk", "llama3", "log-n", "longrope", "ntk", "pi", "resonance", "window", "yarn",
     ]  # fmt: skip
     assert rows["learned"]["extensions"] == ["interpolate", "log-n", "window"]
     assert all(row["formula"] for row in rows.values())

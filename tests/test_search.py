@@ -318,9 +318,12 @@ def test_it_finds_what_is_there_to_find() -> None:
 
     starts = [Candidate((4.0,) * 8, 0, 1.0), Candidate(tidy([4 ** (k / 7) for k in range(8)]), 0, 1.1)]
     space = space_of(starts, Target(64, 256))
-    for seed in range(5):
+    shares = []
+    for seed in range(10):
         found = [one.nats for one in evolve(starts, distance, space, 64, np.random.default_rng(seed))]
-        assert min(found) < 0.7 * min(found[:2]), seed
+        shares.append(min(found) / min(found[:2]))
+    assert sum(shares) / len(shares) < 0.7, shares
+    assert max(shares) < 1, shares
 
 
 def test_it_ends_where_there_is_nothing_new() -> None:

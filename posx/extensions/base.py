@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -74,8 +75,11 @@ class Extension:
         self.config = config
 
     @classmethod
-    def read(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """The parameters as given, with the content of a file in place of its name: before they are a Config."""
+    def read(cls, given: dict[str, Any], load: Callable[[Path, str], Any]) -> dict[str, Any]:
+        """The parameters as given, with the content of a file in place of its name: before they are a Config.
+
+        ``load(path, what it should be)`` parses YAML.
+        """
         return given
 
     @classmethod

@@ -15,7 +15,7 @@ that they were searched for.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,12 @@ class LongRope(Scaled):
     formula = "θ_k / λ_k from position n on, where ℓ > L; cos, sin · √(1 + ln s/ln L)"
 
     @classmethod
-    def read(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def read(cls, given: dict[str, Any], load: Callable[[Path, str], Any]) -> dict[str, Any]:
         text = str(given.get("factors", ""))
         if not text:
             return given
         factors = numbers(text)
-        read = from_file(text) if factors is None else {"factors": written(factors)}
+        read = from_file(text, load) if factors is None else {"factors": written(factors)}
         return {**read, **{key: value for key, value in given.items() if key != "factors"}}
 
     @classmethod
@@ -141,13 +141,11 @@ def written(factors: Sequence[float]) -> str:
     return ":".join(f"{value:.6g}" for value in factors)
 
 
-def from_file(path: str) -> dict[str, Any]:
+def from_file(path: str, load: Callable[[Path, str], Any]) -> dict[str, Any]:
     """Factors, n and attention of a search's YAML, where it has them. Raises PosxError."""
-    from posx.compose import read_yaml
-
     if not Path(path).expanduser().exists():
         raise PosxError(f"longrope's factors '{path}' are neither numbers with colons between nor a file.", EXAMPLE)
-    found = read_yaml(Path(path).expanduser(), "file of longrope's factors")
+    found = load(Path(path).expanduser(), "file of longrope's factors")
     factors = found.get("factors") if isinstance(found, dict) else None
     # YAML's true is one of Python's whole numbers.
     if not (isinstance(factors, list) and factors and all(type(value) in (int, float) for value in factors)):
