@@ -99,7 +99,7 @@ class Worker:
         self.place += rows.stop - rows.start
         some = replace(self.targets, ends=self.targets.ends[rows], documents=self.targets.documents[rows])
         windows = windows_of_targets(some, length)
-        applied = bind((), self.scorer.model.scheme, length, self.trained_with, self.config.train.context)
+        applied = bind((), self.scorer.model.scheme, length, self.trained_with, self.config.train.reached)
         self.scorer.score(windows, applied, Display(quiet=True), "")
         return int(windows.lengths.sum())
 

@@ -301,7 +301,7 @@ def power(values: Tensor) -> str:
 
 
 def page(found: Answer) -> Page:
-    """What is new, as a table; what usually follows and what fits, below it."""
+    """What is new, as a table."""
     shape = found.scheme.shape
     heads = ["", f"in training, up to {found.context}", f"at {found.length}"]
     heads += [f"with {found.extension}"] * found.extended
@@ -315,11 +315,11 @@ def page(found: Answer) -> Page:
     model = f"{shape.n_layers} layers, {shape.n_heads} heads of {shape.head_dim}, width {shape.d_model}"
     setup = f"{found.scheme.formula}; {model}"
     title = f"{found.name}: trained with at most {found.context} tokens, given {found.length}"
-    return Page(title, setup, heads, [] if found.nothing_new else table, notes(found), left=len(heads))
+    return Page(title, setup, heads, [] if found.nothing_new else table, [], left=len(heads))
 
 
 def notes(found: Answer) -> list[str]:
-    """Sentences below the table."""
+    """Sentences below it: what is refused, what usually follows, what fits."""
     said = []
     if found.nothing_new:
         said.append(f"Nothing is new: training has seen all that {found.length} tokens need.")

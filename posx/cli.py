@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from posx import __version__
-from posx.commands import bench, evaluate, explain, info, reproduce, results, show, sweep, train, verify  # noqa: F401 — they enter themselves into the app
+from posx.commands import bench, evaluate, explain, info, reproduce, results, search, show, sweep, train, verify  # noqa: F401 — they enter themselves into the app
 from posx.commands.base import app
 
 START = """\
@@ -24,6 +24,7 @@ scheme, and evaluates them at longer ones, on the same targets.
   posx compare rope:ntk rope:pi         is one better than the other?
   posx train --from RUN --extension pi train.context=4x    fine-tune at a longer context
   posx recommend RUN --length 3000      which extension for this length?
+  posx search longrope RUN --length 4x  factors for this model and length, found on validation
   posx schemes · posx extensions        what there is to compare
   posx explain --scheme rope --train-length 2048 --length 3000    what is new to it, in numbers
   posx show rope --extension yarn       a scheme as a picture, and its properties as numbers
@@ -48,5 +49,5 @@ def start(
 
 
 # The order of --help: from the first thing that one does to the last.
-ORDER = ["train", "eval", "sweep", "table", "plot", "compare", "report", "recommend", "reproduce", "bench"]
+ORDER = ["train", "eval", "sweep", "table", "plot", "compare", "report", "recommend", "search", "reproduce", "bench"]
 app.registered_commands.sort(key=lambda one: ORDER.index(one.name or "") if one.name in ORDER else len(ORDER))

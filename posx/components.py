@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from posx.config import RunConfig
+from posx.config import RunConfig, TrainConfig
 from posx.errors import PosxError
 from posx.extensions.base import Applied, Bound, Extension, Target, moves, refuse_two_of_a_kind
 from posx.model import model_shape
@@ -76,6 +76,11 @@ class ExtensionSpec:
         """The extension itself."""
         return self.cls(self.cls.Config(**self.params))
 
+    def unlike_default(self, more: dict[str, Any]) -> dict[str, Any]:
+        """Its parameters with ``more`` of them, where they are not the default."""
+        default = self.cls.Config()
+        return {k: v for k, v in {**self.params, **more}.items() if v != getattr(default, k)}
+
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
         return f"{self.name}({inside})" if inside else self.name
@@ -90,8 +95,9 @@ def fits(extension: type[Extension], scheme: Scheme) -> bool:
     """Whether the scheme listens to what the extension changes; masks and temperatures want attention with logits."""
     if extension.changes in ("mask", "temperature"):
         return scheme.masks
+    hook = "spectrum" if extension.changes == "wavelengths" else extension.changes
     sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
-    return extension.changes in scheme.accepts and (scheme.masks or not sharpens)
+    return hook in scheme.accepts and (scheme.masks or not sharpens)
 
 
 def only_masks(extension: type[Extension], scheme: Scheme) -> bool:
@@ -110,25 +116,30 @@ def check_fit(
                 f"{spec.name} changes the {spec.cls.changes} and does not fit {scheme_name}, which has none to change.",
                 f"For {scheme_name} there is {names(['none', *fitting])}.",
             )
-    refuse_two_of_a_kind([(spec.name, spec.make()) for spec in specs])
+    made = [(spec.name, spec.make()) for spec in specs]
+    refuse_two_of_a_kind(made)
+    context, rotated = scheme.shape.context, getattr(scheme, "rotated", 0)
+    for _, extension in made:
+        extension.check_scheme(scheme_name, Target(context, context, scheme.last_position, rotated))
 
 
-def freeze(specs: Sequence[ExtensionSpec], base_context: int, train_context: int) -> list[ExtensionSpec]:
-    """The extensions as a run that is trained with them keeps them: with the scale of its training context."""
-    target = Target(context=base_context, length=train_context)
-    return [replace(spec, params={**spec.params, **spec.make().frozen(target)}) for spec in specs]
+def freeze(specs: Sequence[ExtensionSpec], base_context: int, reached: int) -> list[ExtensionSpec]:
+    """The extensions as a run that is trained with them keeps them: with the scale of what its training reached."""
+    target = Target(context=base_context, length=reached)
+    return [replace(spec, params=spec.unlike_default(spec.make().frozen(target))) for spec in specs]
 
 
 def check_reach(
-    specs: Sequence[ExtensionSpec], config: dict[str, Any], shape: ModelShape, context: int, trust: bool
+    specs: Sequence[ExtensionSpec], config: dict[str, Any], shape: ModelShape, train: TrainConfig, trust: bool
 ) -> None:
-    """Refuse to train at a context past the scheme's last position, unless an extension leads back before it."""
-    if context <= shape.context or any(spec.cls.changes == "positions" for spec in specs):
+    """Refuse to train past the scheme's last position, unless an extension leads back before it."""
+    if train.reached <= shape.context or any(spec.cls.changes == "positions" for spec in specs):
         return
     last = make_scheme(config, shape, trust).last_position
-    if last is not None and context > last + 1:
+    if last is not None and train.reached > last + 1:
+        asked = f"train.context={train.context}" if train.reach is None else f"train.reach={train.reach}"
         raise PosxError(
-            f"{config['name']} positions end at {last + 1}, but train.context={context} was asked.",
+            f"{config['name']} positions end at {last + 1}, but {asked} was asked.",
             f"Train with --extension interpolate, or at a context up to {last + 1}.",
         )
 
@@ -138,14 +149,14 @@ def bind(
     scheme: Scheme,
     length: int,
     trained: Sequence[ExtensionSpec] = (),
-    train_context: int | None = None,
+    reached: int | None = None,
 ) -> Applied:
     """The extensions for one scheme at one length ℓ in tokens.
 
-    Those that the model was ``trained`` with act at every length as they did at ``train_context`` (default: L).
-    The others extend what the training reached: their s is ℓ / train_context.
+    Those that the model was ``trained`` with act at every length as they did where training ``reached`` so many
+    positions (default: L). The others extend that: their s is ℓ / reached.
     """
-    reached = train_context or scheme.shape.context
+    reached = reached or scheme.shape.context
     rotated, last = getattr(scheme, "rotated", 0), scheme.last_position
     before = Target(scheme.shape.context, reached, last, rotated)
     if last is not None and any(spec.cls.changes == "positions" for spec in trained):

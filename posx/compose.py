@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from posx.config import EvalConfig, EvalRoot, RunConfig, check_eval, check_train
+from posx.config import EvalConfig, EvalRoot, RunConfig, check_eval, check_train, needs_a_start
 from posx.errors import PosxError, unknown
 from posx.typed import typed
 
@@ -172,6 +172,8 @@ def compose_run(overrides: list[str], config_dir: Path | None = None, trust: boo
             )
         if override.lstrip("+~").startswith("start"):
             raise PosxError(f"{override} is written by --from, not by hand.", "Use posx train --from RUN.")
+        if key_of(override) in ("train.recipe", "train.reach") and override.partition("=")[2] not in ("none", "null"):
+            raise needs_a_start(override)
     values = _compose("train", overrides, config_dir)
     config = typed(RunConfig, values)
     check_train(config)
@@ -193,7 +195,7 @@ def override_value(override: str) -> Any:
 
 
 def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
-    """Check the extension that is to be trained with, and fix its scale at that of the training context."""
+    """Check the extension that is to be trained with, and fix its scale at that of the positions it is trained at."""
     from posx.components import check_fit, check_reach, freeze, scheme_of, spec_name
     from posx.model import model_shape
 
@@ -205,8 +207,8 @@ def freeze_extension(config: RunConfig, config_dir: Path | None = None, trust: b
         )
     if specs:
         check_fit(specs, config.scheme["name"], scheme_of(config, trust), known_extensions(config_dir, trust))
-    check_reach(specs, config.scheme, model_shape(config.model, config.base_context), config.train.context, trust)
-    config.train.extension = spec_name(freeze(specs, config.base_context, config.train.context))
+    check_reach(specs, config.scheme, model_shape(config.model, config.base_context), config.train, trust)
+    config.train.extension = spec_name(freeze(specs, config.base_context, config.train.reached))
     return config
 
 
@@ -346,7 +348,7 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
                 raise PosxError(f"'{text}' sets {key.strip()} twice.", "Once is enough.")
             given.add(key.strip())
             settings[key.strip()] = _number(value.strip())
-        config: Any = typed(cls.Config, settings, f"{name}.")
+        config: Any = typed(cls.Config, cls.read(settings, read_yaml), f"{name}.")
         cls.check(config)
         defaults = cls.Config()
         params = {f.name: getattr(config, f.name) for f in fields(cls.Config)}
@@ -358,7 +360,14 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
 
 def _split_plus(text: str) -> list[str]:
     """Split at the + signs outside parentheses."""
-    return re.split(r"\+(?![^(]*\))", text)
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "+" and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def _number(text: str) -> Any:

@@ -56,6 +56,8 @@ class TrainConfig:
     context: int = 64  # L, in tokens; of a fine-tune its own, and L stays start.base_context
     steps: int = 400
     extension: str = "none"  # applied in every step, at a scale that stays; evaluation applies it too
+    recipe: str = "none"  # of a fine-tune: none | drop | pose, see recipes.py
+    reach: int | None = None  # pose: positions up to so many tokens, seen in windows of ``context``
     batch_tokens: int = 8192  # input tokens of one optimizer step
     accumulation: int = 1  # forward and backward passes that share a step; saves memory
     seed: int = 0  # initial values and batches
@@ -67,6 +69,11 @@ class TrainConfig:
     eval_every: int | None = None  # steps between validations; None: 5 in all
     eval_tokens: int = 32768  # validation targets each time
     checkpoint_every: int | None = None  # steps; None: only at the end and on interruption
+
+    @property
+    def reached(self) -> int:
+        """How many positions training has seen: a context of them, or what pose skips to."""
+        return self.reach or self.context
 
 
 @dataclass
@@ -140,6 +147,7 @@ class EvalRoot:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
+RECIPES = ("none", "drop", "pose")
 PROTOCOLS = ("fixed-targets", "non-overlapping", "stream", "curve")
 TABLED = PROTOCOLS[:3]  # one number a cell; a curve has many
 
@@ -215,6 +223,7 @@ def check_train(config: RunConfig) -> None:
             f"train.accumulation={train.accumulation} does not divide the {sequences} windows of a step.",
             "Give a divisor, or change train.batch_tokens.",
         )
+    _recipe(config)
     _seed("train.seed", train.seed)
     for key in ("threads", "log_every", "eval_every", "eval_tokens", "checkpoint_every"):
         _at_least(f"train.{key}", getattr(train, key), 1)
@@ -228,6 +237,33 @@ def check_train(config: RunConfig) -> None:
         value = getattr(optim, key)
         if not 0 <= value <= 1 or (key != "final_lr" and value == 1):
             raise PosxError(f"optim.{key}={value:g} must lie between 0 and 1.", f"See optim.{key} in posx config.")
+
+
+def _recipe(config: RunConfig) -> None:
+    """What a recipe wants of the other settings of training."""
+    train = config.train
+    _choice("train.recipe", train.recipe, RECIPES)
+    if not config.start.run and (train.recipe != "none" or train.reach is not None):
+        raise needs_a_start(f"train.recipe={train.recipe}")
+    if train.recipe != "pose":
+        if train.reach is not None:
+            raise PosxError(
+                f"train.reach={train.reach} is the length that pose skips to, but train.recipe={train.recipe}.",
+                "Add --recipe pose, or leave it out.",
+            )
+        return
+    _at_most("train.reach", train.reach, 10**7)
+    if train.reach is None or train.reach <= train.context:
+        asked = "no length was" if train.reach is None else f"train.reach={train.reach} was"
+        raise PosxError(
+            f"pose skips to positions beyond its windows of {train.context} tokens, but {asked} asked.",
+            f"Add --reach 4x, or another length above {train.context}.",
+        )
+
+
+def needs_a_start(what: str) -> PosxError:
+    """The error for a setting of a fine-tune in a run from scratch."""
+    return PosxError(f"{what} goes on from trained weights, but no run is named.", "Name it: posx train --from RUN.")
 
 
 def check_eval(config: EvalConfig) -> None:

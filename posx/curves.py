@@ -168,11 +168,13 @@ class Curve:
     length: int
     train_context: int
     extension: str
+    recipe: str  # in words; empty without one
     points: list[Point]
 
 
 def finetunes(cells: list[Cell]) -> list[Curve]:
-    """A curve for each first model, extension, training context and length; its point at 0 is the extension untrained.
+    """A curve for each first model, extension, recipe, training context and length; its point at 0 is the extension
+    untrained. A model whose positions are dropped has none: without the training nobody evaluated it.
 
     Each point is nats(fine-tune at ℓ) − nats(first model at 1x), over the seeds of both, on the same targets.
     """
@@ -181,19 +183,21 @@ def finetunes(cells: list[Cell]) -> list[Curve]:
     plain: dict[tuple[Comparison, str, int], list[Cell]] = {}
     for cell in cells:
         plain.setdefault((cell.comparison, cell.group.config_sha256, cell.length), []).append(cell)
-    found: dict[tuple[str, Comparison, int, int, str], list[Point]] = {}
-    names: dict[tuple[str, Comparison, int, int, str], str] = {}
+    found: dict[tuple[str, Comparison, int, int, str, str], list[Point]] = {}
+    names: dict[tuple[str, Comparison, int, int, str, str], str] = {}
     for cell in sorted(tuned, key=lambda c: c.first.train_steps):
         first = firsts.get((cell.comparison, cell.first.parent_sha256))
         if first is None:
             continue
         group = cell.group
-        key = (cell.first.parent_sha256, cell.comparison, cell.length, group.train_context, group.train_extension)
+        how = group.train_context, group.train_extension, cell.first.recipe
+        key = (cell.first.parent_sha256, cell.comparison, cell.length, *how)
         if key not in found:
             names[key] = first.group.label
             # The extension as it acts in the fine-tune, whatever it is called: pi at 4x is pi(s=4) there.
             acts = cell.first.extension_params.get("trained", {})
-            there = plain.get((cell.comparison, cell.first.parent_sha256, cell.length), [])
+            dropped = cell.first.train_recipe == "drop"
+            there = [] if dropped else plain.get((cell.comparison, cell.first.parent_sha256, cell.length), [])
             untrained = next((c for c in there if c.first.extension_params == acts), None)
             found[key] = [p] if untrained is not None and (p := against(untrained, first, 0)) is not None else []
         point = against(cell, first, cell.first.train_steps)

@@ -134,6 +134,22 @@ def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path
     """
     run, config = plan.run, plan.config
     folder = folder or run.path / "eval"
+    scorer, weights = load_scorer(run, config, display, trust)
+    corpus = scorer.corpus
+    targets = None
+    if config.protocol in ("fixed-targets", "curve"):
+        targets = targets_of(corpus, config, run.config.base_context)
+        store_targets(folder, targets)
+    if not run.finished:
+        display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
+    notes = [*corpus.notes, *([f"step {run.step} of {run.config.train.steps}"] if not run.finished else [])]
+    records = [_cell(plan, cell, scorer, targets, weights, notes, display, folder) for cell in plan.cells]
+    display.finish()
+    return records
+
+
+def load_scorer(run: Run, config: EvalConfig, display: Display, trust: bool = False) -> tuple[Scorer, str]:
+    """The model of a run that has a checkpoint, on its text, and the hash of its weights."""
     corpus = prepare(run.config.data, run.config.tokenizer, display.say)
     check_same_text(run, corpus)
     found = checkpoints.newest(run.checkpoints)
@@ -144,19 +160,7 @@ def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path
     model = build_model(run.config, corpus.vocab_size, trust)
     checkpoints.load_weights(found, model)
     model.to(device).eval()
-    scorer = Scorer(model, corpus, config, device)
-    targets = None
-    if config.protocol in ("fixed-targets", "curve"):
-        targets = targets_of(corpus, config, run.config.base_context)
-        store_targets(folder, targets)
-    if not run.finished:
-        display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
-    notes = [*corpus.notes, *([f"step {run.step} of {run.config.train.steps}"] if not run.finished else [])]
-    weights = checkpoints.manifest(found)["model.safetensors"]["sha256"]
-
-    records = [_cell(plan, cell, scorer, targets, weights, notes, display, folder) for cell in plan.cells]
-    display.finish()
-    return records
+    return Scorer(model, corpus, config, device), checkpoints.manifest(found)["model.safetensors"]["sha256"]
 
 
 def _cell(
@@ -172,7 +176,7 @@ def _cell(
     """One record: kept from before where nothing has changed, else computed and written."""
     run, config = plan.run, plan.config
     model, corpus, split = scorer.model, scorer.corpus, scorer.corpus.splits[config.split]
-    applied = bind(cell.specs, model.scheme, cell.length, cell.trained, run.config.train.context)
+    applied = bind(cell.specs, model.scheme, cell.length, cell.trained, run.config.train.reached)
     resolved = applied.resolved()
     if targets is not None:
         windows, digest = windows_of_targets(targets, cell.length), targets.sha256
@@ -235,6 +239,8 @@ def _cell(
         train_tokens=run.config.train.steps
         * (run.config.train.batch_tokens // run.config.train.context)
         * run.config.train.context,
+        train_recipe=run.config.train.recipe,
+        train_reach=run.config.train.reach,
         checkpoint_sha256=weights,
         max_targets=config.max_targets if targets else None,
         target_seed=config.seed if targets else None,
@@ -280,10 +286,10 @@ def _cell(
 
 
 def _unsupported(error: Unsupported, cell: Cell, run: Run) -> str:
-    """The scheme knows its own end alone; a fine-tune with an extension reaches its own context."""
+    """The scheme knows its own end alone; a fine-tune with an extension reaches further."""
     if not any(spec.cls.changes == "positions" for spec in cell.trained):
         return str(error)
-    reached = run.config.train.context
+    reached = run.config.train.reached
     return (
         f"{run.config.scheme['name']} positions, trained with {run.config.train.extension} at {reached}, end there. "
         f"Try --extension interpolate on top, or a length up to {reached}."

@@ -1,7 +1,8 @@
 """Fine-tuning: a run that starts from the weights of another, often at a longer context and with an extension.
 
-Model, scheme, tokenizer and text are those of the first run; ``train.*`` and ``optim.*`` may differ. What the second
-run stores of the first stands in ``start`` of its config. Imports no torch.
+Model, scheme, tokenizer and text are those of the first run; ``train.*`` and ``optim.*`` may differ, and a recipe
+(recipes.py) leaves out the scheme. What the second run stores of the first stands in ``start`` of its config. Imports
+no torch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from posx.compose import as_overrides, freeze_extension, override_value
+from posx.compose import as_overrides, freeze_extension, key_of, override_value
 from posx.config import RunConfig, StartConfig, check_train
 from posx.errors import PosxError
 from posx.files import read_json
@@ -28,11 +29,15 @@ def compose_finetune(
     """The config of a fine-tune of the run ``run`` with ``config``; its weights are filled in by :func:`with_weights`.
 
     Where nothing else is said, the peak of the learning rate is where the first run's ended, the steps are a tenth of
-    its own, and the extension that it was trained with stays. Raises PosxError.
+    its own, and the extension and the reach that it was trained with stay. Raises PosxError.
     """
+    from posx.recipes import prepared
+
     values = asdict(config)
     values["train"] |= {"steps": max(1, config.train.steps // SHARE_OF_STEPS), "eval_every": None}
     values["optim"] |= {"lr": config.optim.lr * config.optim.final_lr or config.optim.lr, "warmup_steps": None}
+    if config.train.recipe == "drop":  # which is done
+        values["train"]["recipe"] = "none"
     values["label"] = ""
     values["start"] = asdict(
         StartConfig(
@@ -45,9 +50,11 @@ def compose_finetune(
     for override in as_overrides([], overrides):
         _set(values, override, config)
     tuned = typed(RunConfig, values)
+    if tuned.train.recipe != "pose" and "train.reach" not in map(key_of, overrides):  # it was the first run's
+        tuned.train.reach = None
     tuned.label = tuned.label or default_label(config, tuned)
     check_train(tuned)
-    return freeze_extension(tuned, config_dir, trust)
+    return freeze_extension(prepared(tuned, config_dir, trust), config_dir, trust)
 
 
 def _set(values: dict[str, Any], override: str, config: RunConfig) -> None:
@@ -64,23 +71,29 @@ def _set(values: dict[str, Any], override: str, config: RunConfig) -> None:
             f"{override} cannot change in a fine-tune: model, scheme, tokenizer and text are those of the weights.",
             "train.* and optim.* can; for the rest train a run from scratch.",
         )
-    if key == "train.context" and text.endswith("x"):
-        values["train"]["context"] = parse_length(text, config.base_context)
+    if key in ("train.context", "train.reach") and text.endswith("x"):
+        values["train"][name] = parse_length(text, config.base_context)
         return
     values[section][name] = override_value(override)
 
 
 def default_label(config: RunConfig, tuned: RunConfig) -> str:
-    """The row in tables: ``rope + 200 steps at 256``; what it is trained with stands in the column beside."""
-    return f"{label_of(config)} + {tuned.train.steps} steps at {tuned.train.context}"
+    """The row in tables: ``rope + 200 steps at 256``; what it is trained with stands in the column beside.
+
+    With a recipe ``rope, dropped + 200 steps at 64`` or ``rope + 200 steps at 64, pose to 256``.
+    """
+    first = f"{label_of(config)}, dropped" if tuned.train.recipe == "drop" else label_of(config)
+    skips = f", pose to {tuned.train.reach}" if tuned.train.recipe == "pose" else ""
+    return f"{first} + {tuned.train.steps} steps at {tuned.train.context}{skips}"
 
 
 def default_name(config: RunConfig) -> str:
-    """``rope-64-seed0-pi-256-200steps`` for a fine-tune of a run ``rope-64-seed0``."""
+    """``rope-64-seed0-pi-256-200steps`` for a fine-tune of a run ``rope-64-seed0``; ``-pi-pose256-64-`` with pose."""
     extension = (
         "" if config.train.extension == "none" else f"-{folder_name(config.train.extension, 'extended').rstrip('-')}"
     )
-    return f"{Path(config.start.run).name}{extension}-{config.train.context}-{config.train.steps}steps"[:150]
+    recipe = "" if config.train.recipe == "none" else f"-{config.train.recipe}{config.train.reach or ''}"
+    return f"{Path(config.start.run).name}{extension}{recipe}-{config.train.context}-{config.train.steps}steps"[:150]
 
 
 def with_weights(config: RunConfig, first: Run) -> RunConfig:

@@ -241,14 +241,15 @@ def plot_finetune(cells: list[Cell]) -> Figure:
         )
     panels = sorted({(c.comparison.targets_sha256, c.length) for c in curves})
     several_targets = len({targets for targets, _ in panels}) > 1
-    kinds = sorted({(curve.name, curve.train_context, curve.extension) for curve in curves})
-    several = len({name for name, _, _ in kinds}) > 1
+    kinds = sorted({(curve.name, curve.train_context, curve.extension, curve.recipe) for curve in curves})
+    several = len({name for name, *_ in kinds}) > 1
     figure, axes = canvas(len(panels), 3.8)
     for (targets, length), axis in zip(panels, axes, strict=True):
         own = [c for c in curves if (c.comparison.targets_sha256, c.length) == (targets, length)]
         for curve in own:
-            number = kinds.index((curve.name, curve.train_context, curve.extension))
+            number = kinds.index((curve.name, curve.train_context, curve.extension, curve.recipe))
             what = "no extension" if curve.extension == "none" else curve.extension
+            what = f"{what}, {curve.recipe}" if curve.recipe else what
             name = shown_name(f"{curve.name}, " * several + f"{what}, trained on at {curve.train_context}")
             xs, means = [p.x for p in curve.points], [p.mean for p in curve.points]
             axis.plot(

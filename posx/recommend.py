@@ -41,12 +41,23 @@ class Choice:
 def candidates(run: Run, length: int, config_dir: Path | None, trust: bool) -> list[str]:
     """What is worth trying: the model as it was trained, then every fitting extension with its variants."""
     scheme = scheme_of(run.config, trust)
-    target = Target(run.config.train.context, length)
+    target = Target(run.config.train.reached, length)
     texts = [TRAINED]
     for name, cls in sorted(known_extensions(config_dir, trust).items()):
         if fits(cls, scheme):
             texts += [spec_name([ExtensionSpec(name, cls, params)]) for params in cls.variants(target)]
     return list(dict.fromkeys(texts))
+
+
+def beyond(run: Run, length: str) -> int:
+    """A length in tokens that is longer than what the run was trained at. Raises PosxError."""
+    tokens = parse_length(length, run.config.base_context)
+    if tokens <= run.config.train.reached:
+        raise PosxError(
+            f"{run.name} was trained at {run.config.train.reached} tokens; {tokens} need no extension.",
+            "Ask for a longer --length.",
+        )
+    return tokens
 
 
 def recommend(
@@ -62,12 +73,7 @@ def recommend(
 
     ``name`` is what the command line calls the run.
     """
-    tokens = parse_length(length, run.config.base_context)
-    if tokens <= run.config.train.context:
-        raise PosxError(
-            f"{run.name} was trained at {run.config.train.context} tokens; {tokens} need no extension.",
-            "Ask for a longer --length.",
-        )
+    tokens = beyond(run, length)
     asked = replace(config, lengths=[str(tokens)], extensions=candidates(run, tokens, config_dir, trust))
     records = evaluate_all(make_plan(run, asked, config_dir, trust), display, trust)
     there = [r for r in records if r.length == tokens]

@@ -17,6 +17,7 @@ from posx.files import read_json, write_json
 from posx.runs import newest_checkpoint
 
 SCHEMA = 2
+LATER = {"train_recipe", "train_reach"}  # fields that records from before them lack
 STATUSES = ("ok", "unsupported", "diverged", "oom", "failed")
 
 
@@ -67,6 +68,8 @@ class Record:
     left_out: int
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    train_recipe: str = "none"  # of a fine-tune: none | drop | pose
+    train_reach: int | None = None  # pose: how many positions it skips to, in windows of train_context
     schema: int = SCHEMA
     path: Path | None = field(default=None, compare=False)  # where it was read or written; not in the file
 
@@ -79,6 +82,11 @@ class Record:
     def as_trained(self) -> bool:
         """No extension but what the model was trained with, if any."""
         return self.extension == (TRAINED if self.train_extension != "none" else "none")
+
+    @property
+    def recipe(self) -> str:
+        """Of a fine-tune, in words; empty without one."""
+        return {"drop": "positions dropped", "pose": f"pose to {self.train_reach}"}.get(self.train_recipe, "")
 
     @property
     def nats_per_token(self) -> float | None:
@@ -124,7 +132,7 @@ def read_record(path: Path) -> Record:
     """Raises PosxError where the file is damaged or of another version."""
     values = read_json(path, "a record of posx")
     names = {f.name for f in fields(Record)} - {"path"}
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA or set(values) != names:
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA or not names - LATER <= set(values) <= names:
         raise PosxError(f"{path} is not a record of this version of posx.", "Delete it and evaluate the run again.")
     return Record(**values, path=path)
 

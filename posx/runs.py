@@ -28,6 +28,9 @@ FREE_TO_CHANGE = {
     "start.run",
 }
 
+# Settings that came after runs were hashed: left out where they say nothing, so that the old hashes stand.
+LATER = {"train.recipe": "none", "train.reach": None}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -129,12 +132,22 @@ def label_of(config: RunConfig) -> str:
     return config.label or config.scheme["name"]
 
 
+def hashed(config: RunConfig) -> dict[str, Any]:
+    """The config as hashes are made of it."""
+    values = asdict(config)
+    for key, silent in LATER.items():
+        section, _, name = key.partition(".")
+        if values[section][name] == silent:
+            values[section].pop(name)
+    return values
+
+
 def group_hash(config: RunConfig, *also: str) -> str:
     """The same for runs that differ in their seed alone, and in the settings that are ``also`` named.
 
     The weights that a fine-tune started from differ with the seed; the recipe that made them does not.
     """
-    values = asdict(config)
+    values = hashed(config)
     for key in ("train.seed", "start.weights_sha256", *FREE_TO_CHANGE, *also):
         *sections, last = key.split(".")
         part = values

@@ -71,7 +71,7 @@ def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Pa
     set_compiled(model, compiled)
     optimizer = make_optimizer(model, config.optim, device)
     specs = parse_extension(train.extension, config_dir, trust)
-    extension = bind((), model.scheme, train.context, specs, train.context)
+    extension = bind((), model.scheme, train.context, specs, train.reached)
     slices = Slices(corpus.splits["train"], train.context)
     return Session(config, model, optimizer, slices, device, dtype, compiled, note, extension)
 

@@ -1,27 +1,12 @@
 """Sweeps: one file, many runs. Each job is named by what it computes, so that a second sweep does only what is missing.
 
-schemes:                       # each a scheme, or one with overrides and a label
-  - alibi
-  - {scheme: rope, label: rope-500k, overrides: [scheme.base=500000]}
-seeds: [0, 1, 2]
-overrides: [model=tiny, train.steps=500, eval.max_targets=2048]    # for all; eval.* goes to the evaluation
-lengths: [1x, 2x, 4x]
-extensions: {rope: [none, pi, ntk]}    # by label or scheme; none where nothing is said
-controls: [4x]                 # each row also trained from scratch at 4x, with the same tokens: what is there to gain
-control_seeds: [0, 1]          # of those; all seeds if left out
-protocols: [fixed-targets]     # and non-overlapping, stream, curve
-finetune:                      # each row trained on for so many steps, at a longer context
-  context: 4x
-  steps: [50, 200, 1000]
-  extensions: {rope: [none, pi, ntk]}
-  control: true                # and once without, at the old context with the same extra tokens
-  overrides: [optim.lr=1e-3]
+What a file says is in sweep_file.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,63 +21,23 @@ from posx.compose import (
     compose_run,
     key_of,
     known_extensions,
-    options,
     parse_extension,
     quote,
-    read_yaml,
 )
 from posx.config import EvalConfig, RunConfig, check_eval
 from posx.corpus import prepare
 from posx.engines import Job, run_local
-from posx.errors import PosxError, unknown
+from posx.errors import PosxError
 from posx.evaluate import targets_of
 from posx.files import read_json, sha256_of, write_json
 from posx.finetune import compose_finetune, default_name
 from posx.machine import cores, pick_device
 from posx.progress import Display, to_stdout
+from posx.recipes import follows_positions
 from posx.records import Record, as_json, current_records
-from posx.runs import FREE_TO_CHANGE, folder_name
-from posx.typed import typed
+from posx.runs import FREE_TO_CHANGE, folder_name, hashed
+from posx.sweep_file import FinetuneConfig, SchemeEntry, read_sweep_file
 from posx.windows import check_long_enough, check_windows, comparable, parse_length
-
-# Settings that a sweep file gives in fields of its own.
-OWN_FIELDS = {"scheme": "schemes", "label": "schemes", "train.seed": "seeds", "eval.extensions": "extensions"}
-
-
-@dataclass
-class FinetuneConfig:
-    """The section ``finetune`` of a sweep file."""
-
-    context: str = ""  # tokens, or a multiple of the base context; empty: there is no fine-tune
-    steps: list[int] = field(default_factory=list)
-    extensions: dict[str, list[str]] = field(default_factory=dict)
-    control: bool = True
-    overrides: list[str] = field(default_factory=list)
-
-
-@dataclass
-class SweepConfig:
-    """A sweep file."""
-
-    schemes: list[Any] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=lambda: [0])
-    overrides: list[str] = field(default_factory=list)
-    lengths: list[str] = field(default_factory=lambda: ["1x", "2x", "4x"])
-    extensions: dict[str, list[str]] = field(default_factory=dict)
-    controls: list[str] = field(default_factory=list)
-    control_seeds: list[int] = field(default_factory=list)
-    protocols: list[str] = field(default_factory=lambda: ["fixed-targets"])
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
-    description: str = ""
-
-
-@dataclass
-class SchemeEntry:
-    """One row of ``schemes``."""
-
-    scheme: str = ""
-    label: str = ""
-    overrides: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -115,22 +60,6 @@ class Sweep:
     config_dir: Path | None
 
 
-def find_sweep(text: str, config_dir: Path | None) -> Path:
-    """A sweep file by path, or by name among the configs."""
-    if Path(text).is_file():
-        return Path(text)
-    if Path(text).is_dir():
-        raise PosxError(f"{text} is a directory, not a sweep file.", "Name the file itself.")
-    known = options("sweep", config_dir)
-    if text in known:
-        return known[text]
-    if Path(text).suffix in (".yaml", ".yml"):
-        raise PosxError(
-            f"There is no sweep file {text}.", f"Check the path, or use one of: {', '.join(sorted(known))}."
-        )
-    raise unknown("sweep", text, known)
-
-
 def read_sweep(
     path: Path,
     overrides: list[str],
@@ -143,26 +72,7 @@ def read_sweep(
 
     Without ``finetune`` the runs that start from others are left out, and what they are evaluated with.
     """
-    file = typed(SweepConfig, read_yaml(path, "sweep file"), source=f" in {path}")
-    for key in ("schemes", "seeds", "lengths"):
-        if not getattr(file, key):
-            raise PosxError(f"{path} names no {key}.", "See configs/sweep/quick.yaml.")
-    entries = [_entry(item, path) for item in file.schemes]
-    named: dict[str, list[Any]] = {"label": [entry.label for entry in entries], "seed": list(file.seeds)}
-    for what, values in named.items():
-        for value in values:
-            if values.count(value) > 1:
-                raise PosxError(f"{path} uses the {what} {value} twice.", f"Give each a {what} of its own.")
-    rows = {entry.label for entry in entries} | {entry.scheme for entry in entries}
-    for row in [*file.extensions, *file.finetune.extensions]:
-        if row not in rows:
-            raise unknown("row", row, rows, f" in {path} for the extensions")
-    _check_overrides([*file.overrides, *overrides, *(o for entry in entries for o in entry.overrides)], path)
-    _check_overrides(file.finetune.overrides, path)
-    for seed in set(file.control_seeds) - set(file.seeds):
-        raise PosxError(f"{path}: control_seeds names {seed}, which is not among the seeds.", "Add it to seeds.")
-    if bool(file.finetune.context) != bool(file.finetune.steps):
-        raise PosxError(f"{path}: finetune wants a context and steps.", "Write context: 4x and steps: [50, 200].")
+    file, entries = read_sweep_file(path, overrides)
     planned: list[_Planned] = []
     for entry in entries:
         # Nearest to the command line wins: the file, then the row, then what was typed.
@@ -256,13 +166,25 @@ def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[s
 def _finetunes(
     first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, config_dir: Path | None, trust: bool
 ) -> Iterator[RunConfig]:
-    """The fine-tunes of a run: each extension and number of steps, and the control at the old context."""
+    """The fine-tunes of a run: each recipe, extension and number of steps, and the control at the old context."""
+    old = f"train.context={first.base_context}"
+    kinds: list[tuple[str, list[str]]] = []  # an extension, and the other overrides
+    for recipe in _for_row(tune.recipes, entry, ["none"]):
+        where = {"pose": [old, f"train.reach={tune.context}"], "drop": [old]}.get(
+            recipe, [f"train.context={tune.context}"]
+        )
+        extensions = _for_row(tune.extensions, entry, ["none"])
+        if recipe == "drop":
+            extensions = ["none"]
+        if recipe == "pose":  # with those that it can be trained with
+            specs = {text: parse_extension(text, config_dir, trust) for text in extensions}
+            extensions = [text for text in extensions if all(follows_positions(one.cls) for one in specs[text])]
+        kinds += [(extension, [f"train.recipe={quote(recipe)}", *where]) for extension in extensions]
+    if tune.control:
+        kinds.append(("none", [old]))
     for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
-        kinds = [(tune.context, extension) for extension in _for_row(tune.extensions, entry, ["none"])]
-        if tune.control:
-            kinds.append((str(first.base_context), "none"))
-        for context, extension in kinds:
-            own = [f"train.context={context}", f"train.steps={steps}", f"train.extension={quote(extension)}"]
+        for extension, others in kinds:
+            own = [*others, f"train.steps={steps}", f"train.extension={quote(extension)}"]
             yield compose_finetune(first, "first", [*tune.overrides, *own], config_dir, trust)
 
 
@@ -272,27 +194,6 @@ def _check_unlike(jobs: list[JobPlan], path: Path) -> None:
     for name in names:
         if names.count(name) > 1:
             raise PosxError(f"{path} names the same run twice: {name}.", "Drop one of the two.")
-
-
-def _check_overrides(overrides: list[Any], path: Path) -> None:
-    """Overrides are texts, and leave alone what the file says in a field of its own."""
-    for override in overrides:
-        if not isinstance(override, str) or "=" not in override:
-            raise PosxError(f"{path}: '{override}' is not an override.", "Write them like train.steps=100.")
-        if key_of(override) in OWN_FIELDS:
-            field_name = OWN_FIELDS[key_of(override)]
-            raise PosxError(f"{override} would contradict {path}.", f"Change its field '{field_name}' instead.")
-
-
-def _entry(item: Any, path: Path) -> SchemeEntry:
-    entry = typed(SchemeEntry, {"scheme": item} if isinstance(item, str) else item, source=f" in {path}, under schemes")
-    if not entry.scheme:
-        raise PosxError(
-            f"{path}: a row of schemes names no scheme: {item}.",
-            "Write - rope, or - {scheme: rope, label: …}.",
-        )
-    entry.label = entry.label or entry.scheme
-    return entry
 
 
 def _check_extensions(planned: list[_Planned], config_dir: Path | None, trust: bool) -> None:
@@ -306,7 +207,7 @@ def _check_extensions(planned: list[_Planned], config_dir: Path | None, trust: b
 
 def _identity(config: RunConfig) -> dict[str, Any]:
     """The config without what changes no result."""
-    values = asdict(config)
+    values = hashed(config)
     for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
         section, _, name = key.partition(".")
         values[section].pop(name)

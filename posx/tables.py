@@ -121,8 +121,8 @@ def show_page(page: Page, console: Console) -> None:
                 table.add_section()
             table.add_row(*(Text("\n".join(part.lines), style=STYLES.get(part.style, "")) for part in row))
         console.print(table)
-    for line in page.notes:  # in a pipe a line is a line; on a terminal it breaks between words
-        console.print(line, markup=False, soft_wrap=not console.file.isatty())
+    for line in page.notes:
+        console.print(line, markup=False, soft_wrap=True)
     console.print()
 
 

@@ -33,6 +33,7 @@ from posx.loss import IGNORED, head_cross_entropy, nll
 from posx.model import generator
 from posx.parallel import at_once
 from posx.progress import Display, clock
+from posx.recipes import skipping
 from posx.records import perplexity
 from posx.resume import first_meta, resume
 from posx.runs import Run, locked, write_meta
@@ -61,14 +62,19 @@ def train_step(session: Session, step: int) -> tuple[Tensor, Tensor]:
     train, optim, model = session.config.train, session.config.optim, session.model
     # A fine-tune goes on in the stream of batches where the first run ended.
     number = session.config.start.step + step
-    tokens, targets = session.slices.batch(train.seed, number, session.sequences)
+    drawn = generator(train.seed, f"positions of step {number}")
+    positions: Tensor | None
+    if train.recipe == "pose":
+        first, positions = skipping(session.sequences, train.context, train.reached, drawn)
+        tokens, targets = session.slices.batch(train.seed, number, session.sequences, first.numpy())
+    else:
+        positions = model.scheme.train_positions(session.sequences, train.context, drawn)
+        tokens, targets = session.slices.batch(train.seed, number, session.sequences)
     scored = int((targets != IGNORED).sum())
     if scored == 0:
         raise PosxError(f"No target is left to learn from in step {step}.", "Give longer documents.")
     for group in session.optimizer.param_groups:
         group["lr"] = learning_rate(step, train, optim)
-    drawn = generator(train.seed, f"positions of step {number}")
-    positions = model.scheme.train_positions(len(tokens), tokens.shape[1], drawn)
     total = torch.zeros((), device=session.device)
     for part in range(train.accumulation):
         rows = slice(part * len(tokens) // train.accumulation, (part + 1) * len(tokens) // train.accumulation)

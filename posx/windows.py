@@ -39,17 +39,22 @@ class Slices:
         starts = np.maximum(1, self.end - self.first - context)
         self.cumulative = np.cumsum(starts)
 
-    def batch(self, seed: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets, int64 [size, context], of one step: a pure function of (seed, step).
+    def batch(self, seed: int, step: int, size: int, first: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, int64 [size, context], of one step: a pure function of its arguments.
 
-        Targets past a document's end are IGNORED; the inputs there are 0.
+        Targets past a document's end are IGNORED; the inputs there are 0. With ``first`` [size], only so many tokens
+        of each window follow each other, and the others begin further on in its document, anywhere.
         """
         random = np.random.Generator(np.random.Philox(key=np.array([seed, step], dtype=np.uint64)))
         drawn = random.integers(self.cumulative[-1], size=size)
         document = np.searchsorted(self.cumulative, drawn, side="right")
         before = np.where(document > 0, self.cumulative[document - 1], 0)
         start = self.first[document] + drawn - before
-        index = start[:, None] + np.arange(self.context + 1)
+        place = np.arange(self.context + 1)
+        index = start[:, None] + place
+        if first is not None:
+            left = np.maximum(0, self.end[document] - 1 - index[:, -1])
+            index += random.integers(left + 1)[:, None] * (place >= first[:, None])
         inside = index < self.end[document][:, None]
         ids = np.where(inside, self.split.tokens[np.where(inside, index, 0)].astype(np.int64), 0)
         return ids[:, :-1], np.where(inside[:, 1:], ids[:, 1:], IGNORED)

@@ -18,8 +18,8 @@ from posx.oracles.small import CONTEXT, TINY, VARIANTS, VOCAB, gap, make_model, 
 from posx.schemes.base import Scheme, Site
 
 __all__ = [
-    "CONTEXT", "TINY", "VARIANTS", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "posx",
-    "random_tokens", "rotated", "schemes", "sharpen",
+    "CONTEXT", "TINY", "VARIANTS", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "needed",
+    "posx", "random_tokens", "rotated", "schemes", "sharpen",
 ]  # fmt: skip
 
 torch.set_num_threads(1)
@@ -44,6 +44,12 @@ def extend(model: Decoder, length: int, **asked: dict[str, Any]) -> Applied:
     """Extensions by name with their parameters, bound at this length: ``extend(model, 64, pi={})``."""
     specs = [ExtensionSpec(name, extensions()[name], params) for name, params in asked.items()]
     return bind(specs, model.scheme, length)
+
+
+def needed(name: str, scheme: Scheme) -> dict[str, Any]:
+    """The parameters of an extension that has no defaults for this scheme."""
+    pairs = getattr(scheme, "rotated", 0) // 2
+    return {"factors": ":".join(str(1 + k) for k in range(pairs))} if name == "longrope" else {}
 
 
 def posx(*arguments: object, code: int = 0) -> Any:

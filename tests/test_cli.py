@@ -101,7 +101,7 @@ def runs(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 HELP = """
 import sys
 from posx.__main__ import main
-commands = "train eval sweep table plot compare report recommend reproduce config".split()
+commands = "train eval sweep table plot compare report recommend search reproduce config".split()
 for command in ["", "--help", "--version", *(f"{c} --help" for c in commands)]:
     sys.argv = ["posx", *command.split()]
     try:
@@ -153,6 +153,7 @@ def test_posx_alone_says_what_to_do_first(there: Path) -> None:
         "compare",
         "report",
         "recommend",
+        "search",
         "reproduce",
         "schemes",
         "show",
@@ -585,7 +586,7 @@ def test_the_schemes_in_json(there: Path) -> None:
     assert [rows[name]["parameters"] for name in ("nope", "sinusoidal", "rope", "alibi")] == [0, 0, 0, 0]
     assert rows["t5"]["parameters"] == 32 * 4
     assert rows["rope"]["extensions"] == [
-        "abf", "by-parts", "dynamic-ntk", "llama3", "log-n", "ntk", "pi", "window", "yarn",
+        "abf", "by-parts", "dynamic-ntk", "llama3", "log-n", "longrope", "ntk", "pi", "resonance", "window", "yarn",
     ]  # fmt: skip
     assert rows["learned"]["extensions"] == ["interpolate", "log-n", "window"]
     assert all(row["formula"] for row in rows.values())

@@ -721,10 +721,12 @@ def test_limits_themselves_are_fine() -> None:
         (
             {"interpolate": {}},
             "rope",
-            r"interpolate changes the positions.*none, abf, .*ntk, pi, window and yarn",
+            r"interpolate changes the positions.*none, abf, .*ntk, pi, .*window and yarn",
         ),
         ({"pi": {}, "ntk": {}}, "rope", r"pi and ntk both change the spectrum"),
         ({"pi": {}, "window": {}}, "nope", r"pi changes the spectrum"),
+        ({"resonance": {}}, "alibi", r"resonance changes the wavelengths and does not fit alibi"),
+        ({"longrope": {"factors": "1:2:3"}}, "rope", r"given 3 factors, but rope rotates 8 pairs"),
     ],
 )
 def test_extensions_that_do_not_fit_are_refused(asked: dict[str, Any], name: str, message: str) -> None:

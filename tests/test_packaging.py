@@ -158,7 +158,7 @@ def test_the_core_names_no_scheme(module: str) -> None:
     }
     words = {part for name in options("scheme") for part in (name, name.replace("-", "_"))} | classes
     words -= {"shape", "Shape", "layers", "Layers"}  # words of any decoder
-    assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base"}
+    assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base", "facts"}
     found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))
     assert found == []
 

@@ -379,13 +379,22 @@ def test_a_record_without_its_run_is_a_sentence(runs: Path, tmp_path: Path) -> N
 
 # ---------------------------------------------------------------- posx recommend
 
+MASKED = {"window", "sinks", "lm-infinite"}
+SHARPER = {"log-n", "temperature", "temperature(c=0.05)", "temperature(c=0.2)", "temperature(c=0.3)"}
+MOVED = {
+    *("self-extend", "self-extend(w=8)", "rerope", "rerope(w=4)", "rerope(w=15)", "leaky-rerope", "leaky-rerope(w=4)"),
+    *("dual-chunk", "dual-chunk(s=8)"),
+}
 FITTING = {
-    "alibi": {"none", "log-n", "window"},
+    "alibi": {"none", "alibi-scale", *MASKED, *SHARPER, *MOVED},
     "rope": {
         *("none", "pi", "ntk", "ntk(s=3.75)", "ntk(s=5)", "ntk(s=10)", "dynamic-ntk", "dynamic-ntk(f=4)", "llama3"),
-        *("abf", "abf(base=100000)", "by-parts", "by-parts(s=5)", "yarn", "yarn(s=5)", "log-n", "window"),
+        *("abf", "abf(base=100000)", "by-parts", "by-parts(s=5)", "yarn", "yarn(s=5)", "resonance"),
+        *MASKED,
+        *SHARPER,
+        *MOVED,
     },
-    "learned": {"none", "interpolate", "log-n", "window"},
+    "learned": {"none", "interpolate", *MASKED, *SHARPER},
 }
 TARGETS = ["eval.target_context=90", "eval.max_targets=300"]
 
@@ -421,7 +430,7 @@ def test_only_what_fits_is_tried_and_ranked_by_nats(own: Path, name: str) -> Non
         assert line[line.index("--extension") + 1] == one.extension
         assert line[line.index("--length") + 1] == "40"
     unsupported = {row["extension"]: row for row in rows[len(ok) :]}
-    assert set(unsupported) == ({"log-n", "none", "window"} if name == "learned" else set())
+    assert set(unsupported) == ({"none", *MASKED, *SHARPER} if name == "learned" else set())
     for row in unsupported.values():
         assert "learned positions end at 16" in row["reason"]
         assert (row["nats_per_token"], row["behind"], row["interval"], row["line"]) == (None, None, None, "")

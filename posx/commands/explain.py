@@ -75,7 +75,7 @@ def _cases(
     schemes: list[str], train_length: str | None, length: str, extension: str | None, overrides: list[str], json: bool,
     config_dir: Any, trust: bool,
 ) -> None:  # fmt: skip
-    from posx.case import answer, as_json, page
+    from posx.case import answer, as_json, notes, page
 
     found = [answer(one, train_length, length, extension, overrides, config_dir, trust) for one in schemes]
     if json:
@@ -84,9 +84,12 @@ def _cases(
         from posx.progress import to_stdout
         from posx.tables import show_page
 
+        shown = to_stdout()
         for one in found:
-            show_page(page(one), to_stdout())
-            print("Measure it:")
+            show_page(page(one), shown)
+            for line in notes(one):  # sentences: on a terminal they break between words
+                shown.print(line, markup=False, soft_wrap=not shown.file.isatty())
+            print("\nMeasure it:")
             for line in one.commands:
                 print(f"  {line}")
             print()

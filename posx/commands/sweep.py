@@ -28,7 +28,8 @@ def sweep(
     posx sweep quick
     """
     from posx.compose import as_overrides
-    from posx.sweep import find_sweep, read_sweep
+    from posx.sweep import read_sweep
+    from posx.sweep_file import find_sweep
 
     path = find_sweep(sweep, config_dir)
     with display() as shown:

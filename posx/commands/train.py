@@ -21,6 +21,10 @@ def train(
     extension: Annotated[
         str | None, typer.Option(help="Train with this extension, at the scale of train.context: pi, ntk …")
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Fine-tune without positions (drop), or with such that skip (pose).")
+    ] = None,
+    reach: Annotated[str | None, typer.Option(help="How far pose skips: tokens, or a multiple of L (4x).")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; made from its settings if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run of that name, or start it.")] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="Time, memory and epochs; trains nothing.")] = False,
@@ -33,6 +37,8 @@ def train(
     posx train --scheme alibi train.context=128 train.steps=1000
 
     posx train --from RUN --extension pi train.context=4x train.steps=200
+
+    posx train --from RUN --recipe pose --extension pi --reach 4x train.steps=200
     """
     from posx.compose import as_overrides, compose_run
     from posx.finetune import compose_finetune, default_name, with_weights
@@ -42,6 +48,8 @@ def train(
         ("--scheme", "scheme", scheme),
         ("--seed", "train.seed", seed),
         ("--extension", "train.extension", extension),
+        ("--recipe", "train.recipe", recipe),
+        ("--reach", "train.reach", reach),
     ]
     given = as_overrides(flags, overrides or [])
     if start is None:

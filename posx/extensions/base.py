@@ -3,7 +3,8 @@
 An extension overrides the hook that it ``changes``::
 
     positions(p, target)        the positions that the scheme sees         ("positions")
-    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum")
+    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum"; "wavelengths": beside one)
+    unscaled(target)            … but not at so many of the first positions
     amplitude(target)           … and what its cosines and sines are multiplied by
     branches(target)            where some pairs of query and key stand    ("distances")
     slopes(target)              what linear biases are multiplied by       ("slopes")
@@ -11,8 +12,8 @@ An extension overrides the hook that it ``changes``::
     sharpness(target)           what logits are multiplied by              ("temperature")
     mask(target) -> f(b,h,i,j)  which keys a query may see, by index       ("mask")
 
-Several compose with ``+``: at most one changes the spectrum and one the positions or distances; masks intersect and
-temperatures multiply. The order does not matter.
+Several compose with ``+``: at most one changes the spectrum and one the positions or distances; one may round
+wavelengths before that or after it; masks intersect and temperatures multiply. The order does not matter.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from posx.errors import PosxError
@@ -64,15 +67,27 @@ class Extension:
     """Base class; ``config`` is an instance of ``Config``."""
 
     Config: ClassVar[type]
-    changes: ClassVar[str] = ""  # "positions", "spectrum", "distances", "slopes", "temperature", "mask"
+    # "positions", "spectrum", "wavelengths", "distances", "slopes", "temperature" or "mask"
+    changes: ClassVar[str] = ""
     formula: ClassVar[str] = ""  # one line, for `posx extensions`
 
     def __init__(self, config: Any):
         self.config = config
 
     @classmethod
+    def read(cls, given: dict[str, Any], load: Callable[[Path, str], Any]) -> dict[str, Any]:
+        """The parameters as given, with the content of a file in place of its name: before they are a Config.
+
+        ``load(path, what it should be)`` parses YAML.
+        """
+        return given
+
+    @classmethod
     def check(cls, config: Any) -> None:
         """Raise PosxError where these parameters make no sense."""
+
+    def check_scheme(self, name: str, target: Target) -> None:
+        """Raise PosxError where they do not suit this scheme. Called before any work is done."""
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
@@ -91,9 +106,18 @@ class Extension:
         """Positions [T] or [B, T] as the scheme shall see them; may return fractions."""
         return positions
 
+    @property
+    def turn(self) -> int:
+        """When :meth:`spectrum` is asked: below 0 before the one that scales, above it after that."""
+        return 0
+
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         """Frequencies θ [R/2] in radians a position, highest first, float32."""
         return frequencies
+
+    def unscaled(self, target: Target) -> int:
+        """Positions below this are rotated as without this extension."""
+        return 0
 
     def amplitude(self, target: Target) -> float:
         """What the cosines and sines of a rotation are multiplied by, for q and for k."""
@@ -150,9 +174,19 @@ class Applied:
 
     def spectrum(self, frequencies: Tensor) -> Tensor:
         """Frequencies as the scheme shall use them."""
-        for part in self.bound:
+        for part in sorted(self.bound, key=lambda part: part.extension.turn):  # stable: else as they are bound
             frequencies = part.extension.spectrum(frequencies, part.target)
         return frequencies
+
+    def angles(self, positions: Tensor, frequencies: Tensor) -> Tensor:
+        """Angles in radians, float32 [.., R/2], of positions [..] at the scheme's own frequencies [R/2]."""
+        angles = positions.float()[..., None] * self.spectrum(frequencies)
+        for part in self.bound:
+            first = part.extension.unscaled(part.target)
+            if first > 0:
+                others = Applied(tuple(other for other in self.bound if other is not part))
+                angles = torch.where((positions < first)[..., None], others.angles(positions, frequencies), angles)
+        return angles
 
     def amplitude(self) -> float:
         """What cosines and sines are multiplied by."""

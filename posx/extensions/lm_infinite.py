@@ -6,7 +6,8 @@
 n is 10 and w is L unless fixed.
 
 Source: Han et al. 2023, arXiv 2308.16137, section 4 (the Λ-shaped mask and the limit of distances; n from 10 to 100).
-Trap: these are no sinks, whose distances are those of a cache: here every far key stands at the same one.
+Trap: these are no sinks, whose distances are those of a cache: here every far key stands at the same one. With a limit
+below w the released code leaves near keys past it where they are; the paper's min(d, limit) does not.
 """
 
 from __future__ import annotations

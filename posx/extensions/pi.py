@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -28,7 +28,7 @@ class ScaledConfig:
 class Scaled(Extension):
     """An extension with a scale s."""
 
-    Config = ScaledConfig
+    Config: ClassVar[type] = ScaledConfig
 
     @classmethod
     def check(cls, config: Any) -> None:

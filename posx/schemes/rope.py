@@ -77,8 +77,7 @@ class Rope(Scheme):
         return self.config.base ** (-even / self.rotated)
 
     def prepare(self, positions: Tensor, extension: Applied) -> tuple[Tensor, ...]:
-        theta = extension.spectrum(self.frequencies(positions.device))
-        angles = positions.float()[..., None] * theta  # [T, R/2] or [B, T, R/2]
+        angles = extension.angles(positions, self.frequencies(positions.device))  # [T, R/2] or [B, T, R/2]
         if angles.ndim == 3:
             angles = angles[:, None]
         amplitude = extension.amplitude()

@@ -40,16 +40,25 @@ def in_llama(text: str, rope: Rope) -> Callable[[], Pairs]:
 
         for shape in LLAMA:
             model = make_model("rope", family="llama", **shape)
+            factors = rising(model.scheme.rotated // 2)
+            told = text.replace("FACTORS", ":".join(map(str, factors)))
             for length in (CONTEXT - 3, CONTEXT, CONTEXT + 1, 41, 8 * CONTEXT):
-                told = {"rope_theta": 10000.0, **rope(max(1.0, length / CONTEXT))}
-                host = hosts.llama(model, told, CONTEXT)
+                theirs = {"rope_theta": 10000.0, **rope(max(1.0, length / CONTEXT))}
+                if theirs.get("rope_type") == "longrope":
+                    theirs |= {"long_factor": factors, "short_factor": [1.0] * len(factors)}
+                host = hosts.llama(model, theirs, CONTEXT)
                 tokens = random_tokens(length, batch=1)
                 logits, last = hosts.run(host, tokens=tokens)
-                hidden = model(tokens, extension=bind(parse_extension(text), model.scheme, length))
+                hidden = model(tokens, extension=bind(parse_extension(told), model.scheme, length))
                 yield hidden, last
                 yield model.logits(hidden), logits
 
     return pairs
+
+
+def rising(pairs: int) -> list[float]:
+    """Factors of longrope, of three digits: 1, then more and more."""
+    return [round(1 + 5 * (k / pairs) ** 2, 2) for k in range(pairs)]
 
 
 def interpolated() -> Pairs:
@@ -131,7 +140,72 @@ def of_transformers(rope: Rope) -> Callable[[list[float], int, float], Sequence[
     return expected
 
 
+def longrope_frequencies() -> Pairs:
+    """θ_k / λ_k, relative to θ, and what cosines and sines are multiplied by, beside transformers' function."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    for width in (4, 64, 128):
+        for context in (16, 64, 512):
+            scheme: Any = make_scheme("rope", ModelConfig(d_model=width, n_heads=1), context)
+            theta, factors = scheme.frequencies(), rising(width // 2)
+            for length in (context - 3, context, context + 1, round(2.6 * context), 64 * context):
+                text = f"longrope(factors={':'.join(map(str, factors))})"
+                applied = bind(parse_extension(text), scheme, length)
+                told = {
+                    "rope_type": "longrope",
+                    "rope_theta": 10000.0,
+                    "factor": max(1.0, length / context),
+                    "long_factor": factors,
+                    "short_factor": [1.0] * len(factors),
+                    "original_max_position_embeddings": context,
+                }
+                config = LlamaConfig(
+                    hidden_size=width, num_attention_heads=1, max_position_embeddings=length, rope_parameters=told
+                )
+                found, attention = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"), seq_len=length)
+                yield applied.spectrum(theta) / theta, found / theta
+                yield torch.tensor(applied.amplitude()), torch.tensor(attention)
+
+
 # ---------------------------------------------------------------- formulas
+
+
+def longrope_layer() -> Pairs:
+    """I(λ, n̂)·p·θ in a layer: positions below n̂ keep their angle, q and k grow by √(1 + ln s / ln L) at all."""
+    for heads, width, n in ((3, 8, 1), (2, 16, 6), (1, 4, CONTEXT // 2)):
+        factors = rising(width // 2)
+        for length in (5, CONTEXT, CONTEXT + 1, 41, 64 * CONTEXT):
+            layer = Layer("rope", heads, width, length)
+            text = f"longrope(factors={':'.join(map(str, factors))}, n={n})"
+            applied = bind(parse_extension(text), layer.scheme, length)
+            s, theta = length / CONTEXT, written.frequencies(width)
+            slow = [t / f for t, f in zip(theta, factors, strict=True)]
+            q, k = layer.q.double(), layer.k.double()
+            if s <= 1:
+                q, k = (written.rotated(x, range(length), theta) for x in (q, k))
+            else:
+                amplitude = math.sqrt(1 + math.log(s) / math.log(CONTEXT))
+                q, k = (
+                    amplitude
+                    * torch.cat(
+                        [
+                            written.rotated(x[:, :, :n], range(n), theta),
+                            written.rotated(x[:, :, n:], range(n, length), slow),
+                        ],
+                        dim=2,
+                    )
+                    for x in (q, k)
+                )
+            tail = min(2, length)
+            yield layer.attended(last=tail, extension=applied), written.attention(q, k, layer.v, last=tail)
+            if length <= 41:
+                yield layer.attended(block=3, extension=applied), written.attention(q, k, layer.v)
+
+
+def whole(theta: Sequence[float]) -> list[float]:
+    """2π / round(2π / θ)."""
+    return [2 * math.pi / round(2 * math.pi / t) for t in theta]
 
 
 def ntk(theta: list[float], s: float) -> list[float]:
@@ -171,6 +245,10 @@ def llama3_rope(s: float) -> dict[str, Any]:
     return {"rope_type": "llama3", "factor": s, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
+def longrope_rope(s: float) -> dict[str, Any]:
+    return {"rope_type": "longrope", "factor": s, "original_max_position_embeddings": CONTEXT}
+
+
 KIND: Any = {"kind": "extension"}
 YARN = "transformers, rope type yarn"
 EXTENDED: tuple[Comparison, ...] = (
@@ -199,6 +277,16 @@ EXTENDED: tuple[Comparison, ...] = (
         "llama3", of_transformers(llama3_rope)), **KIND),
     Comparison("llama3", PAPER, frequencies(
         "llama3", lambda theta, context, s: by_turns(theta, context, s, 1, 4)), **KIND),
+    Comparison("longrope", "transformers Llama, rope type longrope, fresh", in_llama(
+        "longrope(factors=FACTORS)", longrope_rope), tolerance=FAR, **KIND),
+    Comparison("longrope", "transformers, rope type longrope, frequencies and factor", longrope_frequencies, **KIND),
+    # Angles of 1,000 are rounded by 6e-5, and logits of 25 feel it.
+    Comparison("longrope", f"{PAPER}, n from 1 to L / 2", longrope_layer, tolerance=4 * FAR, **KIND),
+    Comparison("resonance", PAPER, frequencies("resonance", lambda theta, context, s: whole(theta)), **KIND),
+    Comparison("resonance", f"{PAPER}, before ntk", frequencies(
+        "ntk+resonance(when=before)", lambda theta, context, s: ntk(whole(theta), s)), **KIND),
+    Comparison("resonance", f"{YARN}, its wavelengths rounded", frequencies(
+        "resonance+yarn", lambda theta, context, s: whole(of_transformers(yarn_rope)(theta, context, s))), **KIND),
     Comparison("interpolate", "transformers GPT-2, its table stretched by torch", interpolated, **KIND),
     Comparison("interpolate", f"{PAPER}, sinusoids", stretched_sinusoids, **KIND),
     Comparison("window", "transformers Mistral", windows, **KIND),

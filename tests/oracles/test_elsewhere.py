@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import CONTEXT, SCHEMES, extensions, gap, make_model, random_tokens
-from posx.components import bind, fits
+from posx.components import bind, fits, freeze, spec_name
 from posx.compose import parse_extension
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied, Target
@@ -278,3 +278,18 @@ def test_gradients_are_slopes_of_the_loss(name: str, text: str) -> None:
             values.append(float(loss()))
     slope = (values[0] - values[1]) / (2 * step)
     assert abs(slope / square - 1) < 2e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text", [*DYNAMIC, *STILL, "abf(base=20000)", "rerope", "sinks(n=2)", "lm-infinite(n=3)"])
+def test_what_a_fine_tune_keeps_acts_at_every_length(text: str) -> None:
+    """Frozen at 2.5 L it is, at every length, what it was there; and its name says so again when it is read."""
+    name = a_scheme_for(text)
+    model, long = make_model(name), 5 * CONTEXT // 2
+    kept = parse_extension(spec_name(freeze(parse_extension(text), CONTEXT, long)))  # with ten digits
+    assert spec_name(freeze(kept, CONTEXT, long)) == spec_name(kept)
+    there = applied(text, model, long)
+    for length in (CONTEXT - 3, long):
+        tokens = random_tokens(length)
+        asked = bind((), model.scheme, length, trained=kept, train_context=long)
+        assert gap(model(tokens, extension=asked), model(tokens, extension=there)) < 1e-5

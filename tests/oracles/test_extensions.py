@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.models.t5.modeling_t5 import T5Attention
 from x_transformers.x_transformers import RotaryEmbedding
 
-from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_model, make_scheme, random_tokens
+from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_model, make_scheme, needed, random_tokens
 from posx.attention import attend, plan
 from posx.components import fits
 from posx.config import ModelConfig
@@ -28,8 +28,10 @@ from posx.extensions.dynamic_ntk import DynamicNTK, DynamicNTKConfig
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
 from posx.extensions.llama3 import Llama3
 from posx.extensions.log_n import LogN, LogNConfig
+from posx.extensions.longrope import LongRope
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig
+from posx.extensions.resonance import Resonance
 from posx.extensions.window import Window, WindowConfig
 from posx.extensions.yarn import Yarn
 from posx.model import Decoder
@@ -318,6 +320,7 @@ def test_a_known_scale_of_dynamic_ntk() -> None:
 def test_what_a_fine_tune_keeps_acts_everywhere() -> None:
     theta = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
     cases: list[tuple[Any, dict[str, Any]]] = [(DynamicNTK, {"f": 4.0}), (ByParts, {}), (Yarn, {}), (Llama3, {})]
+    cases.append((LongRope, {"factors": ":".join(["1.5"] * 32)}))
     for cls, own in cases:
         extension, far = cls(cls.Config(**own)), Target(CONTEXT, LONG)
         kept = cls(cls.Config(**{**own, **extension.frozen(far)}))
@@ -331,8 +334,10 @@ def test_pairs_that_do_not_rotate_stay() -> None:
     """p-rope's zeros, under every scaling of frequencies; and the others are those of the whole rope."""
     theta = make_scheme("p-rope", ModelConfig(d_model=64, n_heads=1), kept=0.5).frequencies()
     whole = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
-    for cls in (PI, NTK, DynamicNTK, ABF, ByParts, Yarn, Llama3):
-        extension: Extension = cls(cls.Config())
+    slower = LongRope(LongRope.Config(factors=":".join(["1.5"] * 32)))
+    plain = (PI, NTK, DynamicNTK, ABF, ByParts, Yarn, Llama3, Resonance)
+    for extension in (slower, *(cls(cls.Config()) for cls in plain)):
+        cls = type(extension)
         found = extension.spectrum(theta, Target(CONTEXT, LONG))
         assert bool((found[16:] == 0).all()), cls
         # The slope of a ramp by numbers is read off the frequencies: to rounding.
@@ -343,6 +348,7 @@ def test_pairs_that_do_not_rotate_stay() -> None:
 
 COMPOSITIONS = [
     ("rope", [Yarn(Yarn.Config()), LogN(LogNConfig()), Window(WindowConfig(w=5))]),
+    ("rope", [Resonance(Resonance.Config()), NTK(ScaledConfig()), LogN(LogNConfig())]),
     ("rope", [PI(ScaledConfig()), Window(WindowConfig(w=5)), Window(WindowConfig(w=9))]),
     ("partial-rope", [NTK(ScaledConfig(s=3.0)), Window(WindowConfig())]),
     ("sinusoidal", [Interpolate(InterpolateConfig()), Window(WindowConfig(w=5))]),
@@ -393,8 +399,10 @@ def test_no_extension_is_the_model_as_it_is(name: str) -> None:
     assert torch.equal(model(tokens, extension=NONE), plain)
     assert torch.equal(model(tokens, extension=extend(model, CONTEXT - 3)), plain)
     for asked in fitting(model.scheme):
-        same = torch.equal(model(tokens, extension=extend(model, CONTEXT - 3, **{asked: {}})), plain)
-        assert same == (asked != "abf"), asked  # whose base is another at every length
+        own = needed(asked, model.scheme)
+        same = torch.equal(model(tokens, extension=extend(model, CONTEXT - 3, **{asked: own})), plain)
+        # Another base, or other wavelengths, are so at every length.
+        assert same == (asked not in ("abf", "resonance")), asked
 
 
 @torch.no_grad()
@@ -409,13 +417,14 @@ def test_no_extension_changes_the_model(name: str) -> None:
     tokens = random_tokens(LONG)
     before, plain = everything(), model(tokens[:, :CONTEXT])
     for asked in fitting(model.scheme):
+        own = needed(asked, model.scheme)
         if model.scheme.last_position is None or asked == "interpolate":
-            first = model(tokens, extension=extend(model, LONG, **{asked: {}}))
-            model(tokens[:, :5], extension=extend(model, 5, **{asked: {}}))
-            again = model(tokens, extension=extend(model, LONG, **{asked: {}}))
+            first = model(tokens, extension=extend(model, LONG, **{asked: own}))
+            model(tokens[:, :5], extension=extend(model, 5, **{asked: own}))
+            again = model(tokens, extension=extend(model, LONG, **{asked: own}))
             assert torch.equal(first, again), asked
         else:
-            model(tokens[:, :CONTEXT], extension=extend(model, CONTEXT, **{asked: {}}))
+            model(tokens[:, :CONTEXT], extension=extend(model, CONTEXT, **{asked: own}))
         after = everything()
         assert after.keys() == before.keys()
         assert all(torch.equal(after[k], before[k]) for k in before), asked
