@@ -7,6 +7,7 @@ validation split, which the search does not see, say what it is worth beside pi,
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -68,7 +69,7 @@ class Search:
     targets: TargetSet
     held_out: TargetSet | None
     weights: str
-    interrupted: bool
+    stopped: int  # the signal that ended it early, or 0
 
     @property
     def best(self) -> Candidate:
@@ -103,7 +104,7 @@ def search(
     config_dir: Path | None = None,
     trust: bool = False,
 ) -> Search:
-    """The best of so many candidates at this length; Ctrl-C ends it with the best until then. Raises PosxError."""
+    """The best of so many candidates at this length; a signal ends it with the best until then. Raises PosxError."""
     tokens = beyond(run, length)
     scheme = scheme_of(run.config, trust)
     theta = frequencies(scheme)
@@ -137,8 +138,9 @@ def search(
 
     random = np.random.Generator(np.random.Philox(key=np.array([config.seed, 0x10E6], dtype=np.uint64)))
     candidates = list(starts.values())
-    history, held, interrupted = list[Scored](), list[float](), False
+    history, held, stopped = list[Scored](), list[float](), 0
     display.start(f"longrope for {run.name} at {tokens}", evaluations)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         plain = judge.nats(None, targets)
         score = partial(judge.nats, targets=targets)
@@ -151,22 +153,28 @@ def search(
             for one in again:
                 held.append(judge.nats(one, held_out))
                 display.update(len(held))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if not history:
             raise
-        interrupted = True
+        stopped = stop.args[0] if stop.args else signal.SIGINT
     finally:
+        signal.signal(signal.SIGTERM, before)
         display.finish()
     names = [TRAINED if trained else "none", *list(starts)[: len(history)], FOUND]
     searched = [plain, *(one.nats for one in history[: len(starts)]), _best(history).nats]
     rows = [Row(*row) for row in zip_longest(names, searched, held)]
-    return Search(run, tokens, config, evaluations, history, rows, targets, held_out, weights, interrupted)
+    return Search(run, tokens, config, evaluations, history, rows, targets, held_out, weights, stopped)
 
 
 def starts_of(theta: Tensor, target: Target) -> dict[str, Candidate]:
     """What posx recommend would try of pi, ntk, by-parts and yarn at these frequencies, as factors."""
     specs = [ExtensionSpec(name, cls, params) for name, cls in STARTS for params in cls.variants(target)]
     return {spec_name([spec]): as_factors(spec.make(), theta, target) for spec in specs}
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM as Ctrl-C: the best so far is kept."""
+    raise KeyboardInterrupt(number)
 
 
 def _best(history: Sequence[Scored]) -> Scored:
@@ -216,7 +224,7 @@ def as_dict(found: Search) -> dict[str, Any]:
         "seed": found.config.seed,
         "evaluations": len(found.history),
         "evaluations_asked": found.asked,
-        "interrupted": found.interrupted,
+        "interrupted": bool(found.stopped),
         "targets": found.targets.n_targets,
         "targets_sha256": found.targets.sha256,
         "nats_per_token": {row.name: finite(row.searched) for row in found.rows},
@@ -265,7 +273,7 @@ def page(found: Search) -> Page:
         if first != FOUND:
             notes.append(f"Held out, {first} is better: use it, or search with more targets (eval.max_targets=1024).")
     else:
-        why = "the search was stopped before" if found.interrupted else "there are too few targets for two sets"
+        why = "the search was stopped before" if found.stopped else "there are too few targets for two sets"
         notes.append(f"{DASH}: nothing was scored on targets held out, since {why}.")
     notes.append(f"Chosen on {found.config.split}: report the number of the test split.")
     held_out = f"{found.held_out.n_targets:,} held out" if found.held_out else "held out"

@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +200,14 @@ def test_a_fine_tune_outlives_the_file(own: Path) -> None:
 # ---------------------------------------------------------------- Ctrl-C
 
 STOPPED = """
-import os, signal, sys
+import os, sys
 from posx.__main__ import main
 import posx.search as search
-real, calls, stop = search._Judge.nats, [], int(sys.argv.pop(1))
+real, calls, stop, number = search._Judge.nats, [], int(sys.argv.pop(1)), int(sys.argv.pop(1))
 def counted(self, candidate, targets):
     calls.append(candidate)
     if len(calls) == stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
     return real(self, candidate, targets)
 search._Judge.nats = counted
 main()
@@ -214,18 +215,20 @@ main()
 
 
 @pytest.mark.parametrize(
-    "call, done, named",
+    "number, call, done, named",
     [
-        pytest.param(5, 3, ["none", *STARTS[:3], "longrope"], id="among the starts"),
-        pytest.param(14, 12, ["none", *STARTS, "longrope"], id="in the search"),
-        pytest.param(1 + EVALUATIONS + 3, EVALUATIONS, ["none", *STARTS, "longrope"], id="on held-out targets"),
+        pytest.param(signal.SIGINT, 5, 3, ["none", *STARTS[:3], "longrope"], id="among the starts"),
+        pytest.param(signal.SIGTERM, 14, 12, ["none", *STARTS, "longrope"], id="in the search"),
+        pytest.param(
+            signal.SIGINT, 1 + EVALUATIONS + 3, EVALUATIONS, ["none", *STARTS, "longrope"], id="on held-out targets"
+        ),
     ],
 )
-def test_ctrl_c_keeps_the_best_so_far(own: Path, call: int, done: int, named: list[str]) -> None:
+def test_a_signal_keeps_the_best_so_far(own: Path, number: int, call: int, done: int, named: list[str]) -> None:
     path = own / "rope" / "longrope-64.yaml"
     path.unlink()
-    child = python(STOPPED, call, "search", "longrope", "rope", *ASKED, "--runs-dir", own)
-    assert child.returncode == 130, child.stderr
+    child = python(STOPPED, call, int(number), "search", "longrope", "rope", *ASKED, "--runs-dir", own)
+    assert child.returncode == 128 + number, child.stderr
     assert f"Stopped after {done} of {EVALUATIONS} evaluations: {path} holds the best of these." in child.stderr
     assert "Traceback" not in child.stderr
     assert "Next:" not in child.stderr
@@ -238,7 +241,7 @@ def test_ctrl_c_keeps_the_best_so_far(own: Path, call: int, done: int, named: li
 def test_ctrl_c_before_the_first_leaves_nothing(own: Path) -> None:
     path = own / "rope" / "longrope-64.yaml"
     path.unlink()
-    child = python(STOPPED, 2, "search", "longrope", "rope", *ASKED, "--runs-dir", own)
+    child = python(STOPPED, 2, int(signal.SIGINT), "search", "longrope", "rope", *ASKED, "--runs-dir", own)
     assert child.returncode == 130, child.stderr
     assert not path.exists()
 

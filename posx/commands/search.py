@@ -97,9 +97,9 @@ def search(
 
         show_page(page(found), to_stdout())
         print(f"Wrote {path}.")
-    if found.interrupted:
+    if found.stopped:
         shown.say(f"Stopped after {len(found.history)} of {evaluations} evaluations: {path} holds the best of these.")
-        raise KeyboardInterrupt
+        raise typer.Exit(128 + found.stopped)
     name = names[0] if names else run.name
     line = shell(["posx", "eval", name, "--length", str(found.length), "--extension", f"longrope(factors={path})"])
     next_step(f"{line}{dir_flag(runs_dir)}")
