@@ -89,7 +89,7 @@ class _Judge:
     def nats(self, candidate: Candidate | None, targets: TargetSet) -> float:
         """Of a candidate, or of the model as it is; infinite where that is no number."""
         specs = [candidate.spec()] if candidate else []
-        applied = bind(specs, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.context)
+        applied = bind(specs, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.reached)
         losses = self.scorer.score(windows_of_targets(targets, self.length), applied, Display(quiet=True), "")
         mean = float(losses.astype(np.float64).sum()) / targets.n_targets
         return mean if math.isfinite(mean) else math.inf
@@ -123,7 +123,7 @@ def search(
     drawn = replace(config, lengths=[str(tokens)], extensions=[TRAINED], max_targets=2 * config.max_targets)
     plan = make_plan(run, drawn, config_dir, trust)
     trained = plan.asked[0].trained
-    context = run.config.train.context
+    context = run.config.train.reached
     target = Target(context, tokens, scheme.last_position, 2 * len(theta))
     theta = bind((), scheme, tokens, trained, context).spectrum(theta)
     starts = starts_of(theta, target)
