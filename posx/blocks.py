@@ -42,8 +42,8 @@ def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
     whole = flow.scheme.needs_logits or len(ways) > 1 or flow.sharpness != 1
-    most = BLOCK_BYTES // 32 if flow.scheme.needs_logits else BLOCK_BYTES  # of which it makes many more of the kind
-    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4 * len(ways)))
+    most = BLOCK_BYTES // 32 if whole else BLOCK_BYTES  # of which it makes many more of the kind
+    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
     # Without gradients into one output: pieces of it would lie between blocks of memory that grow.
     out: list[Tensor] | Tensor = []
     if not torch.is_grad_enabled():
