@@ -47,9 +47,10 @@ def extend(model: Decoder, length: int, **asked: dict[str, Any]) -> Applied:
 
 
 def needed(name: str, scheme: Scheme) -> dict[str, Any]:
-    """The parameters of an extension that has no defaults for this scheme."""
+    """The parameters of an extension that has no defaults for this scheme, or none that reach 4x of 16 tokens."""
     pairs = getattr(scheme, "rotated", 0) // 2
-    return {"factors": ":".join(str(1 + k) for k in range(pairs))} if name == "longrope" else {}
+    factors = ":".join(str(1 + k) for k in range(pairs))
+    return {"longrope": {"factors": factors}, "self-extend": {"w": 8}}.get(name, {})
 
 
 def posx(*arguments: object, code: int = 0) -> Any:

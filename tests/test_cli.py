@@ -586,9 +586,10 @@ def test_the_schemes_in_json(there: Path) -> None:
     assert [rows[name]["parameters"] for name in ("nope", "sinusoidal", "rope", "alibi")] == [0, 0, 0, 0]
     assert rows["t5"]["parameters"] == 32 * 4
     assert rows["rope"]["extensions"] == [
-        "abf", "by-parts", "dynamic-ntk", "llama3", "log-n", "longrope", "ntk", "pi", "resonance", "window", "yarn",
+        "abf", "by-parts", "dual-chunk", "dynamic-ntk", "leaky-rerope", "llama3", "lm-infinite", "log-n", "longrope",
+        "ntk", "pi", "rerope", "resonance", "self-extend", "sinks", "temperature", "window", "yarn",
     ]  # fmt: skip
-    assert rows["learned"]["extensions"] == ["interpolate", "log-n", "window"]
+    assert rows["learned"]["extensions"] == ["interpolate", "lm-infinite", "log-n", "sinks", "temperature", "window"]
     assert all(row["formula"] for row in rows.values())
     assert rows["alibi"]["cost"] == "one addition for each logit"
     assert rows["cable"]["cost"] == "as forgetting"

@@ -166,7 +166,7 @@ def test_the_core_names_no_scheme(module: str) -> None:
 @pytest.mark.parametrize("folder", ["schemes", "extensions"])
 def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
     """DESIGN: model, attention, schemes and extensions import torch and nothing else."""
-    core = [ROOT / "posx" / f"{name}.py" for name in ("model", "attention", "tiles", "flex")]
+    core = [ROOT / "posx" / f"{name}.py" for name in ("model", "attention", "blocks", "flow", "tiles", "flex")]
     files = [*(ROOT / "posx" / folder).glob("*.py"), *core]
     standard = sys.stdlib_module_names
     for path in files:
@@ -174,7 +174,7 @@ def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
         foreign = {m.split(".")[0] for m in modules} - standard - {"torch", "posx"}
         assert foreign == set(), path
         own = {m for m in modules if m.startswith("posx.")}
-        names = ("schemes", "extensions", "attention", "tiles", "flex", "model", "errors", "config")
+        names = ("schemes", "extensions", "attention", "blocks", "flow", "tiles", "flex", "model", "errors", "config")
         carried = tuple(f"posx.{name}" for name in names)
         assert [m for m in own if not m.startswith(carried)] == [], path
 

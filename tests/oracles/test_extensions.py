@@ -392,7 +392,10 @@ def fitting(scheme: Scheme) -> list[str]:
 @torch.no_grad()
 @pytest.mark.parametrize("name", SCHEMES)
 def test_no_extension_is_the_model_as_it_is(name: str) -> None:
-    """None asked for, and every extension where there is nothing to extend (ℓ ≤ L): bit-equal."""
+    """None asked for, and every extension where there is nothing to extend (ℓ ≤ L): bit-equal.
+
+    Pairs that stand elsewhere at the same distance are the same to rounding.
+    """
     model = make_model(name)
     tokens = random_tokens(CONTEXT - 3)
     plain = model(tokens)
@@ -400,9 +403,14 @@ def test_no_extension_is_the_model_as_it_is(name: str) -> None:
     assert torch.equal(model(tokens, extension=extend(model, CONTEXT - 3)), plain)
     for asked in fitting(model.scheme):
         own = needed(asked, model.scheme)
-        same = torch.equal(model(tokens, extension=extend(model, CONTEXT - 3, **{asked: own})), plain)
-        # Another base, or other wavelengths, are so at every length.
-        assert same == (asked not in ("abf", "resonance")), asked
+        found = model(tokens, extension=extend(model, CONTEXT - 3, **{asked: own}))
+        # Another base, other wavelengths, or distances that end, are so at every length.
+        if asked in ("abf", "resonance", "rerope"):
+            assert gap(found, plain) > 1e-4, asked
+        elif asked in ("dual-chunk", "sinks"):
+            assert gap(found, plain) < TOLERANCE, asked
+        else:
+            assert torch.equal(found, plain), asked
 
 
 @torch.no_grad()
