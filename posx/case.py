@@ -175,7 +175,8 @@ def commands(
     if "none" in found.refused and not some:
         return [train]
     longer = found.length > found.context
-    asked = [part for one in ["none", *some] for part in ("--extension", one)] if longer or found.extended else []
+    tried = [one for one in ["none", *some] if one not in found.refused]
+    asked = [part for one in tried for part in ("--extension", one)] if longer or found.extended else []
     # Targets with so much text before them, and not with the 8 L that an evaluation asks for by itself.
     before = f"eval.target_context={max(found.length, found.context)}"
     evaluate = ["posx", "eval", "--length", str(found.length), *asked, before, *flags]

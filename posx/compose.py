@@ -312,6 +312,7 @@ def known_schemes(config_dir: Path | None = None, trust: bool = False) -> dict[s
     return found
 
 
+MOST = 10**9  # no text has more tokens
 _SPEC = re.compile(r"([\w.\-]+)\s*(?:\((.*)\))?")
 
 
@@ -340,14 +341,16 @@ def parse_extension(text: str, config_dir: Path | None = None, trust: bool = Fal
         settings = dict(read_yaml(known[name], "extension") or {})
         cls = load_class(settings.pop("_target_", None), Extension, trust)
         given: set[str] = set()
-        for pair in filter(None, (inside or "").split(",")):
+        for pair in filter(None, re.split(r",(?=[^,=]*=)", inside or "")):  # a path may hold commas
             key, equals, value = pair.partition("=")
             if not equals:
                 raise PosxError(f"'{text}': '{pair}' is not a parameter.", "They look like pi(s=4).")
             if key.strip() in given:
                 raise PosxError(f"'{text}' sets {key.strip()} twice.", "Once is enough.")
             given.add(key.strip())
-            settings[key.strip()] = _number(value.strip())
+            settings[key.strip()] = number = _number(value.strip())
+            if isinstance(number, int) and abs(number) > MOST:
+                raise PosxError(f"'{text}': {key.strip()}={number} is too large.", f"Give at most {MOST}.")
         config: Any = typed(cls.Config, cls.read(settings, read_yaml), f"{name}.")
         cls.check(config)
         defaults = cls.Config()

@@ -177,7 +177,11 @@ def _cell(
     run, config = plan.run, plan.config
     model, corpus, split = scorer.model, scorer.corpus, scorer.corpus.splits[config.split]
     applied = bind(cell.specs, model.scheme, cell.length, cell.trained, run.config.train.reached)
-    resolved = applied.resolved()
+    refused: Unsupported | None = None
+    try:
+        resolved = applied.resolved()
+    except Unsupported as error:  # parameters that cannot be at this length
+        resolved, refused = {}, error
     if targets is not None:
         windows, digest = windows_of_targets(targets, cell.length), targets.sha256
         if config.protocol == "curve":  # the same windows, but all of their predictions count
@@ -252,6 +256,8 @@ def _cell(
     title = f"{run.name}  {cell.extension}  {cell.length}"
     began = time.monotonic()
     try:
+        if refused:
+            raise refused
         losses = scorer.score(windows, applied, display, title)
     except Unsupported as error:
         record = replace(record, status="unsupported", reason=_unsupported(error, cell, run))

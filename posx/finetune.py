@@ -15,11 +15,12 @@ from typing import Any
 from posx.compose import as_overrides, freeze_extension, key_of, override_value
 from posx.config import RunConfig, StartConfig, check_train
 from posx.errors import PosxError
-from posx.files import read_json
+from posx.files import read_json, sha256_of
 from posx.runs import Run, folder_name, group_hash, label_of, newest_checkpoint, open_run
 from posx.typed import typed
 from posx.windows import parse_length
 
+LONGEST_EXTENSION = 60  # signs of a run's name
 SHARE_OF_STEPS = 10  # without train.steps: a tenth of what the first run took
 
 
@@ -89,11 +90,12 @@ def default_label(config: RunConfig, tuned: RunConfig) -> str:
 
 def default_name(config: RunConfig) -> str:
     """``rope-64-seed0-pi-256-200steps`` for a fine-tune of a run ``rope-64-seed0``; ``-pi-pose256-64-`` with pose."""
-    extension = (
-        "" if config.train.extension == "none" else f"-{folder_name(config.train.extension, 'extended').rstrip('-')}"
-    )
+    text = "" if config.train.extension == "none" else folder_name(config.train.extension, "extended").rstrip("-")
+    if len(text) > LONGEST_EXTENSION:  # as with a factor for each frequency
+        text = f"{text[:LONGEST_EXTENSION]}-{sha256_of(config.train.extension)[:6]}"
+    extension = text and f"-{text}"
     recipe = "" if config.train.recipe == "none" else f"-{config.train.recipe}{config.train.reach or ''}"
-    return f"{Path(config.start.run).name}{extension}{recipe}-{config.train.context}-{config.train.steps}steps"[:150]
+    return f"{Path(config.start.run).name}{extension}{recipe}-{config.train.context}-{config.train.steps}steps"[:140]
 
 
 def with_weights(config: RunConfig, first: Run) -> RunConfig:

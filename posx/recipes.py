@@ -32,11 +32,11 @@ from posx.components import scheme_of
 from posx.compose import complete_scheme, parse_extension
 from posx.config import RunConfig
 from posx.errors import PosxError
-from posx.extensions.base import Extension, moves
+from posx.extensions.base import Extension
 from posx.model import model_shape
 from posx.schemes.base import Scheme
 
-FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes", "temperature", "mask")
+FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes")  # what an extension may change under pose
 
 
 def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
@@ -70,8 +70,9 @@ def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = Fa
 
 
 def follows_positions(extension: type[Extension]) -> bool:
-    """Whether it acts on positions as pose sets them, and does not say where tokens stand by their number."""
-    return extension.changes in FOLLOWS_POSITIONS and not moves(extension)
+    """Whether it acts on positions as pose sets them, or by the scale alone, and not by the number of a token."""
+    sharpens = extension.changes == "temperature" and extension.temperature is Extension.temperature
+    return extension.changes in FOLLOWS_POSITIONS or sharpens
 
 
 def layers(scheme: Scheme) -> list[Scheme]:

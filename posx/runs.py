@@ -79,7 +79,10 @@ def newest_checkpoint(folder: Path) -> tuple[int, Path | None]:
 def check_name(name: str) -> None:
     """A name is one folder, without signs that mean something to a shell."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,150}", name):
-        raise PosxError(f"'{name}' cannot be the name of a run.", "Use letters, digits, dots, dashes and underscores.")
+        raise PosxError(
+            f"'{name}' cannot be the name of a run.",
+            "Give another one with --name: letters, digits, dots, dashes and underscores, 150 at most.",
+        )
 
 
 def folder_name(label: str, fallback: str) -> str:

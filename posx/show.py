@@ -54,8 +54,10 @@ def page(given: Subject, found: Sequence[Properties]) -> Page:
 
 def titled(given: Subject) -> str:
     """What is looked at."""
-    extended = "" if given.label == "none" else f" with {given.label}"
-    return f"{given.name}{extended}: {given.scheme.formula}"
+    if given.label == "none":
+        return f"{given.name}: {given.scheme.formula}"
+    formulas = dict.fromkeys(part.extension.formula for part in given.extension.bound)
+    return f"{given.name} with {given.label}: {'; '.join(formulas)}"
 
 
 def described(given: Subject) -> str:

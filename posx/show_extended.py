@@ -66,6 +66,14 @@ def _distance(given: Subject, turning: list[Part]) -> list[Panel]:
         assert theta is not None
         ratio = (given.extension.spectrum(theta).double() / theta.double())[theta > 0]
         groups = alike(ratio)
+        if any(one.extension.unscaled(one.target) for one in given.extension.bound):
+            # The first positions turn otherwise: what counts is how far query and key have turned.
+            queries, keys = (given.extension.angles(places, theta).double() for places in case.pairs)
+            far = torch.full((n, len(ratio)), math.nan, dtype=torch.float64)
+            far[case.seen] = (queries - keys)[:, theta > 0] / theta[theta > 0].double()
+            ks = sorted({0, len(ratio) // 2, len(ratio) - 1})
+            values = {named([k]): far.flip(0)[:, k].numpy() for k in ks}
+            continue
         some = sorted({round(place * (len(groups) - 1) / (PAIRS - 1)) for place in range(PAIRS)})
         if len(groups) > 1:
             values = {named(groups[n]): (apart * ratio[groups[n][0]]).numpy() for n in some}

@@ -29,12 +29,12 @@ from posx.config import EvalConfig, RunConfig
 from posx.errors import PosxError
 from posx.evaluate import evaluate, make_plan
 from posx.files import sha256_file
-from posx.finetune import compose_finetune, with_weights
+from posx.finetune import compose_finetune, default_name, with_weights
 from posx.oracles import hosts
 from posx.progress import Display
 from posx.records import Record, read_records
 from posx.resume import resume
-from posx.runs import Run, create, group_hash, metrics, open_run, recipe_hash
+from posx.runs import Run, check_name, create, group_hash, metrics, open_run, recipe_hash
 from posx.session import build_model, start
 from posx.sweep import JobPlan, read_sweep
 from posx.train import train
@@ -1001,3 +1001,37 @@ def test_nats_are_finite(runs: Path) -> None:
     """Else every comparison above would be one of NaNs."""
     for name in ("rope", "rope-pi", "rope-ntk", "learned-interpolate"):
         assert all(math.isfinite(row["nats_per_token"]) for row in metrics(open_run(runs / name)))
+
+
+# ---------------------------------------------------------------- what an extension cannot
+
+
+def test_an_extension_that_cannot_be_at_a_length_is_a_cell(own: Path) -> None:
+    """self-extend reaches 52 tokens where L is 16: beyond it is a dash with a reason, and the others are scored."""
+    asked = [*("--extension", "self-extend"), *("--extension", "pi"), "eval.max_targets=60", "--runs-dir", own]
+    rows = json.loads(posx("eval", "rope", "--length", "2x", "--length", LONG, *asked, "--json").stdout)
+    found = {(row["extension"], row["length"]): row for row in rows}
+    assert found["self-extend", LONG]["status"] == "unsupported"
+    assert "cannot keep the distances of 64 tokens below 16" in found["self-extend", LONG]["reason"]
+    others = [("self-extend", 32), ("pi", 32), ("pi", LONG), ("none", L)]
+    assert [found[key]["status"] for key in others] == ["ok"] * 4
+    shown = posx("eval", "rope", "--length", LONG, "--extension", "self-extend", *asked[2:]).stdout
+    assert "cannot keep the distances" in " ".join(shown.split())
+    only = posx("eval", "rope", "--length", LONG, "--extension", "self-extend", *asked[4:], code=2)
+    assert "cannot keep the distances" in " ".join(only.stderr.split())
+    ranked = json.loads(posx("recommend", "rope", "--length", LONG, *asked[4:], "--json").stdout)
+    assert {row["extension"] for row in ranked if row["status"] == "unsupported"} == {"self-extend"}
+
+
+def test_the_name_of_a_fine_tune_with_many_numbers_can_be_one(own: Path) -> None:
+    """A factor for each frequency: shortened, but for what tells two of them apart."""
+    names = []
+    for last in (4, 5):
+        factors = ":".join(f"{1 + k / 10:.5f}" for k in range(7)) + f":{last}"
+        first = open_run(own / "rope")
+        config = tuned(first, f"train.extension='longrope(factors={factors})'", "train.context=4x", "train.steps=3")
+        names.append(default_name(config))
+    assert len(set(names)) == 2
+    for name in names:
+        check_name(name + "-12")
+        assert name.endswith("-64-3steps")

@@ -204,7 +204,7 @@ def test_pose_freezes_the_extension_at_its_reach(runs: Path) -> None:
     lineage = run.meta["lineage"]
     assert (lineage["base_context"], lineage["train_context"], lineage["train_extension"]) == (L, L, "pi(s=4)")
     base = open_run(runs / "rope").config
-    for extension, frozen in (("ntk", "ntk(s=4)"), ("pi(s=5)", "pi(s=5)"), ("pi+window", "pi(s=4)+window(w=16)")):
+    for extension, frozen in (("ntk", "ntk(s=4)"), ("pi(s=5)", "pi(s=5)"), ("pi+resonance", "pi(s=4)+resonance")):
         assert compose_finetune(base, "rope", [*POSE, f"train.extension='{extension}'"]).train.extension == frozen
 
 

@@ -86,8 +86,10 @@ def by_number(frequencies: Tensor, context: int, slow: float, fast: float) -> Te
     pairs = int((frequencies > 0).sum())
     if pairs < 2:
         return torch.ones_like(frequencies)
-    by_pair = -math.log(float(frequencies[pairs - 1])) / (pairs - 1)  # 2 ln b / R of whatever b: θ_k = e^(−k · by_pair)
-    first, end = (math.log(context / (2 * math.pi * turns)) / by_pair for turns in (fast, slow))
+    # 2 ln b / R of whatever b: θ_k = θ_0 · e^(−k · by_pair), where θ_0 is 1 unless the model was trained with another.
+    highest, lowest = float(frequencies[0]), float(frequencies[pairs - 1])
+    by_pair = (math.log(highest) - math.log(lowest)) / (pairs - 1)
+    first, end = (math.log(context * highest / (2 * math.pi * turns)) / by_pair for turns in (fast, slow))
     first, end = max(0, math.floor(first)), min(2 * len(frequencies) - 1, math.ceil(end))
     k = torch.arange(len(frequencies), device=frequencies.device, dtype=torch.float32)
     return 1 - ((k - first) / max(end - first, 0.001)).clamp(0, 1)

@@ -49,22 +49,29 @@ class SelfExtend(Extension):
 
     def sizes(self, target: Target) -> tuple[int, int]:
         """w and G as they act at this length."""
-        w = self.config.w or max(1, target.context // 4)
+        context, length = target.context, target.length
+        w = self.config.w or max(1, context // 4)
         if self.config.G is not None:
             if w % self.config.G:
-                raise Unsupported(f"self-extend's G={self.config.G} does not divide w={w}.", f"Give w={4 * w} too.")
+                raise Unsupported(
+                    f"self-extend's G={self.config.G} does not divide w={w}.", f"Give w={4 * self.config.G} too."
+                )
             return w, self.config.G
-        least = min(w, target.context)  # where w is L or more, groups gain nothing
-        groups = [g for g in range(1, w + 1) if w % g == 0 and (target.context - least) * g + w >= target.length]
-        if target.length <= target.context:
+        if length <= context:
             return w, 1
-        if not groups:
-            most = (target.context - least) * w + w
-            raise Unsupported(
-                f"self-extend with w={w} reaches {most} tokens, not {target.length}.",
-                "Give another w: L/2 reaches farthest.",
-            )
-        return w, groups[0]
+        if w < context:
+            least = -(-(length - w) // (context - w))  # (L − w) · G + w ≥ ℓ
+            for group in range(least, w + 1):
+                if w % group == 0:
+                    return w, group
+        middle = (context + 1) // 2
+        most = (context - middle) * middle + middle
+        raise Unsupported(
+            f"self-extend with w={w} cannot keep the distances of {length} tokens below {context}.",
+            f"w={middle} can."
+            if length <= most
+            else f"No w can beyond {most}; self-extend(w={middle}, G={middle}) lets them pass it.",
+        )
 
     def resolved(self, target: Target) -> dict[str, Any]:
         w, group = self.sizes(target)

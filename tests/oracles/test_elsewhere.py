@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helpers import CONTEXT, SCHEMES, extensions, gap, make_model, random_tokens
+from helpers import CONTEXT, SCHEMES, extensions, gap, make_model, make_scheme, random_tokens
 from posx.components import bind, fits, freeze, spec_name
 from posx.compose import parse_extension
+from posx.config import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied, Target
 from posx.model import Decoder
@@ -291,5 +292,25 @@ def test_what_a_fine_tune_keeps_acts_at_every_length(text: str) -> None:
     there = applied(text, model, long)
     for length in (CONTEXT - 3, long):
         tokens = random_tokens(length)
-        asked = bind((), model.scheme, length, trained=kept, train_context=long)
+        asked = bind((), model.scheme, length, trained=kept, reached=long)
         assert gap(model(tokens, extension=asked), model(tokens, extension=there)) < 1e-5
+
+
+def test_by_parts_counts_the_turns_that_a_trained_model_makes() -> None:
+    """After a training with pi(s=4) at 4 L each pair turns as often in 4 L as it did in L: the ramp is the same."""
+    context = 64
+    scheme: Any = make_scheme("rope", ModelConfig(d_model=32, n_heads=1), context)
+    trained = parse_extension("pi(s=4)")
+    on_top = bind(parse_extension("by-parts"), scheme, 16 * context, trained=trained, reached=4 * context)
+    alone = bind(parse_extension("by-parts"), scheme, 4 * context)
+    theta = scheme.frequencies()
+    torch.testing.assert_close(4 * on_top.spectrum(theta), alone.spectrum(theta), rtol=1e-6, atol=0)
+
+
+def test_published_defaults() -> None:
+    """Of Code Llama's and the 2309.16039's base, the 4 sinks of 2309.17453, and the ramps of YaRN and of Llama 3.1."""
+    told = {name: cls.Config().__dict__ for name, cls in extensions().items()}
+    assert told["abf"]["base"] == 500_000.0
+    assert told["sinks"]["n"] == 4
+    assert (told["yarn"]["fast"], told["yarn"]["slow"], told["yarn"]["ramp"]) == (32.0, 1.0, "code")
+    assert (told["llama3"]["low"], told["llama3"]["high"]) == (1.0, 4.0)
