@@ -30,12 +30,13 @@ DASHES = (
 NAMES_A_ROW = 3  # of a legend
 LONGEST_NAME = 44  # more would push the axes out of the picture
 MOST_LINES = 12  # of a picture that can be read
+LONGEST_OF_MANY = 24  # signs of a name where there are more lines
 
 
-def shown_name(name: str) -> str:
+def shown_name(name: str, longest: int = LONGEST_NAME) -> str:
     """A name as matplotlib draws it: not too long; a dollar would begin a formula, a first _ hide it from legends."""
-    if len(name) > LONGEST_NAME:
-        name = name[: LONGEST_NAME - 1] + "…"
+    if len(name) > longest:
+        name = name[: longest - 1] + "…"
     return (" " + name if name.startswith("_") else name).replace("$", r"\$")
 
 
@@ -54,12 +55,19 @@ class Look:
         self.sheet = sheet
         self.labels = sorted({row_name(sheet, group) for group, _ in sheet.rows})
         self.extensions = ["none", *sorted({extension_name(g) for g, _ in sheet.rows} - {"none"})]
+        self.many = len(sheet.rows) > MOST_LINES
 
     def name(self, group: Group) -> str:
-        """As it stands in the table."""
+        """As it stands in the table; shorter where there are many."""
         shown = extension_name(group)
+        if self.many and len(self.labels) == 1 and shown != "none":
+            return shown_name(shown, LONGEST_OF_MANY)
         name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
         return shown_name(name)
+
+    def names(self) -> list[str]:
+        """Of all rows."""
+        return [self.name(group) for group, _ in self.sheet.rows]
 
     def colour(self, group: Group) -> str:
         if len(self.labels) == 1:
@@ -69,9 +77,12 @@ class Look:
     def style(self, group: Group) -> dict[str, Any]:
         """For ``Axes.plot``."""
         colour = self.colour(group)
+        number = self.labels.index(row_name(self.sheet, group))
+        if self.many and len(self.labels) == 1:  # there are not dashes enough
+            number = self.extensions.index(extension_name(group))
         return {
             "color": colour,
-            "marker": marker_of(self.labels.index(row_name(self.sheet, group))),
+            "marker": marker_of(number),
             "markersize": 6,
             "markerfacecolor": colour if group.extension == "none" else "white",
             "linestyle": DASHES[self.extensions.index(extension_name(group)) % len(DASHES)],
@@ -79,9 +90,9 @@ class Look:
         }
 
 
-def canvas(panels: int, height: float = 4.6, names: int = 0) -> tuple[Figure, list[Axes]]:
-    """``names``: how many a panel's legend holds."""
-    height += 0.2 * -(-names // NAMES_A_ROW)
+def canvas(panels: int, height: float = 4.6, names: Sequence[Sequence[str]] = ()) -> tuple[Figure, list[Axes]]:
+    """``names``: what each panel's legend holds."""
+    height += 0.2 * max((-(-len(some) // columns_for(some)) for some in names), default=0)
     figure, axes = plt.subplots(panels, 1, figsize=(8.2, height * panels), squeeze=False, layout="constrained")
     return figure, list(axes[:, 0])
 
@@ -93,10 +104,14 @@ def finish(axis: Axes) -> None:
         axis.spines[side].set_visible(False)
 
 
-def legend(axis: Axes, columns: int = NAMES_A_ROW) -> None:
-    names = axis.get_legend_handles_labels()[1]
+def columns_for(names: Sequence[str]) -> int:
+    """Of a legend: fewer for longer names."""
     longest = max(map(len, names), default=0)
-    columns = min(columns, 1 if longest > 40 else 2 if longest > 24 else columns)
+    return 1 if longest > 40 else 2 if longest > 24 else NAMES_A_ROW
+
+
+def legend(axis: Axes, columns: int = NAMES_A_ROW) -> None:
+    columns = min(columns, columns_for(axis.get_legend_handles_labels()[1]))
     axis.legend(
         loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False, handlelength=3.2
     )

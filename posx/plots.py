@@ -50,7 +50,7 @@ def plot_length(cells: list[Cell]) -> Figure:
     if not found:
         raise NothingToDraw("There is no number to plot.", "posx table says why each cell has none.")
     found = [_readable(sheet) for sheet in found]
-    figure, axes = canvas(len(found), names=max(len(sheet.rows) for sheet in found))
+    figure, axes = canvas(len(found), names=[Look(sheet).names() for sheet in found])
     for sheet, axis in zip(found, axes, strict=True):
         _draw_length(sheet, axis)
     return figure
@@ -110,7 +110,7 @@ def _position_by_context(cells: list[Cell]) -> Figure:
             "There is no curve to plot: whole windows were not scored yet, or their NLL is not beside the records.",
             "Score them: posx eval RUN --protocol curve --length 4x.",
         )
-    figure, axes = canvas(len(drawn), names=max(len(lines) for _, lines in drawn))
+    figure, axes = canvas(len(drawn), names=[_names(sheet, lines) for sheet, lines in drawn])
     for (sheet, lines), axis in zip(drawn, axes, strict=True):
         _draw_lines(axis, Look(sheet), lines)
         axis.set_xscale("log", base=2)
@@ -143,7 +143,7 @@ def _position_in_document(cells: list[Cell], by: str) -> Figure:
             "There is no change against 1x to plot: only 1x was evaluated, or the NLL of targets is not there.",
             "Evaluate a longer length: posx eval RUN --length 4x.",
         )
-    figure, axes = canvas(len(drawn), names=max(len(lines) for _, _, lines in drawn))
+    figure, axes = canvas(len(drawn), names=[_names(sheet, lines) for sheet, _, lines in drawn])
     for (sheet, longest, lines), axis in zip(drawn, axes, strict=True):
         _draw_lines(axis, Look(sheet), lines, joined=by == "place")
         _no_change(axis)
@@ -158,6 +158,12 @@ def _position_in_document(cells: list[Cell], by: str) -> Figure:
         legend(axis)
         finish(axis)
     return figure
+
+
+def _names(sheet: Sheet, lines: list[Line]) -> list[str]:
+    """Of lines, in the legend."""
+    look = Look(sheet)
+    return [look.name(line.cell.group) for line in lines]
 
 
 def _draw_lines(axis: Axes, look: Look, lines: list[Line], joined: bool = True) -> None:
