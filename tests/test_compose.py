@@ -544,7 +544,7 @@ def test_parameters_arrive_with_their_types() -> None:
         ("pii", "Did you mean pi"),
         (
             "4",
-            "There are: abf, by-parts, dynamic-ntk, interpolate, llama3, log-n, longrope, none, ntk, pi, resonance, ",
+            "There are: abf, alibi-scale, by-parts, dual-chunk, dynamic-ntk, interpolate, leaky-rerope, llama3, ",
         ),
         ("pi(4)", "is not a parameter"),
         ("pi(t=4)", "pi.s"),

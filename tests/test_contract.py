@@ -716,8 +716,8 @@ def test_limits_themselves_are_fine() -> None:
 @pytest.mark.parametrize(
     "asked, name, message",
     [
-        ({"ntk": {}}, "alibi", r"ntk changes the spectrum and does not fit alibi.*none, log-n and window"),
-        ({"pi": {}}, "learned", r"pi changes the spectrum.*none, interpolate, log-n and window"),
+        ({"ntk": {}}, "alibi", r"ntk changes the spectrum and does not fit alibi.*none, alibi-scale, .*temperature and window"),
+        ({"pi": {}}, "learned", r"pi changes the spectrum.*none, interpolate, lm-infinite, .*and window"),
         (
             {"interpolate": {}},
             "rope",

@@ -176,6 +176,6 @@ def test_variants_of_a_scheme_keep_to_the_same() -> None:
 
 
 def test_bad_input(own: Path) -> None:
-    assert "Did you mean rope or p-rope?" in posx("verify", "ropr", code=2).stderr
+    assert "Did you mean rope or rerope?" in posx("verify", "ropr", code=2).stderr
     assert "Add --trust" in posx("verify", "peek", "--config-dir", own, code=2).stderr
     assert "is not a directory" in posx("verify", "--config-dir", "nowhere", code=2).stderr

@@ -86,4 +86,4 @@ def test_a_mask_does_not_fit_linear_attention() -> None:
     spec = ExtensionSpec("window", extensions()["window"], {"w": 5})
     with pytest.raises(PosxError, match="window changes the mask and does not fit linear-rope") as error:
         check_fit([spec], "linear-rope", make_scheme("linear-rope", ModelConfig()), extensions())
-    assert "none, abf, by-parts, dynamic-ntk, llama3, ntk and pi" in error.value.hint
+    assert "none, abf, by-parts, dynamic-ntk, llama3, ntk, pi and resonance" in error.value.hint
