@@ -716,7 +716,11 @@ def test_limits_themselves_are_fine() -> None:
 @pytest.mark.parametrize(
     "asked, name, message",
     [
-        ({"ntk": {}}, "alibi", r"ntk changes the spectrum and does not fit alibi.*none, alibi-scale, .*temperature and window"),
+        (
+            {"ntk": {}},
+            "alibi",
+            r"ntk changes the spectrum and does not fit alibi.*none, alibi-scale, .*temperature and window",
+        ),
         ({"pi": {}}, "learned", r"pi changes the spectrum.*none, interpolate, lm-infinite, .*and window"),
         (
             {"interpolate": {}},
