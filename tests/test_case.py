@@ -133,7 +133,7 @@ def test_what_an_extension_cannot_reach_is_said() -> None:
     found = told("learned", "--extension", "window")
     assert set(found["refused"]) == {"none", "window"}
     far = told("rope", "--extension", "self-extend(w=4)", case=("--train-length", "16", "--length", "1000"))
-    assert "reaches 52 tokens, not 1000" in far["refused"]["self-extend(w=4)"]
+    assert "cannot keep the distances of 1000 tokens below 16" in far["refused"]["self-extend(w=4)"]
     assert all(row["extended"] is None for row in far["facts"])
 
 
