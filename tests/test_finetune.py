@@ -1027,7 +1027,7 @@ def test_the_name_of_a_fine_tune_with_many_numbers_can_be_one(own: Path) -> None
     """A factor for each frequency: shortened, but for what tells two of them apart."""
     names = []
     for last in (4, 5):
-        factors = ":".join(f"{1 + k / 10:.5f}" for k in range(7)) + f":{last}"
+        factors = ":".join(f"{1.23456 + k / 10:.5f}" for k in range(7)) + f":{last}"
         first = open_run(own / "rope")
         config = tuned(first, f"train.extension='longrope(factors={factors})'", "train.context=4x", "train.steps=3")
         names.append(default_name(config))

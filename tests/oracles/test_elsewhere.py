@@ -240,6 +240,10 @@ BAD: tuple[tuple[str, str], ...] = (
     ("alibi-scale(s=0.5)", "extends nothing"),
     ("sinks(k=3)", "k"),
     ("rerope(w=many)", "w"),
+    ("window(w=99999999999999999999)", "too large"),
+    ("self-extend(w=99999999999999)", "too large"),
+    ("longrope(factors=no,such.yaml)", "no,such.yaml"),
+    ("resonance(when=during)", "after or before"),
 )
 
 
