@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from posx.cli import app
+    from posx.cli.app import app
 
     app()
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 import posx
-from posx.compose import compose_run
-from posx.config import DataConfig, RunConfig
-from posx.corpus import Corpus, Split, prepare
-from posx.progress import Display
-from posx.runs import Run, create
-from posx.train import train
+from posx.config.compose import compose_run
+from posx.config.schema import DataConfig, RunConfig
+from posx.data.corpus import Corpus, Split, prepare
+from posx.runs.directory import Run, create
+from posx.training.loop import train
+from posx.utils.console import Display
 
 TEXT = "the cat sat on a mat while no dog ran past that old mill and every Ärger lay in 東京 by noon — yes"
 WORDS = TEXT.split()

@@ -1,4 +1,4 @@
-"""What the tests share: schemes and small models of them (posx.oracles.small), extensions bound, posx as a command."""
+"""What the tests share: schemes and small models of them (posx.verify.oracles.small), extensions bound, posx as a command."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
-from posx.cli import app
-from posx.components import ExtensionSpec, bind
-from posx.compose import known_extensions, known_schemes
+from posx.cli.app import app
+from posx.config.compose import known_extensions, known_schemes
 from posx.extensions.base import NONE, Applied
-from posx.model import Decoder
-from posx.oracles.small import CONTEXT, TINY, VARIANTS, VOCAB, gap, make_model, make_scheme, random_tokens, sharpen
+from posx.models.build import ExtensionSpec, bind
+from posx.models.decoder import Decoder
 from posx.schemes.base import Scheme, Site
+from posx.verify.oracles.small import (
+    CONTEXT,
+    TINY,
+    VARIANTS,
+    VOCAB,
+    gap,
+    make_model,
+    make_scheme,
+    random_tokens,
+    sharpen,
+)
 
 __all__ = [
     "CONTEXT", "TINY", "VARIANTS", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "needed",

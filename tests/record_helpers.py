@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from posx.records import Record, write_record
+from posx.results.records import Record, write_record
 from test_records import record
 
 L = 64

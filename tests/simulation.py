@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posx.bootstrap import Replicates
-from posx.statistics import verdict_of
+from posx.results.aggregate import verdict_of
+from posx.results.bootstrap import Replicates
 
 SIMULATIONS = 2000
 CELLS = 10

@@ -23,14 +23,17 @@ from rich.console import Console
 
 from data_helpers import child_environment, python, sentence, write_jsonl
 from helpers import posx
-from posx import bench, costs, pseudotext, scaling
-from posx.bench import Figures, Found
-from posx.commands.bench import numbers
-from posx.compose import options
+from posx.bench import growth as scaling
+from posx.bench import schemes as bench
+from posx.bench import schemes_page as costs
+from posx.bench import synthetic_text as pseudotext
+from posx.bench.schemes import Figures, Found
+from posx.cli.bench import numbers
+from posx.config.compose import options
 from posx.errors import PosxError
-from posx.figures import figure
-from posx.progress import Display
-from posx.tables import markdown, show_page
+from posx.reporting.formats import markdown, show_page
+from posx.utils.console import Display
+from posx.utils.format import figure
 
 CONTEXT = 8
 OWN = f"""

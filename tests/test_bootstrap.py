@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posx.bootstrap import Interval, Replicates
-from posx.statistics import verdict_of
+from posx.results.aggregate import verdict_of
+from posx.results.bootstrap import Interval, Replicates
 from simulation import CROSSED, REPLICATES, SIMULATIONS, Setting, simulate
 
 LEAST = 0.94
@@ -262,7 +262,7 @@ def test_chunks_of_replicates_make_no_difference(monkeypatch: pytest.MonkeyPatch
     """How many weights are held at a time is a matter of memory."""
     counts, sums = table()
     whole = Replicates(counts, sums, 1000)
-    monkeypatch.setattr("posx.bootstrap.ROWS", 25 * 300)
+    monkeypatch.setattr("posx.results.bootstrap.ROWS", 25 * 300)
     assert Replicates(counts, sums, 1000).errors == pytest.approx(whole.errors, rel=1e-9, abs=1e-15)
 
 

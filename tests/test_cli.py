@@ -24,12 +24,12 @@ from typer.testing import CliRunner
 
 from data_helpers import child_environment, corpus_of, python, sentence, trained, write_jsonl
 from helpers import posx
-from posx.cli import app
-from posx.compose import compose_run
-from posx.config import RunConfig
-from posx.progress import Display
-from posx.runs import create
-from posx.train import train
+from posx.cli.app import app
+from posx.config.compose import compose_run
+from posx.config.schema import RunConfig
+from posx.runs.directory import create
+from posx.training.loop import train
+from posx.utils.console import Display
 
 torch.set_num_threads(1)
 
@@ -626,7 +626,7 @@ def test_the_resolved_config_is_yaml_with_the_overrides(there: Path) -> None:
 
 
 def test_doctor_speaks_of_this_machine(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posx.doctor.hub_reachable", lambda seconds: False)
+    monkeypatch.setattr("posx.cli.doctor.hub_reachable", lambda seconds: False)
     rows = json.loads(posx("doctor", "--json").stdout)
     assert torch.__version__ in json.dumps(rows)
     assert os.environ["POSX_CACHE"] in json.dumps(rows)
@@ -694,7 +694,7 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(there: Path) -> None:
 
 
 LIVE = """
-from posx.progress import Display
+from posx.utils.console import Display
 with Display() as shown:
     shown.start("task", 3)
     for step in range(4):

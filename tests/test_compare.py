@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 
 from helpers import posx
-from posx.compare import differences, refuse_unlike
 from posx.errors import PosxError
-from posx.pages import compared as compared_page
-from posx.records import Record
-from posx.select import find_row
-from posx.tables import show_page
+from posx.reporting.formats import show_page
+from posx.reporting.views import compared as compared_page
+from posx.results.compare import differences, refuse_unlike
+from posx.results.query import find_row
+from posx.results.records import Record
 from record_helpers import ALIBI, COUNTS, DOCUMENTS, FEW, LONG, ROPE, TARGETS, Shelf, by_document, hardness
 from test_records import record, stored
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from posx.components import make_scheme, spec_name
-from posx.compose import (
+from posx.config.compose import (
     as_overrides,
     compose_eval,
     compose_run,
@@ -22,9 +21,10 @@ from posx.compose import (
     run_from_yaml,
     to_yaml,
 )
-from posx.config import EvalConfig, OptimConfig, TrainConfig
+from posx.config.schema import EvalConfig, OptimConfig, TrainConfig
 from posx.errors import PosxError
-from posx.model import model_shape
+from posx.models.build import make_scheme, spec_name
+from posx.models.decoder import model_shape
 
 
 def refused(*overrides: str, **options: Any) -> PosxError:

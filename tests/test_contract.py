@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import posx.attention
-import posx.blocks
-import posx.flow
-import posx.loss
-import posx.tiles
+import posx.models.attention.blockwise
+import posx.models.attention.context
+import posx.models.attention.dispatch
+import posx.models.attention.tiled
+import posx.models.loss
 from helpers import (
     CONTEXT,
     FAMILIES,
@@ -37,17 +37,17 @@ from helpers import (
     random_tokens,
     rotated,
 )
-from posx.attention import plan
-from posx.components import ExtensionSpec, check_fit
-from posx.config import ModelConfig
+from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied
-from posx.loss import IGNORED, head_cross_entropy, nll
-from posx.model import Decoder, count_parameters, initialise
-from posx.oracles.contract import slopes
+from posx.models.attention.dispatch import plan
+from posx.models.build import ExtensionSpec, check_fit
+from posx.models.decoder import Decoder, count_parameters, initialise
+from posx.models.loss import IGNORED, head_cross_entropy, nll
 from posx.schemes import rope
 from posx.schemes.alibi import Alibi
 from posx.schemes.base import Closure, Scheme, Site
+from posx.verify.oracles.contract import slopes
 
 ROUNDING = 2e-5
 BF16_ROUNDING = 3e-2  # of outputs of size 1: products of bf16 values, softmax weights and the result rounded
@@ -73,7 +73,7 @@ def small(name: str, family: str, **settings: Any) -> Decoder:
 
 def plain(model: Decoder) -> bool:
     """Whether torch's fused kernel may be used: nothing is added to the logits."""
-    return posx.attention.is_plain(model.scheme, NONE)
+    return posx.models.attention.dispatch.is_plain(model.scheme, NONE)
 
 
 # ---------------------------------------------------------------- one positional signal at a time
@@ -87,12 +87,12 @@ def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     here with a q_start behind all keys, so that it hides none; the closure was made from the true site and
     still gives the true distances. Callers ask for ``backend="dense"``: the fused kernel masks by itself.
     """
-    masked = posx.flow.dense_addend
+    masked = posx.models.attention.context.dense_addend
 
     def unmasked(site: Any, *rest: Any) -> Tensor:
         return masked(replace(site, q_start=site.k_pos.shape[-1]), *rest)
 
-    for module in (posx.attention, posx.flow):
+    for module in (posx.models.attention.dispatch, posx.models.attention.context):
         monkeypatch.setattr(module, "dense_addend", unmasked)
 
 
@@ -382,7 +382,7 @@ def test_a_bias_by_distance_is_one(name: str) -> None:
 
     def added(positions: Tensor) -> Tensor:
         site = Site(positions, positions, shared=scheme.prepare(positions, NONE))
-        return posx.flow.dense_addend(site, scheme.bias(site), [], heads)[0]
+        return posx.models.attention.context.dense_addend(site, scheme.bias(site), [], heads)[0]
 
     here, far = added(torch.arange(length)), added(torch.arange(1000, 1000 + length))
     torch.testing.assert_close(here, far, rtol=0, atol=0)
@@ -422,12 +422,12 @@ def test_a_bias_stays_float32_beside_bf16(name: str) -> None:
     heads = scheme.shape.n_heads
     q, k, v = (torch.randn(2, heads, length, width) for _ in range(3))
     positions = torch.arange(length)
-    dense = posx.attention.plan(scheme, positions, NONE, 2, heads, backend="dense")
-    exact = posx.attention.attend(q, k, v, dense)
-    fused = posx.attention.plan(scheme, positions, NONE, 2, heads, backend="fused")
+    dense = posx.models.attention.dispatch.plan(scheme, positions, NONE, 2, heads, backend="dense")
+    exact = posx.models.attention.dispatch.attend(q, k, v, dense)
+    fused = posx.models.attention.dispatch.plan(scheme, positions, NONE, 2, heads, backend="fused")
     assert fused.by_distance is not None
     with torch.autocast("cpu", torch.bfloat16):
-        found = posx.attention.attend(*(x.bfloat16() for x in (q, k, v)), fused)
+        found = posx.models.attention.dispatch.attend(*(x.bfloat16() for x in (q, k, v)), fused)
     assert found.dtype == torch.bfloat16
     assert gap(found.float(), exact) < BF16_ROUNDING
 
@@ -458,12 +458,12 @@ def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeyp
         tokens = random_tokens(length)
         whole = model(tokens, extension=extension, backend="dense")
         for most, queries in ((1, 1), (2000, 5), (3000, 64), (10**6, 7)):
-            monkeypatch.setattr(posx.tiles, "TILE_BYTES", most)
-            monkeypatch.setattr(posx.tiles, "QUERIES", queries)
-            monkeypatch.setattr(posx.tiles, "FEWEST_QUERIES", min(queries, 4))
-            monkeypatch.setattr(posx.blocks, "BLOCK_BYTES", most)
-            monkeypatch.setattr(posx.attention, "MASK_QUERIES", queries)
-            monkeypatch.setattr(posx.attention, "MASK_BYTES", most)
+            monkeypatch.setattr(posx.models.attention.tiled, "TILE_BYTES", most)
+            monkeypatch.setattr(posx.models.attention.tiled, "QUERIES", queries)
+            monkeypatch.setattr(posx.models.attention.tiled, "FEWEST_QUERIES", min(queries, 4))
+            monkeypatch.setattr(posx.models.attention.blockwise, "BLOCK_BYTES", most)
+            monkeypatch.setattr(posx.models.attention.dispatch, "MASK_QUERIES", queries)
+            monkeypatch.setattr(posx.models.attention.dispatch, "MASK_BYTES", most)
             for backend in ("tiles", "blocks", "fused"):
                 assert gap(model(tokens, extension=extension, backend=backend), whole) < ROUNDING
                 with torch.no_grad():
@@ -616,9 +616,9 @@ def test_head_cross_entropy_is_torchs(
     rows: int, ignored: float, sharpness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and both gradients; relative 1e-5, which is a hundred roundings of float32. In chunks of chunks."""
-    monkeypatch.setattr(posx.loss, "CHUNK", {"cpu": 200})
-    monkeypatch.setattr(posx.loss, "ROW_BYTES", {"cpu": 30 * 4 * 97})
-    monkeypatch.setattr(posx.loss, "GRADIENT_BYTES", 2 * 200 * 97 * 4)  # two chunks to a product for the weight
+    monkeypatch.setattr(posx.models.loss, "CHUNK", {"cpu": 200})
+    monkeypatch.setattr(posx.models.loss, "ROW_BYTES", {"cpu": 30 * 4 * 97})
+    monkeypatch.setattr(posx.models.loss, "GRADIENT_BYTES", 2 * 200 * 97 * 4)  # two chunks to a product for the weight
     draw = torch.Generator().manual_seed(rows)
     hidden, weight = torch.randn(rows, 24, generator=draw), torch.randn(97, 24, generator=draw)
     hidden *= sharpness  # of 100: targets of a probability below float32's smallest

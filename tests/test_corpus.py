@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from data_helpers import child_environment, many, python, sentence, silent, text_data, write_jsonl
-from posx import corpus as corpora
-from posx import tokenizer as tokens
-from posx.config import DataConfig, TokenizerConfig
-from posx.corpus import Corpus, open_corpus, prepare, split_documents
+from posx.config.schema import DataConfig, TokenizerConfig
+from posx.data import corpus as corpora
+from posx.data import tokenizer as tokens
+from posx.data.corpus import Corpus, open_corpus, prepare, split_documents
+from posx.data.tokenizer import encode, load_tokenizer, token_bytes, train_tokenizer
 from posx.errors import PosxError
-from posx.tokenizer import encode, load_tokenizer, token_bytes, train_tokenizer
 
 SPLITS = ("train", "validation", "test")
 
@@ -408,8 +408,8 @@ def test_configured_cache_dir_goes_before_the_environment(tmp_path: Path, cache:
 RACE = """
 import sys, time
 from pathlib import Path
-from posx.config import DataConfig, TokenizerConfig
-from posx.corpus import prepare
+from posx.config.schema import DataConfig, TokenizerConfig
+from posx.data.corpus import prepare
 file, folder, me, other = sys.argv[1:]
 def say(line):
     # Called once it is known that the corpus is not there yet: so both processes build it.
@@ -490,7 +490,7 @@ def test_an_interrupted_build_leaves_nothing(
 
 CTRL_C = """
 import itertools, os, signal, threading, time
-from posx.tokenizer import train_tokenizer
+from posx.data.tokenizer import train_tokenizer
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     train_tokenizer(itertools.repeat("no end of this text in sight " * 1000), 300)
@@ -507,8 +507,8 @@ def test_ctrl_c_ends_the_training_of_a_tokenizer() -> None:
 
 FULL_DISK = """
 import resource, sys
-from posx.config import DataConfig, TokenizerConfig
-from posx.corpus import prepare
+from posx.config.schema import DataConfig, TokenizerConfig
+from posx.data.corpus import prepare
 from posx.errors import PosxError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
@@ -543,9 +543,9 @@ def test_a_file_that_changes_while_it_is_read_is_a_sentence(
 MEMORY = """
 import sys
 from pathlib import Path
-from posx.config import DataConfig, TokenizerConfig
-from posx.corpus import prepare
-from posx.sources import documents
+from posx.config.schema import DataConfig, TokenizerConfig
+from posx.data.corpus import prepare
+from posx.data.sources import documents
 import pyarrow.parquet
 
 def memory(field):

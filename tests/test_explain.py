@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from helpers import SCHEMES, posx
-from posx.explain import SENTENCE, SHAPE, outputs, permutation, permutations
+from posx.analysis.permutation import SENTENCE, SHAPE, outputs, permutation, permutations
 from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.nope import Nope, NopeConfig
 

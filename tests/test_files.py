@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from posx.errors import PosxError
-from posx.files import read_json, sha256_of, whole_file, whole_folder, write_json
+from posx.utils.files import read_json, sha256_of, whole_file, whole_folder, write_json
 
 
 class Stop(BaseException):

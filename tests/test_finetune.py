@@ -24,21 +24,21 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from data_helpers import TINY, child_environment, corpus_of, python, sentence, silent, tiny_config, write_jsonl
-from posx.cli import app
-from posx.config import EvalConfig, RunConfig
+from posx.cli.app import app
+from posx.config.schema import EvalConfig, RunConfig
 from posx.errors import PosxError
-from posx.evaluate import evaluate, make_plan
-from posx.files import sha256_file
-from posx.finetune import compose_finetune, default_name, with_weights
-from posx.oracles import hosts
-from posx.progress import Display
-from posx.records import Record, read_records
-from posx.resume import resume
-from posx.runs import Run, check_name, create, group_hash, metrics, open_run, recipe_hash
-from posx.session import build_model, start
-from posx.sweep import JobPlan, read_sweep
-from posx.train import train
-from posx.windows import Slices
+from posx.evaluation.evaluate import evaluate, make_plan
+from posx.evaluation.windows import Slices
+from posx.results.records import Record, read_records
+from posx.runs.directory import Run, check_name, create, group_hash, metrics, open_run, recipe_hash
+from posx.sweeps.plan import JobPlan, read_sweep
+from posx.training.finetune import compose_finetune, default_name, with_weights
+from posx.training.loop import train
+from posx.training.resume import resume
+from posx.training.state import build_model, start
+from posx.utils.console import Display
+from posx.utils.files import sha256_file
+from posx.verify.oracles import hosts
 
 L, LONG = 16, 64
 STEPS, MORE = 30, 10
@@ -714,10 +714,10 @@ INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from data_helpers import corpus_of
-from posx.finetune import compose_finetune, with_weights
-from posx.progress import Display
-from posx.runs import create, open_run
-from posx.train import Interrupted, train
+from posx.training.finetune import compose_finetune, with_weights
+from posx.utils.console import Display
+from posx.runs.directory import create, open_run
+from posx.training.loop import Interrupted, train
 
 class Kill(Display):
     def update(self, done, note=""):
@@ -867,7 +867,7 @@ def test_a_second_sweep_with_a_control_and_finetunes_does_nothing(
     swept: tuple[Path, Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, runs, _ = swept
-    monkeypatch.setattr("posx.engines.subprocess.Popen", lambda *_, **__: pytest.fail("a job was started"))
+    monkeypatch.setattr("posx.sweeps.engines.subprocess.Popen", lambda *_, **__: pytest.fail("a job was started"))
     result = posx("sweep", path, "--runs-dir", runs)
     assert "4 jobs, 0 to do" in " ".join(result.stderr.split())
     listed = posx("sweep", path, "--dry-run", "--runs-dir", runs).stdout

@@ -2,7 +2,7 @@
 
 At 64x dense attention would hold 4.3 GB of logits for a layer, and once more for every copy of them.
 
-Also ``python -m test_memory NAME``, which is such a process (posx/children.py).
+Also ``python -m test_memory NAME``, which is such a process (posx/bench/process.py).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 
 from data_helpers import by_hand, child_environment
 from helpers import SCHEMES, make_model
-from posx import machine
-from posx.children import Child, HighWater, serve
-from posx.compose import compose_run
-from posx.config import EvalConfig
-from posx.corpus import Split
+from posx.bench.process import Child, HighWater, serve
+from posx.config.compose import compose_run
+from posx.config.schema import EvalConfig
+from posx.data.corpus import Split
 from posx.errors import Unsupported
+from posx.evaluation.scorer import Scorer
+from posx.evaluation.windows import Windows
 from posx.extensions.base import NONE
-from posx.model import Decoder, initialise
-from posx.progress import Display
-from posx.scoring import Scorer
-from posx.session import build_model
-from posx.windows import Windows
+from posx.models.decoder import Decoder, initialise
+from posx.runtime import device as machine
+from posx.training.state import build_model
+from posx.utils.console import Display
 
 CPU = torch.device("cpu")
 MULTIPLE = 64

@@ -16,7 +16,7 @@ import yaml
 
 import posx
 from data_helpers import child_environment, sentence, write_jsonl
-from posx.compose import configs_dir, options
+from posx.config.compose import configs_dir, options
 
 ROOT = Path(posx.__file__).resolve().parent.parent
 OFFLINE = ("Could not find a version", "No matching distribution", "Temporary failure", "ConnectionError", "timed out")
@@ -90,7 +90,7 @@ WHERE = """
 import sys
 import posx
 from posx.__main__ import main
-from posx.compose import compose_eval, compose_run, configs_dir, known_extensions, known_schemes
+from posx.config.compose import compose_eval, compose_run, configs_dir, known_extensions, known_schemes
 assert compose_run(["scheme=learned", "model=small"]).model.d_model == 256
 assert compose_eval([]).lengths == ["1x", "2x", "4x"]
 print(posx.__file__)

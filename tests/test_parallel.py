@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from posx.parallel import MOST, at_once, pieces
-from posx.session import Session
-from posx.train import train_step
+from posx.runtime.threads import MOST, at_once, pieces
+from posx.training.loop import train_step
+from posx.training.state import Session
 from test_train import session_of, text  # noqa: F401 — the fixture
 
 CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def test_a_compiled_or_large_model_is_trained_whole(text: Path, monkeypatch: pyt
     session.compiled = True
     assert session.pieces(4) == 1
     session.compiled = False
-    monkeypatch.setattr("posx.session.MOST_SHARED", 10)
+    monkeypatch.setattr("posx.training.state.MOST_SHARED", 10)
     assert session.pieces(4) == 1
 
 
@@ -107,7 +107,7 @@ def test_numbers_that_a_cpu_computes_slowly_count_as_zero_on_all_threads() -> No
     code = (
         "import torch\n"
         "from posx import machine\n"
-        "from posx.parallel import at_once\n"
+        "from posx.runtime.threads import at_once\n"
         "torch.set_num_threads(2)\n"
         "tiny = torch.tensor([1e-39])\n"
         "assert float(tiny * 1.0) > 0\n"

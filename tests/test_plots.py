@@ -20,11 +20,11 @@ from matplotlib.lines import Line2D
 from matplotlib.scale import SymmetricalLogTransform
 
 from helpers import posx
-from posx.curves import bucket_edges, by_context, by_each_document, by_place, finetunes, octaves
 from posx.errors import PosxError
-from posx.plots import MOST_LINES, plot, plot_finetune, plot_gain, plot_length, plot_position
-from posx.records import Record
-from posx.statistics import Cell, aggregate
+from posx.reporting.plots import MOST_LINES, plot, plot_finetune, plot_gain, plot_length, plot_position
+from posx.results.aggregate import Cell, aggregate
+from posx.results.curves import bucket_edges, by_context, by_each_document, by_place, finetunes, octaves
+from posx.results.records import Record
 from record_helpers import ALIBI, COUNTS, DOCUMENTS, LONG, RECIPE, ROPE, TARGETS, Shelf, by_document, hardness
 from test_records import record, stored
 

@@ -24,25 +24,25 @@ from torch import Tensor
 
 from data_helpers import TINY, by_hand, child_environment, corpus_of, python, sentence, silent, tiny_config, write_jsonl
 from helpers import posx
-from posx.components import bind
-from posx.compose import parse_extension
-from posx.config import RunConfig
+from posx.config.compose import parse_extension
+from posx.config.schema import RunConfig
 from posx.errors import PosxError
-from posx.files import sha256_of
-from posx.finetune import compose_finetune, default_name
-from posx.loss import IGNORED
-from posx.model import generator
-from posx.oracles import hosts
-from posx.progress import Display
-from posx.recipes import skipping
-from posx.records import Record, read_record, read_records
-from posx.reproduce import train_command
-from posx.resume import resume
-from posx.runs import Run, create, group_hash, metrics, open_run, recipe_hash
-from posx.session import build_model, start
-from posx.statistics import aggregate
-from posx.sweep import JobPlan, _identity, read_sweep
-from posx.windows import Slices
+from posx.evaluation.windows import Slices
+from posx.models.build import bind
+from posx.models.decoder import generator
+from posx.models.loss import IGNORED
+from posx.reporting.reproduce import train_command
+from posx.results.aggregate import aggregate
+from posx.results.records import Record, read_record, read_records
+from posx.runs.directory import Run, create, group_hash, metrics, open_run, recipe_hash
+from posx.sweeps.plan import JobPlan, _identity, read_sweep
+from posx.training.finetune import compose_finetune, default_name
+from posx.training.recipes import skipping
+from posx.training.resume import resume
+from posx.training.state import build_model, start
+from posx.utils.console import Display
+from posx.utils.files import sha256_of
+from posx.verify.oracles import hosts
 from test_finetune import (
     EXACT,
     INTERRUPTED,
@@ -463,7 +463,7 @@ def test_a_sweep_plans_recipes(tmp_path: Path, text: Path) -> None:
 
 def test_a_sweep_with_recipes_runs(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a row and a curve of its own; the point at 0 steps is the extension untrained, which drop has not."""
-    from posx.curves import finetunes
+    from posx.results.curves import finetunes
 
     tune = {"context": "4x", "steps": [2], "extensions": {"rope": ["none"]}, "recipes": {"rope": ["pose", "drop"]}}
     path = sweep_file(tmp_path / "s.yaml", text, controls=[], extensions={}, finetune=tune)
@@ -580,7 +580,7 @@ def test_a_recipe_that_does_not_fit_the_scheme_is_refused(text: Path, recipe: st
 
 def test_a_recipe_by_hand_is_refused(text: Path) -> None:
     """In a config that no --from made."""
-    from posx.config import check_train
+    from posx.config.schema import check_train
 
     config: RunConfig = tiny_config(text)
     config.train.recipe = "drop"

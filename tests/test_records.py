@@ -13,8 +13,8 @@ import pytest
 
 from data_helpers import python
 from posx.errors import PosxError
-from posx.records import Record, as_json, bits_per_byte, perplexity, read_record, read_records, write_record
-from posx.statistics import aggregate
+from posx.results.aggregate import aggregate
+from posx.results.records import Record, as_json, bits_per_byte, perplexity, read_record, read_records, write_record
 
 TARGETS = 100
 BYTES = 250
@@ -224,7 +224,7 @@ def test_a_cell_that_was_computed_again_counts_with_its_later_number(tmp_path: P
 HEAVY = """
 import sys
 from typer.testing import CliRunner
-from posx.cli import app
+from posx.cli.app import app
 
 result = CliRunner().invoke(app, sys.argv[1:])
 assert result.exit_code == 0, result.stderr

@@ -29,14 +29,14 @@ import yaml
 
 from data_helpers import TINY, child_environment, sentence, write_jsonl
 from helpers import posx
-from posx.figures import bounds, signed
-from posx.losses import documents_path
-from posx.records import Record, read_records, write_record
-from posx.report import write_report
-from posx.reproduce import commands, evaluate_command
-from posx.sheets import Sheet, without_controls
-from posx.statistics import Cell, Group, aggregate
-from posx.tables import sheets
+from posx.reporting.formats import sheets
+from posx.reporting.grouping import Sheet, without_controls
+from posx.reporting.page import write_report
+from posx.reporting.reproduce import commands, evaluate_command
+from posx.results.aggregate import Cell, Group, aggregate
+from posx.results.records import Record, read_records, write_record
+from posx.results.sums import documents_path
+from posx.utils.format import bounds, signed
 from record_helpers import ALIBI, ROPE, Shelf, by_document, hardness
 from test_records import record
 

@@ -21,7 +21,7 @@ import torch
 
 from data_helpers import TINY, child_environment, sentence, write_jsonl
 from helpers import posx
-from posx.records import Record, current_records, read_record, read_records, write_record
+from posx.results.records import Record, current_records, read_record, read_records, write_record
 
 torch.set_num_threads(1)
 
@@ -190,8 +190,8 @@ def test_a_dry_run_runs_nothing(runs: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def never(*arguments: Any, **more: Any) -> None:
         raise AssertionError("a dry run evaluated")
 
-    monkeypatch.setattr("posx.evaluate.evaluate_all", never)
-    monkeypatch.setattr("posx.again.train_again", never)
+    monkeypatch.setattr("posx.evaluation.evaluate.evaluate_all", never)
+    monkeypatch.setattr("posx.training.retrain.train_again", never)
     one = cell(runs, "tuned", extension="trained", length=48)
     before = tree(runs)
     lines = printed(runs, one, "--from-scratch")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from posx.records import read_records
-from posx.statistics import aggregate
-from posx.tables import choose, render
+from posx.reporting.formats import choose, render
+from posx.results.aggregate import aggregate
+from posx.results.records import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/table.md"))

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from data_helpers import TINY, python, sentence, write_jsonl
 from helpers import make_scheme, posx
-from posx.config import ModelConfig
-from posx.evolution import Candidate, Space, as_factors, evolve, space_of, tidy
+from posx.config.schema import ModelConfig
+from posx.evaluation.evolution import Candidate, Space, as_factors, evolve, space_of, tidy
+from posx.evaluation.longrope_search import halves
+from posx.evaluation.windows import TargetSet
 from posx.extensions.base import Target
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig
 from posx.extensions.yarn import Yarn
-from posx.search import halves
-from posx.windows import TargetSet
 
 STARTS = ["pi", "ntk", "ntk(s=6)", "ntk(s=8)", "ntk(s=16)", "by-parts", "by-parts(s=8)", "yarn", "yarn(s=8)"]
 EVALUATIONS = 16
@@ -202,7 +202,7 @@ def test_a_fine_tune_outlives_the_file(own: Path) -> None:
 STOPPED = """
 import os, sys
 from posx.__main__ import main
-import posx.search as search
+import posx.evaluation.longrope_search as search
 real, calls, stop, number = search._Judge.nats, [], int(sys.argv.pop(1)), int(sys.argv.pop(1))
 def counted(self, candidate, targets):
     calls.append(candidate)

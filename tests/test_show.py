@@ -16,15 +16,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from helpers import ABSOLUTE, SCHEMES, gap, posx
-from posx.attention import attend, plan
-from posx.compose import compose_run
+from posx.analysis.panels.drawing import picture
+from posx.analysis.panels.scheme import Lines, Map, bound, decay, decay_of, panels, similarity
+from posx.analysis.probe import Layer, content, grid, matrix, parts, silence
+from posx.analysis.properties import Properties, Subject, along_diagonals, measure, reach, subject, weight_by_distance
+from posx.config.compose import compose_run
 from posx.extensions.base import NONE
-from posx.model import Decoder, initialise
-from posx.probe import Layer, content, grid, matrix, parts, silence
-from posx.properties import Properties, Subject, along_diagonals, measure, reach, subject, weight_by_distance
+from posx.models.attention.dispatch import attend, plan
+from posx.models.decoder import Decoder, initialise
 from posx.schemes.base import Scheme
-from posx.show_panels import Lines, Map, bound, decay, decay_of, panels, similarity
-from posx.show_plot import picture
 
 SMALL = ("train.context=16", "model.d_model=32", "model.n_heads=4", "model.n_layers=2")
 EMBED = {"learned", "learned-concat", "randomized", "shape", "sinusoidal", "sinusoidal-concat"}
@@ -225,7 +225,7 @@ def test_linear_attention_weighs_by_its_own_rule() -> None:
 
 @pytest.mark.parametrize("name", ["alibi", "cope", "dape", "forgetting", "rope", "stick-breaking", "transformer-xl"])
 def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
-    """What the probe's weights make of values, against the output of posx.attention."""
+    """What the probe's weights make of values, against the output of posx.models.attention.dispatch."""
     one = given(name, length="24")
     told = content(one.scheme, one.positions, seed=3)
     with torch.no_grad():

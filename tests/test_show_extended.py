@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from helpers import gap, posx
-from posx.attention import plan, turn_and_attend
-from posx.components import fits, scheme_of
-from posx.compose import compose_run, parse_extension
-from posx.panel import Lines, Map
-from posx.probe import Layer, content, matrix, parts
-from posx.properties import Subject, measure, subject
-from posx.show_panels import decay_of, panels
-from posx.show_plot import picture
+from posx.analysis.panels.drawing import picture
+from posx.analysis.panels.panel import Lines, Map
+from posx.analysis.panels.scheme import decay_of, panels
+from posx.analysis.probe import Layer, content, matrix, parts
+from posx.analysis.properties import Subject, measure, subject
+from posx.config.compose import compose_run, parse_extension
+from posx.models.attention.dispatch import plan, turn_and_attend
+from posx.models.build import fits, scheme_of
 
 SMALL = ("train.context=16", "model.d_model=32", "model.n_heads=4", "model.n_layers=2")
 FEWER = {"layers": ("scheme.layers=[rope,nope]",), "t5": ("scheme.buckets=8",)}

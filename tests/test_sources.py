@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_helpers import python, text_data
-from posx.config import DataConfig
+from posx.config.schema import DataConfig
+from posx.data.sources import documents, join_articles
 from posx.errors import PosxError
-from posx.sources import documents, join_articles
 
 
 def write_parquet(path: Path, **columns: list[Any]) -> Path:
@@ -307,8 +307,8 @@ def test_no_heading_is_one_document() -> None:
 
 SOTU = """
 import sys
-from posx.config import DataConfig
-from posx.sources import documents
+from posx.config.schema import DataConfig
+from posx.data.sources import documents
 texts = list(documents(DataConfig(name="sotu", source="sotu")))
 assert "sotu" not in sys.modules, "its import reads a table with pandas"
 assert "pandas" not in sys.modules

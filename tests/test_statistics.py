@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from posx.bootstrap import Interval, Replicates
-from posx.compare import Difference, differences, refuse_unlike
 from posx.errors import PosxError
-from posx.records import Record, write_record
-from posx.statistics import DELTA, Cell, aggregate, verdict_of
+from posx.results.aggregate import DELTA, Cell, aggregate, verdict_of
+from posx.results.bootstrap import Interval, Replicates
+from posx.results.compare import Difference, differences, refuse_unlike
+from posx.results.records import Record, write_record
 
 L = 64
 # 15 documents of 10 targets and 15 of 30. They weigh as much as (15·40)²/(15·(100 + 900)) = 24 alike, and t at 97.5 %

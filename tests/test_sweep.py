@@ -20,10 +20,10 @@ from typer.testing import CliRunner
 
 from data_helpers import child_environment, sentence, silent, write_jsonl
 from helpers import posx
-from posx.cli import app
-from posx.config import EvalConfig
-from posx.records import read_records
-from posx.sweep import JobPlan, read_sweep
+from posx.cli.app import app
+from posx.config.schema import EvalConfig
+from posx.results.records import read_records
+from posx.sweeps.plan import JobPlan, read_sweep
 
 torch.set_num_threads(1)
 
@@ -211,7 +211,7 @@ def test_dry_run_says_what_comes_next(tmp_path: Path, text: Path) -> None:
 
 
 def test_the_quickstart_is_as_the_readme_says(tmp_path: Path) -> None:
-    from posx.compose import configs_dir
+    from posx.config.compose import configs_dir
 
     file = yaml.safe_load((configs_dir() / "sweep" / "quick.yaml").read_text("utf-8"))
     schemes = [row if isinstance(row, str) else row["scheme"] for row in file["schemes"]]

@@ -20,11 +20,11 @@ import pytest
 from rich.console import Console
 
 from helpers import posx
-from posx.pages import Entry, Page, gain, grid, long_form, protocols
-from posx.records import Record
-from posx.sheets import sheets
-from posx.statistics import Cell, aggregate
-from posx.tables import choose, pages, render, show, tex
+from posx.reporting.formats import choose, pages, render, show, tex
+from posx.reporting.grouping import sheets
+from posx.reporting.views import Entry, Page, gain, grid, long_form, protocols
+from posx.results.aggregate import Cell, aggregate
+from posx.results.records import Record
 from record_helpers import ALIBI, DOCUMENTS, FEW, LONG, RECIPE, ROPE, TARGETS, Shelf, by_document, hardness
 from test_records import BYTES, record, stored
 from test_records import TARGETS as BARE

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import posx.tiles
+import posx.models.attention.tiled
 from helpers import SCHEMES, gap, make_model, random_tokens
-from posx.loss import head_cross_entropy, nll
-from posx.tiles import differentiable_attention, tiled_attention
+from posx.models.attention.tiled import differentiable_attention, tiled_attention
+from posx.models.loss import head_cross_entropy, nll
 
 
 def written_out(q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
@@ -46,11 +46,11 @@ class Tiled:
         self.values = {"TILE_BYTES": most, "QUERIES": queries, "FEWEST_QUERIES": min(queries, 3)}
 
     def __enter__(self) -> None:
-        self.before = {name: getattr(posx.tiles, name) for name in self.values}
-        vars(posx.tiles).update(self.values)
+        self.before = {name: getattr(posx.models.attention.tiled, name) for name in self.values}
+        vars(posx.models.attention.tiled).update(self.values)
 
     def __exit__(self, *caught: object) -> None:
-        vars(posx.tiles).update(self.before)
+        vars(posx.models.attention.tiled).update(self.before)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

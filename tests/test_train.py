@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from data_helpers import TINY, child_environment, corpus_of, many, python, tiny_config, trained, write_jsonl
-from posx import checkpoint as checkpoints
-from posx.config import OptimConfig, RunConfig, TrainConfig
+from posx.config.schema import OptimConfig, RunConfig, TrainConfig
 from posx.errors import PosxError
-from posx.loss import CHUNK, IGNORED
-from posx.progress import Display
-from posx.runs import Run, create, metrics, open_run
-from posx.session import Session, build_model, start
-from posx.train import learning_rate, train, train_step, validate
+from posx.models import checkpoint as checkpoints
+from posx.models.loss import CHUNK, IGNORED
+from posx.runs.directory import Run, create, metrics, open_run
+from posx.training.loop import learning_rate, train, train_step, validate
+from posx.training.state import Session, build_model, start
+from posx.utils.console import Display
 
 STEPS = ["train.steps=12", "train.log_every=1", "train.checkpoint_every=5"]
 
@@ -68,9 +68,9 @@ INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from data_helpers import TINY, child_environment, corpus_of, tiny_config
-from posx.progress import Display
-from posx.runs import create
-from posx.train import Interrupted, train
+from posx.utils.console import Display
+from posx.runs.directory import create
+from posx.training.loop import Interrupted, train
 
 class Kill(Display):
     def update(self, done, note=""):
@@ -269,9 +269,9 @@ import resource, signal, sys
 from pathlib import Path
 from data_helpers import TINY, child_environment, corpus_of, tiny_config
 from posx.errors import PosxError
-from posx.progress import Display
-from posx.runs import create
-from posx.train import train
+from posx.utils.console import Display
+from posx.runs.directory import create
+from posx.training.loop import train
 
 class Fill(Display):
     def update(self, done, note=""):

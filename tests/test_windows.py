@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_helpers import by_hand
-from posx.corpus import Corpus
+from posx.data.corpus import Corpus
 from posx.errors import PosxError
-from posx.loss import IGNORED
-from posx.windows import (
+from posx.evaluation.windows import (
     FEWEST_TARGETS,
     Slices,
     TargetSet,
@@ -27,6 +26,7 @@ from posx.windows import (
     stream,
     windows_of_targets,
 )
+from posx.models.loss import IGNORED
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 

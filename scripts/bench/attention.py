@@ -1,4 +1,4 @@
-"""How fast is each way of computing attention here, and does posx take the fastest? Of posx/attention.py, on a CPU.
+"""How fast is each way of computing attention here, and does posx take the fastest? Of posx/models/attention/dispatch.py, on a CPU.
 
     .venv/bin/python scripts/bench/attention.py > results/bench/attention.md
 
@@ -20,15 +20,15 @@ from statistics import median
 import torch
 from training import header, in_turn
 
-from posx import machine
-from posx.attention import attend, pick_backend, plan
-from posx.compose import compose_run
+from posx.config.compose import compose_run
 from posx.extensions.base import NONE
-from posx.figures import DASH, figure
-from posx.model import model_shape
+from posx.models.attention.dispatch import attend, pick_backend, plan
+from posx.models.decoder import model_shape
+from posx.runtime import device as machine
 from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.base import ModelShape, Scheme
 from posx.schemes.nope import Nope, NopeConfig
+from posx.utils.format import DASH, figure
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 BACKENDS = ("tiles", "fused", "dense", "blocks")

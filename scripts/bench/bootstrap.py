@@ -1,4 +1,4 @@
-"""How long do the intervals of a table take? posx.bootstrap against the same crossed bootstrap, replicate by replicate.
+"""How long do the intervals of a table take? posx.results.bootstrap against the same crossed bootstrap, replicate by replicate.
 
     .venv/bin/python scripts/bench/bootstrap.py > results/bench/bootstrap.md
 
@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from posx.bootstrap import REPLICATES, Replicates
+from posx.results.bootstrap import REPLICATES, Replicates
 
 ROUNDS = 5
 SHAPES = [(40, 5, 26), (40, 5, 250), (200, 10, 250)]  # cells, seeds, documents
@@ -51,7 +51,7 @@ def seconds(work: object, *arguments: object) -> float:
 def main() -> None:
     """Print the table."""
     print(f"{REPLICATES:,} replicates; medians of {ROUNDS} alternating rounds on {platform.machine()}, one thread.\n")
-    print("| cells | seeds | documents | posx.bootstrap | replicate by replicate | ratio |")
+    print("| cells | seeds | documents | posx.results.bootstrap | replicate by replicate | ratio |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for shape in SHAPES:
         counts, sums = table(*shape)

@@ -34,16 +34,16 @@ from rivals import CONTEXT, corpus, products, reference
 from safetensors.torch import load_model, save_model
 from training import Answer, Side, Sides, header, in_turn, spread
 
-from posx import machine
-from posx.children import serve
-from posx.config import EvalConfig
+from posx.bench.process import serve
+from posx.config.schema import EvalConfig
+from posx.evaluation.scorer import Scorer
+from posx.evaluation.windows import Windows, fixed_targets, windows_of_targets
 from posx.extensions.base import NONE
-from posx.model import Decoder
-from posx.progress import Display
-from posx.scoring import Scorer
-from posx.session import build_model, start
-from posx.train import train_step
-from posx.windows import Windows, fixed_targets, windows_of_targets
+from posx.models.decoder import Decoder
+from posx.runtime import device as machine
+from posx.training.loop import train_step
+from posx.training.state import build_model, start
+from posx.utils.console import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
@@ -85,7 +85,7 @@ def windows(count: int, length: int = LENGTH) -> Windows:
 
 def loop(model: str, path: Path, chosen: Windows) -> Score:
     """A sliding window over a transformers model, as perplexity is usually computed with it."""
-    from posx.oracles import hosts
+    from posx.verify.oracles import hosts
 
     _, make, settings = MODELS[model]
     host: Any = getattr(hosts, make)(trained(model, path), *settings)

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posx.compose import compose_run
-from posx.config import RunConfig
-from posx.corpus import Corpus, prepare
+from posx.config.compose import compose_run
+from posx.config.schema import RunConfig
+from posx.data.corpus import Corpus, prepare
 
 LAYERS, WIDTH, HEADS, CONTEXT, VOCABULARY, BATCH = 4, 256, 4, 256, 4096, 16
 TOKENS = BATCH * CONTEXT  # of one step
@@ -202,8 +202,8 @@ def x_transformers(*words: str) -> Step:
 
 def posx(scheme: str, *words: str) -> Step:
     """What `posx train --scheme SCHEME` does between two lines of its log; ``words`` are overrides."""
-    from posx.session import start
-    from posx.train import train_step
+    from posx.training.loop import train_step
+    from posx.training.state import start
 
     session = start(reference(f"scheme={scheme}", *words), corpus())
     done = 0

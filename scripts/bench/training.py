@@ -31,8 +31,8 @@ from typing import Any
 import rivals
 import torch
 
-from posx import machine
-from posx.children import Child, Refused, serve
+from posx.bench.process import Child, Refused, serve
+from posx.runtime import device as machine
 
 POSX = "posx-learned"
 PRODUCTS = "products"
@@ -47,7 +47,7 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass
 class Side:
-    """The worker of a side's process (posx/children.py)."""
+    """The worker of a side's process (posx/bench/process.py)."""
 
     answer: Answer
 

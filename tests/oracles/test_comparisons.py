@@ -13,11 +13,11 @@ import torch
 
 from data_helpers import child_environment
 from helpers import SCHEMES, extensions
-from posx.oracles import written
-from posx.oracles.comparisons import COMPARISONS
-from posx.oracles.contract import PROPERTIES, Property
-from posx.oracles.extended import EXTENDED
-from posx.oracles.layer import TOLERANCE, Comparison, Layer, by_layer
+from posx.verify.oracles import written
+from posx.verify.oracles.comparisons import COMPARISONS
+from posx.verify.oracles.contract import PROPERTIES, Property
+from posx.verify.oracles.extended import EXTENDED
+from posx.verify.oracles.layer import TOLERANCE, Comparison, Layer, by_layer
 
 NOBODY: Any = (None, False)
 # Of whom properties say nothing: no closure for FlexAttention to call, no far keys where a table ends.

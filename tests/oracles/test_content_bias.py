@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
-from posx.attention import attend, plan
-from posx.config import ModelConfig
+from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
-from posx.flow import dense_addend
+from posx.models.attention.context import dense_addend
+from posx.models.attention.dispatch import attend, plan
 from posx.schemes.base import Scheme, Site, entries
 
 TOLERANCE = 1e-6

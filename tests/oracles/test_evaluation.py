@@ -23,17 +23,17 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from data_helpers import corpus_of, sentence, tiny_config, trained, write_jsonl
-from posx.config import EvalConfig
-from posx.corpus import split_documents
+from posx.config.schema import EvalConfig
+from posx.data.corpus import split_documents
 from posx.errors import PosxError
-from posx.evaluate import evaluate, make_plan
-from posx.files import sha256_file
-from posx.oracles import hosts
-from posx.progress import Display
-from posx.records import Record, read_record, read_records
-from posx.runs import Run, open_run
-from posx.session import build_model
-from posx.statistics import aggregate
+from posx.evaluation.evaluate import evaluate, make_plan
+from posx.results.aggregate import aggregate
+from posx.results.records import Record, read_record, read_records
+from posx.runs.directory import Run, open_run
+from posx.training.state import build_model
+from posx.utils.console import Display
+from posx.utils.files import sha256_file
+from posx.verify.oracles import hosts
 
 CONTEXT = 16
 SPLIT = "test"

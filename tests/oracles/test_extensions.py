@@ -18,9 +18,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from x_transformers.x_transformers import RotaryEmbedding
 
 from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_model, make_scheme, needed, random_tokens
-from posx.attention import attend, plan
-from posx.components import fits
-from posx.config import ModelConfig
+from posx.config.schema import ModelConfig
 from posx.extensions.abf import ABF
 from posx.extensions.base import NONE, Applied, Bound, Extension, Target
 from posx.extensions.by_parts import ByParts, ByPartsConfig
@@ -34,9 +32,11 @@ from posx.extensions.pi import PI, ScaledConfig
 from posx.extensions.resonance import Resonance
 from posx.extensions.window import Window, WindowConfig
 from posx.extensions.yarn import Yarn
-from posx.model import Decoder
-from posx.oracles import hosts
+from posx.models.attention.dispatch import attend, plan
+from posx.models.build import fits
+from posx.models.decoder import Decoder
 from posx.schemes.base import Scheme
+from posx.verify.oracles import hosts
 
 TOLERANCE = 2e-5
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}

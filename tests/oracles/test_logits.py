@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from helpers import CONTEXT, extensions, gap, make_model, make_scheme, random_tokens
-from posx.attention import attend, plan
-from posx.components import ExtensionSpec, check_fit
-from posx.config import ModelConfig
+from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
-from posx.oracles import written
+from posx.models.attention.dispatch import attend, plan
+from posx.models.build import ExtensionSpec, check_fit
 from posx.schemes import linear_rope
 from posx.schemes.base import Scheme
+from posx.verify.oracles import written
 
 TOLERANCE = 2e-5
 LENGTHS = (1, 5, CONTEXT, 40)  # below, at and beyond the training length

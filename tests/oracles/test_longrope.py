@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import CONTEXT, extend, extensions, gap, make_model, make_scheme, random_tokens
-from posx.components import ExtensionSpec, bind, check_fit, fits, freeze, spec_name
-from posx.compose import as_overrides, compose_eval, compose_run, parse_extension
-from posx.config import ModelConfig
+from posx.config.compose import as_overrides, compose_eval, compose_run, parse_extension
+from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import Target
 from posx.extensions.longrope import LongRope
-from posx.oracles import written
+from posx.models.build import ExtensionSpec, bind, check_fit, fits, freeze, spec_name
+from posx.verify.oracles import written
 
 LONG = 4 * CONTEXT
 FAR = Target(CONTEXT, LONG)

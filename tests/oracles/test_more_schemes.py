@@ -17,13 +17,13 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
-from posx.config import ModelConfig
+from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE
-from posx.flow import dense_addend
-from posx.model import count_parameters
-from posx.oracles import written
+from posx.models.attention.context import dense_addend
+from posx.models.decoder import count_parameters
 from posx.schemes.base import Scheme, Site
+from posx.verify.oracles import written
 
 HEADS = (1, 3, 4, 6)
 LENGTHS = (1, 5, CONTEXT, 61)  # below, at and beyond the training length

@@ -26,18 +26,20 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from data_helpers import TINY, WORDS, child_environment, corpus_of, sentence, tiny_config, trained, write_jsonl
-from posx import attention, scoring, tiles
-from posx.cli import app
-from posx.config import EvalConfig
-from posx.corpus import Corpus, Split
-from posx.evaluate import evaluate, make_plan, targets_of
+from posx.cli.app import app
+from posx.config.schema import EvalConfig
+from posx.data.corpus import Corpus, Split
+from posx.evaluation import scorer as scoring
+from posx.evaluation.evaluate import evaluate, make_plan, targets_of
 from posx.extensions.base import NONE
-from posx.loss import nll
-from posx.oracles import hosts
-from posx.progress import Display
-from posx.records import Record, read_records
-from posx.runs import Run, open_run
-from posx.session import build_model
+from posx.models.attention import dispatch as attention
+from posx.models.attention import tiled as tiles
+from posx.models.loss import nll
+from posx.results.records import Record, read_records
+from posx.runs.directory import Run, open_run
+from posx.training.state import build_model
+from posx.utils.console import Display
+from posx.verify.oracles import hosts
 
 CONTEXT = 16
 LEAST = 48  # eval.target_context: 3x

@@ -22,15 +22,15 @@ from x_transformers.x_transformers import RelativePositionBias, RotaryEmbedding,
 
 import posx.schemes.t5
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens, rotated
-from posx.config import ModelConfig
-from posx.flow import dense_addend
-from posx.model import Decoder
-from posx.oracles import hosts, written
-from posx.oracles.comparisons import LLAMA_SHAPES
-from posx.oracles.packaged import t5_bias
+from posx.config.schema import ModelConfig
+from posx.models.attention.context import dense_addend
+from posx.models.decoder import Decoder
 from posx.schemes.alibi import slopes
 from posx.schemes.base import ModelShape, Site
 from posx.schemes.t5 import bucket
+from posx.verify.oracles import hosts, written
+from posx.verify.oracles.comparisons import LLAMA_SHAPES
+from posx.verify.oracles.packaged import t5_bias
 
 TOLERANCE = 2e-5
 # Below, at and beyond the training length of 16.

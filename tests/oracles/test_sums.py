@@ -18,9 +18,9 @@ from torch import Tensor
 from x_transformers.x_transformers import DataDependentAlibi
 
 from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
-from posx.config import ModelConfig
-from posx.flow import dense_addend
-from posx.model import Decoder, count_parameters
+from posx.config.schema import ModelConfig
+from posx.models.attention.context import dense_addend
+from posx.models.decoder import Decoder, count_parameters
 from posx.schemes.base import Scheme, Site
 
 # Outputs of size 1 to 5 of two layers, whose logits of about 10 are float32: as ROUNDING of test_contract.py.

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from data_helpers import by_hand
 from helpers import CONTEXT, extend, gap, make_model, make_scheme, random_tokens
-from posx.components import fits
-from posx.compose import compose_run, known_extensions
-from posx.config import ModelConfig
+from posx.config.compose import compose_run, known_extensions
+from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
-from posx.model import Decoder, generator
-from posx.session import start
-from posx.train import train_step
+from posx.models.build import fits
+from posx.models.decoder import Decoder, generator
+from posx.training.loop import train_step
+from posx.training.state import start
 
 TOLERANCE = 2e-5
 

@@ -1,0 +1,1 @@
+"""What a scheme is and does, without training: `posx show`, `posx explain`, `posx schemes`."""

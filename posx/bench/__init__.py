@@ -1,0 +1,1 @@
+"""What a scheme costs and how cost grows: `posx bench`."""

@@ -1,0 +1,272 @@
+"""`posx bench`: what a scheme costs, beside `nope`: time of a step, rate of an evaluation, memory of both.
+
+A machine that others share is faster at one moment than at the next, by 15 % and more. So every scheme lives in a
+process of its own, its memory and its allocator apart from the others', and waits; we go round and ask each for a short
+burst of work (bursts.py). Figures are medians over the rounds, and a ratio is the median of the ratios within the
+rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posx import __version__
+from posx.bench.process import Child, Died, Refused
+from posx.config.compose import as_overrides, compose_eval, compose_run, key_of, options
+from posx.config.schema import EvalConfig, RunConfig
+from posx.data.corpus import Corpus, prepare
+from posx.errors import PosxError, unknown
+from posx.evaluation.evaluate import targets_of
+from posx.evaluation.windows import check_long_enough, check_windows, comparable, parse_length
+from posx.runtime import device as machine
+from posx.utils.console import Display
+
+BASELINE = "nope"
+REFERENCE = ("model=small", "train.batch_tokens=4096")
+LENGTHS = ("1x", "4x", "16x")
+ROUNDS = 5
+BURST_SECONDS = 1.0
+LOOKS = 3  # at the peak of memory, which varies by some per cent from step to step
+GROUP = 8  # schemes that wait at once beside the baseline: each keeps its memory
+# What would make schemes differ in more than the scheme, or not be what is measured.
+NOT_HERE = {
+    "scheme": "Use --schemes NAME,NAME; for other settings write a config of your own, see --config-dir.",
+    "eval.protocol": "The windows of fixed targets are what is timed.",
+    "eval.extensions": "Schemes are measured without one.",
+    "eval.threads": "Use train.threads, which holds for both.",
+    "eval.device": "Use train.device, which holds for both.",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, after every check that needs no work. Of a scheme that cannot be built: why not."""
+
+    configs: dict[str, RunConfig | str]
+    eval: EvalConfig
+    lengths: tuple[int, ...]  # tokens, ascending
+    config_dir: Path | None = None
+    trust: bool = False
+
+    @property
+    def baseline(self) -> RunConfig:
+        config = self.configs[BASELINE]
+        assert isinstance(config, RunConfig)
+        return config
+
+    def spec(self, name: str) -> dict[str, Any]:
+        """For the process in bursts.py. Raises Refused for a scheme that cannot be built."""
+        config = self.configs[name]
+        if isinstance(config, str):
+            raise Refused(config)
+        folder = str(self.config_dir) if self.config_dir else None
+        return {"config": asdict(config), "eval": asdict(self.eval), "config_dir": folder, "trust": self.trust}
+
+
+def with_defaults(defaults: Iterable[str], overrides: list[str]) -> list[str]:
+    """The user's overrides, after those defaults that they leave alone."""
+    given = set(map(key_of, overrides))
+    return [*(d for d in defaults if key_of(d) not in given), *overrides]
+
+
+def make_plan(
+    overrides: list[str],
+    schemes: list[str] | None = None,
+    lengths: list[str] | None = None,
+    config_dir: Path | None = None,
+    trust: bool = False,
+) -> Plan:
+    """Compose every config, and refuse what cannot be. Raises PosxError."""
+    for override in overrides:
+        key = key_of(override)
+        hint = NOT_HERE.get(key) or (NOT_HERE["scheme"] if key.startswith("scheme.") else None)
+        if hint:
+            raise PosxError(f"posx bench takes no {key}.", hint)
+    known = options("scheme", config_dir)
+    for name in schemes or ():
+        if name not in known:
+            raise unknown("scheme", name, known)
+    names = list(dict.fromkeys([BASELINE, *(sorted(known) if schemes is None else schemes)]))
+    of_runs = with_defaults(REFERENCE, [o for o in overrides if not key_of(o).startswith("eval.")])
+    # The baseline takes everything that is not a scheme's own, so that its errors are the user's.
+    baseline = compose_run([*of_runs, f"scheme={BASELINE}"], config_dir, trust)
+    configs: dict[str, RunConfig | str] = {BASELINE: baseline}
+    for name in names[1:]:
+        try:
+            configs[name] = compose_run([*of_runs, f"scheme={name}"], config_dir, trust)
+        except PosxError as error:
+            configs[name] = str(error)
+    context = baseline.base_context
+    of_evals = [o for o in overrides if key_of(o).startswith("eval.")]
+    of_evals = as_overrides([("--lengths", "eval.lengths", lengths)], of_evals)
+    config = compose_eval(with_defaults([f"eval.lengths=[{','.join(LENGTHS)}]"], of_evals), config_dir)
+    tokens = sorted({parse_length(text, context) for text in config.lengths})
+    # No control at 8x is wanted here: the targets need no more context than the longest of the lengths.
+    config = comparable(replace(config, target_context=config.target_context or tokens[-1]), [context])
+    check_windows(config, tokens)
+    return Plan(configs, replace(config, device=baseline.train.device), tuple(tokens), config_dir, trust)
+
+
+def prepared(config: RunConfig, display: Display) -> Corpus:
+    """The corpus, made before any child asks for it."""
+    corpus = prepare(config.data, config.tokenizer, display.say)
+    for note in corpus.notes:
+        display.say(f"Note: {note}")
+    return corpus
+
+
+@dataclass
+class Figures:
+    """What was found about one kind of work of one scheme. ``seconds`` a token, one for each round."""
+
+    seconds: list[float] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
+    reason: str = ""
+
+
+TRAINING = 0  # stands for training where a length in tokens is asked
+
+
+@dataclass
+class Found:
+    """What was found about one scheme; ``reason``: why nothing was."""
+
+    work: dict[int, Figures]
+    about: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: str) -> list[dict[str, Any]]:
+    """A row for each scheme, as `--json` prints them. Raises PosxError where the machine or the corpus cannot serve."""
+    machine.pick_device(plan.baseline.train.device)
+    corpus = prepared(plan.baseline, display)
+    check_long_enough(corpus, plan.baseline.train.context)
+    targets_of(corpus, plan.eval, plan.baseline.base_context)
+    others = [name for name in plan.configs if name != BASELINE]
+    rows: dict[str, dict[str, Any]] = {}
+    for first in range(0, max(1, len(others)), GROUP):
+        group = [BASELINE, *others[first : first + GROUP]]
+        found = _measure_group(plan, group, rounds, seconds, display)
+        rows = {name: _row(plan, name, found, command) for name in group} | rows  # the baseline's of the first group
+    if all(cell["reason"] for row in rows.values() for cell in (row["train"], *row["eval"])):
+        raise PosxError(f"Nothing could be measured: {rows[BASELINE]['train']['reason']}", code=1)
+    return [rows[name] for name in plan.configs]
+
+
+def _measure_group(plan: Plan, names: list[str], rounds: int, seconds: float, display: Display) -> dict[str, Found]:
+    """The baseline and some others, in processes that all live until the last of them is measured."""
+    work = (TRAINING, *plan.lengths)
+    found = {name: Found({kind: Figures() for kind in work}) for name in names}
+    children: dict[str, Child] = {}
+    with ExitStack() as stack:
+        display.start("bench: building", len(names))
+        for number, name in enumerate(names, start=1):
+            try:
+                children[name] = child = Child(["-m", "posx.bench.worker", name], plan.spec(name))
+                stack.callback(child.end)
+                found[name].about = child.about
+                _first_look(child, found[name].work, plan.lengths)
+            except Refused as error:
+                found[name].reason = str(error)
+            display.update(number, name)
+        done = 0
+        display.start("bench: measuring", rounds * len(work) * len(children))
+        for turn in range(rounds):
+            # There and back again: a machine that slows down steadily favours nobody.
+            order = list(children)[:: -1 if turn % 2 else 1]
+            for kind in work:
+                for name in order:
+                    one = found[name].work[kind]
+                    if not one.reason and not found[name].reason:
+                        try:
+                            answer = children[name].ask(_request(kind, seconds))
+                            one.seconds.append(answer["seconds"] / answer["tokens"])
+                        except Died as error:
+                            found[name].reason = str(error)
+                        except Refused as error:
+                            one.reason = str(error)
+                    done += 1
+                    display.update(done, f"round {turn + 1}, {name}")
+        display.finish()
+    return found
+
+
+def _request(kind: int, seconds: float, memory: bool = False) -> dict[str, Any]:
+    return {"seconds": seconds, "length": kind or None, "memory": memory}
+
+
+def _first_look(child: Child, figures: dict[int, Figures], lengths: tuple[int, ...]) -> None:
+    """Peaks of memory, and all that happens but once. Evaluation first, while no optimizer holds any."""
+    for kind in (*reversed(lengths), TRAINING):
+        try:
+            peaks = [child.ask(_request(kind, 0, memory=True))["peak_memory_bytes"] for _ in range(LOOKS)]
+            figures[kind].peak_memory_bytes = statistics.median(peaks)
+        except Died:
+            raise
+        except Refused as error:
+            figures[kind].reason = str(error)
+
+
+def ratios(seconds: list[float], base: list[float]) -> list[float]:
+    """The ratio within each round that both have."""
+    return [a / b for a, b in zip(seconds, base, strict=False)]
+
+
+def _row(plan: Plan, name: str, found: dict[str, Found], command: str) -> dict[str, Any]:
+    """A scheme's figures, and all that a reader must know to compare them."""
+    here, beside = found[name], found[BASELINE]
+
+    def cell(kind: int) -> dict[str, Any]:
+        one, base = here.work[kind], beside.work[kind]
+        reason = here.reason or one.reason
+        seconds = [] if reason else one.seconds
+        compared = [] if beside.reason or base.reason else ratios(seconds, base.seconds)
+        return {
+            "tokens_per_second": 1 / statistics.median(seconds) if seconds else None,
+            "ratio": statistics.median(compared) if compared else None,
+            "peak_memory_bytes": None if reason else one.peak_memory_bytes,
+            "seconds_a_token": seconds,
+            "ratios": compared,
+            "reason": reason,
+        }
+
+    context = plan.baseline.base_context
+    train = cell(TRAINING)
+    made = setup(plan.baseline, plan.eval.dtype, here.about or beside.about)
+    rate = train["tokens_per_second"]
+    return {
+        "name": name,
+        "parameters": here.about.get("parameters"),
+        "train": {"step_ms": None if rate is None else 1000 * made["step_tokens"] / rate, **train},
+        "eval": [{"length": length, "multiple": length / context, **cell(length)} for length in plan.lengths],
+        "setup": made,
+        "command": command,
+    }
+
+
+def setup(config: RunConfig, eval_dtype: str, about: dict[str, Any]) -> dict[str, Any]:
+    """Machine and shape: what the figures hold for."""
+    model, train = config.model, config.train
+    return {
+        "device": machine.device_name(machine.pick_device(train.device)),
+        "posx": " ".join(filter(None, (__version__, (machine.commit() or "")[:10]))),
+        "torch": str(torch.__version__),
+        "threads": about.get("threads"),
+        "dtype": about.get("dtype"),
+        "compiled": about.get("compiled"),
+        "eval_dtype": eval_dtype,
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "n_heads": model.n_heads,
+        "context": train.context,
+        "vocab_size": about.get("vocab_size"),
+        "step_tokens": train.batch_tokens // train.context * train.context,
+        "data": config.data.name,
+    }

@@ -1,0 +1,112 @@
+"""The process that posx bench measures: one scheme, trained and evaluated in bursts as it is asked.
+
+``python -m posx.bench.worker NAME`` is such a process (children.py); NAME is for whoever looks at a list of processes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posx.bench.process import HighWater, serve
+from posx.config.compose import parse_extension, resolve_scheme
+from posx.config.schema import EvalConfig, RunConfig
+from posx.config.validate import typed
+from posx.data.corpus import prepare
+from posx.evaluation.evaluate import targets_of
+from posx.evaluation.scorer import Scorer
+from posx.evaluation.windows import TargetSet, windows_of_targets
+from posx.models.build import bind
+from posx.models.decoder import count_parameters
+from posx.runtime import device as machine
+from posx.training.loop import train_step
+from posx.training.state import build_model, start
+from posx.utils.console import Display
+
+
+def burst(once: Callable[[], int], seconds: float) -> dict[str, Any]:
+    """Call ``once``, which returns input tokens, until ``seconds`` are over; at least one time."""
+    began, tokens, runs = time.perf_counter(), 0, 0
+    while True:
+        tokens, runs = tokens + once(), runs + 1
+        spent = time.perf_counter() - began
+        if spent >= seconds:
+            return {"seconds": spent, "tokens": tokens, "runs": runs}
+
+
+class Worker:
+    """One scheme, built, to be trained and evaluated in bursts."""
+
+    def __init__(self, spec: dict[str, Any]):
+        self.trust, config_dir = spec["trust"], Path(spec["config_dir"]) if spec["config_dir"] else None
+        self.config = resolve_scheme(typed(RunConfig, spec["config"]), self.trust)
+        self.eval = typed(EvalConfig, spec["eval"])
+        self.trained_with = parse_extension(self.config.train.extension, config_dir, self.trust)
+        self.corpus = prepare(self.config.data, self.config.tokenizer, _to_stderr)
+        self.memory = HighWater(machine.pick_device(self.config.train.device))
+        self.session = start(self.config, self.corpus, self.trust, config_dir)
+        self.step = self.place = 0
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The same weights in blocks of their own: an evaluation is not compiled."""
+        model = build_model(self.config, self.corpus.vocab_size, self.trust).to(self.session.device)
+        model.load_state_dict(self.session.model.state_dict(), assign=True)
+        return Scorer(model.eval(), self.corpus, self.eval, self.session.device)
+
+    @cached_property
+    def targets(self) -> TargetSet:
+        return targets_of(self.corpus, self.eval, self.config.base_context)
+
+    def about(self) -> dict[str, Any]:
+        """What the figures of this process were made with."""
+        return {
+            "parameters": count_parameters(self.session.model)["total"],
+            "vocab_size": self.corpus.vocab_size,
+            "threads": torch.get_num_threads(),
+            "dtype": str(self.session.dtype).removeprefix("torch."),
+            "compiled": self.session.compiled,
+        }
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A burst of training, or of evaluation at ``length``; with ``memory`` also the peak meanwhile."""
+        length = request.get("length")
+        once = self._train if length is None else lambda: self._evaluate(length)
+        machine.prepare_for(self.session.device, exact=length is not None)  # as posx train and posx eval do
+        if request.get("memory"):
+            once()  # what is made once, compiled code say, is no part of the peak
+            self.memory.reset()
+        found = burst(once, request["seconds"])
+        return found | ({"peak_memory_bytes": self.memory.peak()} if request.get("memory") else {})
+
+    def _train(self) -> int:
+        float(train_step(self.session, self.step)[0])  # waits for the device
+        self.step += 1
+        return self.session.sequences * self.config.train.context
+
+    def _evaluate(self, length: int) -> int:
+        """One forward pass over the next few windows."""
+        count = len(self.targets.ends)
+        first = self.place % count
+        rows = slice(first, min(count, first + max(1, self.scorer.batch_tokens // length)))
+        self.place += rows.stop - rows.start
+        some = replace(self.targets, ends=self.targets.ends[rows], documents=self.targets.documents[rows])
+        windows = windows_of_targets(some, length)
+        applied = bind((), self.scorer.model.scheme, length, self.trained_with, self.config.train.reached)
+        self.scorer.score(windows, applied, Display(quiet=True), "")
+        return int(windows.lengths.sum())
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    serve(Worker)

@@ -1,0 +1,54 @@
+"""What there is: posx schemes, extensions, config, doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, next_step
+
+
+@command("schemes")
+def schemes(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
+    """List the positional schemes: formula, cost, trainable parameters, extensions that fit."""
+    from posx.analysis.catalog_pages import show_schemes
+
+    show_schemes(json, config_dir, trust)
+    next_step("posx train --scheme NAME")
+
+
+@command("extensions")
+def extensions(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
+    """List the test-time extensions: what they change, and the schemes that they fit."""
+    from posx.analysis.catalog_pages import show_extensions
+
+    show_extensions(json, config_dir, trust)
+    next_step("posx eval --extension NAME --length 4x")
+
+
+@command("config")
+def config(
+    overrides: Overrides = None,
+    scheme: Annotated[str | None, typer.Option(help="Positional scheme.")] = None,
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """Print the resolved config of a run and of its evaluation, as YAML."""
+    from posx.config.compose import as_overrides, compose_eval, compose_run, to_yaml
+    from posx.config.schema import EvalRoot
+
+    given = as_overrides([("--scheme", "scheme", scheme)], overrides or [])
+    to_eval = [o for o in given if o.lstrip("+~").startswith("eval.")]
+    run = compose_run([o for o in given if o not in to_eval], config_dir, trust)
+    print(to_yaml(run) + to_yaml(EvalRoot(compose_eval(to_eval, config_dir))), end="")
+    next_step(f"posx train {' '.join(o for o in given if o not in to_eval)}".rstrip())
+
+
+@command("doctor")
+def doctor(json: Json = False) -> None:
+    """Say what this machine has, and what posx will choose."""
+    from posx.cli.doctor import show_machine
+
+    show_machine(json)
+    next_step("posx sweep quick")

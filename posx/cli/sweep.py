@@ -1,0 +1,55 @@
+"""posx sweep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from posx.cli.options import ConfigDir, Overrides, RunsDir, Trust, command, dir_flag, display, next_step
+
+
+@command("sweep")
+def sweep(
+    sweep: Annotated[str, typer.Argument(help="quick, another name from configs/sweep, or a YAML file.")],
+    overrides: Overrides = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at a time; chosen by the machine if left out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs; run none.")] = False,
+    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="The file's fine-tunes too.")] = True,
+    runs_dir: RunsDir = Path("runs"),
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """Train and evaluate many schemes; a second call does only what is missing.
+
+    posx sweep quick
+    """
+    from posx.config.compose import as_overrides
+    from posx.sweeps.file import find_sweep
+    from posx.sweeps.plan import read_sweep
+
+    path = find_sweep(sweep, config_dir)
+    with display() as shown:
+        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, config_dir, trust, finetune)
+        if dry_run:
+            from posx.sweeps.plan import show_jobs
+
+            show_jobs(plan, runs_dir)
+            next_step("the same command without --dry-run")
+            return
+        from posx.sweeps.plan import run_sweep
+
+        records, jobs = run_sweep(plan, runs_dir, workers, shown)
+    from posx.reporting.summary import write_results
+
+    write_results(records, runs_dir / plan.name, shown)
+    failed = [job for job in jobs if job.state != "done"]
+    for job in failed:
+        shown.say(f"{job.name} failed: {job.last_words} (log: {job.log})")
+    if failed:
+        shown.say(f"{len(failed)} of {len(jobs)} jobs failed. The same command tries them again, and only them.")
+        raise typer.Exit(1)
+    next_step(f"posx eval {jobs[-1].name} --length 3000{dir_flag(runs_dir)}, posx train --help for a run of your own")

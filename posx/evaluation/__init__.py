@@ -1,0 +1,1 @@
+"""From a checkpoint, extensions and windows to records. Returns data; prints nothing."""

@@ -1,0 +1,281 @@
+"""`posx search longrope`: factors for one model and length, chosen by nats a token on validation, never on test.
+
+What is found is the best of many on the targets of the search, and so flatters itself there. Other targets of the
+validation split, which the search does not see, say what it is worth beside pi, ntk and yarn.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from torch import Tensor
+
+from posx.analysis.probe import frequencies
+from posx.config.compose import TRAINED
+from posx.config.schema import EvalConfig
+from posx.errors import PosxError
+from posx.evaluation.evaluate import load_scorer, make_plan, targets_of
+from posx.evaluation.evolution import Candidate, Scored, as_factors, evolve, space_of
+from posx.evaluation.recommend import beyond
+from posx.evaluation.scorer import Scorer
+from posx.evaluation.windows import FEWEST_TARGETS, TargetSet, windows_of_targets
+from posx.extensions.base import Extension, Target
+from posx.extensions.by_parts import ByParts
+from posx.extensions.longrope import LongRope
+from posx.extensions.ntk import NTK
+from posx.extensions.pi import PI
+from posx.extensions.yarn import Yarn
+from posx.models.build import ExtensionSpec, bind, fits, scheme_of, spec_name
+from posx.reporting.views import Entry, Page, entry
+from posx.results.records import perplexity
+from posx.runs.directory import Run
+from posx.runtime.device import versions
+from posx.utils.console import Display
+from posx.utils.files import sha256_of, write_text
+from posx.utils.format import DASH, figure, nats, signed
+
+STARTS: tuple[tuple[str, type[Extension]], ...] = (("pi", PI), ("ntk", NTK), ("by-parts", ByParts), ("yarn", Yarn))
+FOUND = "longrope"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was scored, by name: nats a token on the targets of the search and on those held out (None: not scored)."""
+
+    name: str
+    searched: float
+    held_out: float | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found: ``rows`` are the model as it is, what the search started from, and the best of all."""
+
+    run: Run
+    length: int
+    config: EvalConfig
+    asked: int
+    history: list[Scored]
+    rows: list[Row]
+    targets: TargetSet
+    held_out: TargetSet | None
+    weights: str
+    stopped: int  # the signal that ended it early, or 0
+
+    @property
+    def best(self) -> Candidate:
+        """Of the targets of the search."""
+        return _best(self.history).candidate
+
+
+@dataclass
+class _Judge:
+    """Nats a token of extensions of one run at one length, on top of what it was trained with."""
+
+    run: Run
+    scorer: Scorer
+    length: int
+    trained: tuple[ExtensionSpec, ...]
+
+    def nats(self, candidate: Candidate | None, targets: TargetSet) -> float:
+        """Of a candidate, or of the model as it is; infinite where that is no number."""
+        specs = [candidate.spec()] if candidate else []
+        applied = bind(specs, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.reached)
+        losses = self.scorer.score(windows_of_targets(targets, self.length), applied, Display(quiet=True), "")
+        mean = float(losses.astype(np.float64).sum()) / targets.n_targets
+        return mean if math.isfinite(mean) else math.inf
+
+
+def search(
+    run: Run,
+    length: str,
+    config: EvalConfig,
+    evaluations: int,
+    display: Display,
+    config_dir: Path | None = None,
+    trust: bool = False,
+) -> Search:
+    """The best of so many candidates at this length; a signal ends it with the best until then. Raises PosxError."""
+    tokens = beyond(run, length)
+    scheme = scheme_of(run.config, trust)
+    theta = frequencies(scheme)
+    if not fits(LongRope, scheme) or theta is None:
+        raise PosxError(
+            f"{run.config.scheme['name']} rotates no queries and keys in attention with logits: "
+            "there are no frequencies to search factors for.",
+            "Search for a run of rope, partial-rope, p-rope or xpos.",
+        )
+    if run.step and not run.finished:
+        raise PosxError(
+            f"{run.name} is not finished: step {run.step} of {run.config.train.steps}; factors serve final weights.",
+            f"Finish it first: posx train --resume --name {run.name} with its overrides.",
+        )
+    # Twice as many targets as are asked for: half of them are held out.
+    drawn = replace(config, lengths=[str(tokens)], extensions=[TRAINED], max_targets=2 * config.max_targets)
+    plan = make_plan(run, drawn, config_dir, trust)
+    trained = plan.asked[0].trained
+    context = run.config.train.reached
+    target = Target(context, tokens, scheme.last_position, 2 * len(theta))
+    theta = bind((), scheme, tokens, trained, context).spectrum(theta)
+    starts = starts_of(theta, target)
+    if evaluations < len(starts):
+        raise PosxError(
+            f"--evaluations {evaluations} does not even cover the {len(starts)} that the search starts from.",
+            f"Give at least {len(starts)}; 64 is the default.",
+        )
+    scorer, weights = load_scorer(run, plan.config, display, trust)
+    targets, held_out = halves(targets_of(scorer.corpus, plan.config, run.config.base_context), config.max_targets)
+    judge = _Judge(run, scorer, tokens, trained)
+
+    random = np.random.Generator(np.random.Philox(key=np.array([config.seed, 0x10E6], dtype=np.uint64)))
+    candidates = list(starts.values())
+    history, held, stopped = list[Scored](), list[float](), 0
+    display.start(f"longrope for {run.name} at {tokens}", evaluations)
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        plain = judge.nats(None, targets)
+        score = partial(judge.nats, targets=targets)
+        for scored in evolve(candidates, score, space_of(candidates, target), evaluations, random):
+            history.append(scored)
+            display.update(len(history), _note(history, len(starts)))
+        if held_out:
+            again = [None, *candidates, _best(history).candidate]
+            display.start("the best of them, held-out targets", len(again))
+            for one in again:
+                held.append(judge.nats(one, held_out))
+                display.update(len(held))
+    except KeyboardInterrupt as stop:
+        if not history:
+            raise
+        stopped = stop.args[0] if stop.args else signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        display.finish()
+    names = [TRAINED if trained else "none", *list(starts)[: len(history)], FOUND]
+    searched = [plain, *(one.nats for one in history[: len(starts)]), _best(history).nats]
+    rows = [Row(*row) for row in zip_longest(names, searched, held)]
+    return Search(run, tokens, config, evaluations, history, rows, targets, held_out, weights, stopped)
+
+
+def starts_of(theta: Tensor, target: Target) -> dict[str, Candidate]:
+    """What posx recommend would try of pi, ntk, by-parts and yarn at these frequencies, as factors."""
+    specs = [ExtensionSpec(name, cls, params) for name, cls in STARTS for params in cls.variants(target)]
+    return {spec_name([spec]): as_factors(spec.make(), theta, target) for spec in specs}
+
+
+def _stop(number: int, frame: object) -> None:
+    """SIGTERM as Ctrl-C: the best so far is kept."""
+    raise KeyboardInterrupt(number)
+
+
+def _best(history: Sequence[Scored]) -> Scored:
+    return min(history, key=lambda one: one.nats)
+
+
+def _note(history: list[Scored], starts: int) -> str:
+    best, start = (min(one.nats for one in part) for part in (history, history[:starts]))
+    return f"best {nats(best)}, best start {nats(start)}"
+
+
+def halves(drawn: TargetSet, wanted: int) -> tuple[TargetSet, TargetSet | None]:
+    """Targets to search with and others to hold out, one after the other in the text; no others where they are few."""
+    tails = max(1, wanted // drawn.stride)
+    half = min(tails, len(drawn.ends) // 2)
+    if half * drawn.stride < min(FEWEST_TARGETS, tails * drawn.stride):
+        return _part(drawn, slice(0, tails)), None
+    return _part(drawn, slice(0, half)), _part(drawn, slice(len(drawn.ends) - half, None))
+
+
+def _part(drawn: TargetSet, which: slice) -> TargetSet:
+    ends = drawn.ends[which]
+    return replace(drawn, ends=ends, documents=drawn.documents[which], sha256=sha256_of(drawn.sha256, ends.tobytes()))
+
+
+# ---------------------------------------------------------------- what is written and shown
+
+
+def as_dict(found: Search) -> dict[str, Any]:
+    """The content of the YAML, and of ``--json``; infinite nats are null."""
+    best = found.best
+
+    def finite(value: float | None) -> float | None:
+        return value if value is not None and math.isfinite(value) else None
+
+    return {
+        "factors": list(best.factors),
+        "n": best.n,
+        "attention": best.attention,
+        "length": found.length,
+        "train_context": found.run.config.train.context,
+        "train_extension": found.run.config.train.extension,
+        "run": found.run.name,
+        "weights_sha256": found.weights,
+        "split": found.config.split,
+        "dtype": found.config.dtype,
+        "seed": found.config.seed,
+        "evaluations": len(found.history),
+        "evaluations_asked": found.asked,
+        "interrupted": bool(found.stopped),
+        "targets": found.targets.n_targets,
+        "targets_sha256": found.targets.sha256,
+        "nats_per_token": {row.name: finite(row.searched) for row in found.rows},
+        "held_out_targets": found.held_out.n_targets if found.held_out else 0,
+        "held_out_nats_per_token": {row.name: finite(row.held_out) for row in found.rows},
+        "posx": versions()["posx"],
+    }
+
+
+def write(path: Path, found: Search) -> None:
+    """The YAML that ``longrope(factors=PATH)`` reads."""
+    text = yaml.safe_dump(as_dict(found), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    write_text(path, f"# Chosen on {found.config.split}: report the number of the test split.\n{text}")
+
+
+def page(found: Search) -> Page:
+    """All rows, the best first: on the held-out targets, where there are any."""
+    known = all(row.held_out is not None for row in found.rows)
+    least = min((row.held_out for row in found.rows[1:-1] if row.held_out is not None), default=None)
+
+    def cell(value: float | None) -> Entry:
+        if value is None or math.isinf(value):
+            return entry(DASH)
+        return entry(f"{figure(perplexity(value))} · {nats(value)}", value)
+
+    def parts(row: Row) -> list[Entry]:
+        change = "" if row.held_out is None or least is None else signed(row.held_out - least)
+        told = [entry(row.name), cell(row.searched), cell(row.held_out), entry(change)]
+        return [Entry(one.lines, "uses" if row.name == FOUND else "", one.sort) for one in told]
+
+    ranked = sorted(found.rows, key=lambda row: row.searched if row.held_out is None else row.held_out)
+    best, run = found.best, found.run.config
+    setup = (
+        f"{found.run.name} at {found.length} tokens ({found.length / run.base_context:.4g}x), "
+        f"{found.config.split} split of {run.data.name}, seed {found.config.seed}"
+    )
+    attention = "by s and L" if best.attention is None else f"{best.attention:g}"
+    notes = [
+        f"{FOUND} is the best of {len(found.history)} on the targets of the search, which flatter it: λ from "
+        f"{best.factors[0]:g} to {best.factors[-1]:g}, n = {best.n}, attention {attention}. All others are where the "
+        "search began, as factors of four digits.",
+    ]
+    if known:
+        notes.append("The search did not see the targets held out. Change: against the best of the others on these.")
+        first = ranked[0].name
+        if first != FOUND:
+            notes.append(f"Held out, {first} is better: use it, or search with more targets (eval.max_targets=1024).")
+    else:
+        why = "the search was stopped before" if found.stopped else "there are too few targets for two sets"
+        notes.append(f"{DASH}: nothing was scored on targets held out, since {why}.")
+    notes.append(f"Chosen on {found.config.split}: report the number of the test split.")
+    held_out = f"{found.held_out.n_targets:,} held out" if found.held_out else "held out"
+    heads = ["", f"{found.targets.n_targets:,} of the search, ppl · nats", f"{held_out}, ppl · nats", "change"]
+    return Page("Factors of longrope", setup, heads, [parts(row) for row in ranked], notes, 1)

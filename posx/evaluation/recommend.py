@@ -1,0 +1,142 @@
+"""Which extension for this model at this length? Evaluated on validation, so that test stays for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from posx.config.compose import TRAINED, known_extensions
+from posx.config.schema import EvalConfig
+from posx.errors import PosxError
+from posx.evaluation.evaluate import evaluate_all, make_plan
+from posx.evaluation.windows import parse_length
+from posx.extensions.base import Target
+from posx.models.build import ExtensionSpec, fits, scheme_of, spec_name
+from posx.reporting.reproduce import shell
+from posx.reporting.views import Entry, Footnotes, Page, entry
+from posx.results.aggregate import aggregate
+from posx.results.bootstrap import Interval, Replicates
+from posx.results.records import Record, nats_of, perplexity
+from posx.results.sums import sums_of
+from posx.runs.directory import Run
+from posx.utils.console import Display
+from posx.utils.format import bounds, figure, nats, signed
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An extension, its record on validation, and how far it is behind the best: nats a token, with its interval."""
+
+    record: Record
+    behind: float | None
+    interval: Interval | None
+    line: str
+
+    @property
+    def as_good(self) -> bool:
+        """Not shown to be worse than the best."""
+        return self.behind is not None and (self.interval is None or self.interval.family[0] <= 0)
+
+
+def candidates(run: Run, length: int, config_dir: Path | None, trust: bool) -> list[str]:
+    """What is worth trying: the model as it was trained, then every fitting extension with its variants."""
+    scheme = scheme_of(run.config, trust)
+    target = Target(run.config.train.reached, length)
+    texts = [TRAINED]
+    for name, cls in sorted(known_extensions(config_dir, trust).items()):
+        if fits(cls, scheme):
+            texts += [spec_name([ExtensionSpec(name, cls, params)]) for params in cls.variants(target)]
+    return list(dict.fromkeys(texts))
+
+
+def beyond(run: Run, length: str) -> int:
+    """A length in tokens that is longer than what the run was trained at. Raises PosxError."""
+    tokens = parse_length(length, run.config.base_context)
+    if tokens <= run.config.train.reached:
+        raise PosxError(
+            f"{run.name} was trained at {run.config.train.reached} tokens; {tokens} need no extension.",
+            "Ask for a longer --length.",
+        )
+    return tokens
+
+
+def recommend(
+    run: Run,
+    name: str,
+    length: str,
+    config: EvalConfig,
+    display: Display,
+    config_dir: Path | None = None,
+    trust: bool = False,
+) -> tuple[list[Choice], list[Record]]:
+    """Choices from the best to the worst, those without a number last; and all records, with the 1x control.
+
+    ``name`` is what the command line calls the run.
+    """
+    tokens = beyond(run, length)
+    asked = replace(config, lengths=[str(tokens)], extensions=candidates(run, tokens, config_dir, trust))
+    records = evaluate_all(make_plan(run, asked, config_dir, trust), display, trust)
+    there = [r for r in records if r.length == tokens]
+    ranked = sorted((r for r in there if r.nats_per_token is not None), key=nats_of)
+    if not ranked:
+        raise PosxError(f"No extension gives a number at {tokens} tokens: {there[0].reason}", code=1)
+    sums = sums_of(ranked)
+    intervals: list[Interval | None] = [None] * len(ranked)
+    if sums.has(ranked) and sums.speaks_of_others and len(ranked) > 1:
+        nats = sums.of(ranked)
+        found = Replicates(sums.counts, [(row - nats[0])[None] for row in nats[1:]]).intervals()
+        intervals = [None, *found]
+    chosen = [
+        Choice(record, nats_of(record) - nats_of(ranked[0]), interval, _line(name, record))
+        for record, interval in zip(ranked, intervals, strict=True)
+    ]
+    failed = [Choice(r, None, None, "") for r in there if r.nats_per_token is None]
+    return [*chosen, *failed], records
+
+
+def _line(name: str, record: Record) -> str:
+    return shell(["posx", "eval", name, "--length", str(record.length), "--extension", record.extension])
+
+
+def page(choices: list[Choice], records: list[Record]) -> Page:
+    """The ranking as a table."""
+    cells = {(cell.group.extension, cell.length): cell for cell in aggregate(records)}
+    rows, footnotes = [], Footnotes()
+    for place, choice in enumerate(choices, 1):
+        record = choice.record
+        cell = cells[record.extension, record.length]
+        if choice.behind is None:
+            dash = footnotes.mark(cell)
+            rows.append([entry(""), entry(record.extension), dash, *([entry("")] * 4)])
+            continue
+        change = "" if cell.delta is None else signed(cell.delta)
+        interval = bounds(cell.interval.family if cell.interval else None)
+        behind = (
+            "best"
+            if place == 1
+            else f"{signed(choice.behind)} {bounds(choice.interval.family if choice.interval else None)}"
+        )
+        rows.append(
+            [
+                entry(str(place), place),
+                entry(record.extension),
+                entry(f"{figure(perplexity(nats_of(record)))} · {nats(record.nats_per_token)}", nats_of(record)),
+                Entry((f"{change} {interval}".strip(),), cell.verdict),
+                Entry((cell.verdict,), cell.verdict),
+                Entry((behind.strip(),), "uses" if choice.as_good else ""),
+                entry(f"{record.tokens_per_second:,.0f}", record.tokens_per_second),
+            ]
+        )
+    some = choices[0].record
+    setup = (
+        f"{some.run} at {some.length} tokens ({some.multiple:.4g}x), {some.split} split of {some.data}, "
+        f"{some.n_targets:,} targets in {some.n_documents} documents"
+    )
+    notes = [
+        *footnotes.lines,
+        "Ranked by nats/token. Changes are against the same weights at 1x, what is behind is against the first row. "
+        "95 % intervals over documents, simultaneous over their column; one that reaches 0 tells no difference.",
+        f"Chosen on {some.split}: report the number of the test split.",
+    ]
+    heads = ["", "extension", "ppl · nats", "change", "verdict", "behind the best", "tokens/s"]
+    return Page("Extensions for this length", setup, heads, rows, notes, 2)

@@ -1,0 +1,147 @@
+"""The forward passes of an evaluation: windows in, the NLL of every target out, and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from posx.config.schema import EvalConfig
+from posx.data.corpus import Corpus, Split
+from posx.evaluation.windows import TargetSet, Windows
+from posx.extensions.base import Applied
+from posx.models.attention.dispatch import pick_backend
+from posx.models.decoder import Decoder
+from posx.models.loss import nll
+from posx.runtime.device import to_device
+from posx.runtime.threads import MOST, at_once, pieces
+from posx.utils.console import Display
+from posx.utils.files import whole_file
+
+# Logits of so many rows at a time: 2,048 rows of a vocabulary of 50,000 are 400 MB in float32.
+LOGIT_ROWS = 2048
+
+
+def scored_tokens(windows: Windows) -> np.ndarray:
+    """Index into the split's tokens of every scored target, window after window; int64."""
+    last = windows.starts + windows.lengths
+    within = np.concatenate([np.arange(n) for n in windows.scored]) if len(last) else np.zeros(0, np.int64)
+    return np.repeat(last - windows.scored + 1, windows.scored) + within
+
+
+def documents_of(tokens: np.ndarray, split: Split) -> np.ndarray:
+    """The document that each token (an index into the split's tokens) belongs to; int64."""
+    return np.searchsorted(split.offsets, tokens, side="right") - 1
+
+
+def context_of(windows: Windows) -> np.ndarray:
+    """Tokens that the model could see before each scored target, in the order of :func:`scored_tokens`; int64."""
+    within = scored_tokens(windows) - np.repeat(windows.starts, windows.scored)
+    return within.astype(np.int64)
+
+
+@dataclass
+class Scorer:
+    """A loaded model on its text; the lengths and extensions of one call share it."""
+
+    model: Decoder
+    corpus: Corpus
+    config: EvalConfig
+    device: torch.device
+
+    @property
+    def batch_tokens(self) -> int:
+        """Input tokens of one forward pass: what fits a CPU's cache, or fills a GPU."""
+        return self.config.batch_tokens or (4096 if self.device.type == "cpu" else 65536)
+
+    def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> np.ndarray:
+        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`."""
+        first = np.concatenate([[0], np.cumsum(windows.scored)])
+        losses = np.empty(first[-1], dtype=np.float32)
+        batches = list(self._batches(windows))
+        side_by_side = self._side_by_side(batches, windows)
+        waiting, lock, done = iter(batches), Lock(), 0
+        display.start(title, len(windows.starts))
+
+        def work() -> None:
+            nonlocal done
+            # One context for all batches: autocast casts the weights once in each.
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
+            ):
+                while True:
+                    with lock:
+                        rows = next(waiting, None)
+                    if rows is None:
+                        return
+                    values = self._score(windows, rows, extension)
+                    for row, value in zip(rows, values, strict=True):
+                        losses[first[row] : first[row + 1]] = value
+                    with lock:
+                        done += len(rows)
+                        display.update(done)
+
+        try:
+            at_once([work] * side_by_side)
+        finally:
+            waiting = iter(())  # after an error or Ctrl-C the others end with the batch that they are at
+        return losses
+
+    def _score(self, windows: Windows, rows: np.ndarray, extension: Applied) -> np.ndarray:
+        """NLL [rows, scored] of windows of one shape."""
+        length, tail = int(windows.lengths[rows[0]]), int(windows.scored[rows[0]])
+        index = windows.starts[rows][:, None] + np.arange(length + 1)
+        ids = to_device(self.corpus.splits[self.config.split].tokens[index].astype(np.int64), self.device)
+        hidden = self.model(ids[:, :-1], extension=extension, tail=tail if tail < length else None)
+        return self._nll(hidden.flatten(0, 1), ids[:, -tail:].flatten()).view(len(rows), tail).cpu().numpy()
+
+    def _side_by_side(self, batches: list[np.ndarray], windows: Windows) -> int:
+        """How many batches run at once, each on one thread: a small model's operations are too short to share.
+
+        A batch that is one long window gets all threads: several of them would need the memory of several.
+        """
+        longest = int(windows.lengths.max())
+        return 1 if longest > self.batch_tokens else pieces(self.device, len(batches))
+
+    def _nll(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """[N, C] and [N] to [N], some rows of logits at a time."""
+        parts = []
+        for start in range(0, len(hidden), LOGIT_ROWS):
+            rows = slice(start, start + LOGIT_ROWS)
+            with torch.autocast(self.device.type, enabled=False):  # logits are float32 in any case
+                parts.append(nll(self.model.logits(hidden[rows].float()), wanted[rows]))
+        return torch.cat(parts)
+
+    def _batches(self, windows: Windows) -> Iterator[np.ndarray]:
+        """Rows of windows of one shape, as many as ``eval.batch_tokens`` allows."""
+        shapes = np.stack([windows.lengths, windows.scored], axis=1)
+        for shape in np.unique(shapes, axis=0):
+            rows = np.flatnonzero((shapes == shape).all(axis=1))
+            size = max(1, self.batch_tokens // int(shape[0]) // pieces(self.device, MOST))  # they share the cache
+            for start in range(0, len(rows), size):
+                yield rows[start : start + size]
+
+    @torch.inference_mode()
+    def backend(self, length: int, extension: Applied) -> str:
+        """The name of the path that attention takes at this length, or the names where layers differ."""
+        batch, heads = max(1, self.batch_tokens // length), self.model.config.n_heads
+        schemes = (self.model.scheme.at(number) for number in range(self.model.config.n_layers))
+        names = (pick_backend(scheme, length, extension, batch, heads, self.device) for scheme in schemes)
+        return "+".join(dict.fromkeys(names))
+
+
+def store_targets(folder: Path, targets: TargetSet) -> None:
+    """The target set beside the results, under its hash."""
+    path = folder / f"targets-{targets.sha256[:16]}.parquet"
+    if not path.is_file():
+        table = pa.table({"document": targets.documents, "last_target": targets.ends})
+        about = {"sha256": targets.sha256, "stride": targets.stride, "target_context": targets.target_context}
+        with whole_file(path) as temporary:
+            pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in about.items()}), temporary)

@@ -1,0 +1,183 @@
+"""What all plots share: colours and names of rows, axes, legends, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from posx.errors import PosxError
+from posx.reporting.grouping import Sheet, extension_name, row_name
+from posx.results.aggregate import Group
+from posx.utils.files import whole_file
+
+# Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LABEL_PIXELS = 17  # between the middles of two labels
+DASHES = (
+    "-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (8, 2, 1, 2)), (0, (3, 1)),
+    (0, (6, 4)),
+)  # fmt: skip
+NAMES_A_ROW = 3  # of a legend
+LONGEST_NAME = 44  # more would push the axes out of the picture
+MOST_LINES = 12  # of a picture that can be read
+LONGEST_OF_MANY = 24  # signs of a name where there are more lines
+
+
+def shown_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name as matplotlib draws it: not too long; a dollar would begin a formula, a first _ hide it from legends."""
+    if len(name) > longest:
+        name = name[: longest - 1] + "…"
+    return (" " + name if name.startswith("_") else name).replace("$", r"\$")
+
+
+def marker_of(number: int) -> str:
+    """Moved on by one with each round of the colours, so that no two of the first 64 look alike."""
+    return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+class Look:
+    """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot.
+
+    Where there is but one scheme, colours tell its extensions apart.
+    """
+
+    def __init__(self, sheet: Sheet):
+        self.sheet = sheet
+        self.labels = sorted({row_name(sheet, group) for group, _ in sheet.rows})
+        self.extensions = ["none", *sorted({extension_name(g) for g, _ in sheet.rows} - {"none"})]
+        self.many = len(sheet.rows) > MOST_LINES
+
+    def name(self, group: Group) -> str:
+        """As it stands in the table; shorter where there are many."""
+        shown = extension_name(group)
+        if self.many and len(self.labels) == 1 and shown != "none":
+            return shown_name(shown, LONGEST_OF_MANY)
+        name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
+        return shown_name(name)
+
+    def names(self) -> list[str]:
+        """Of all rows."""
+        return [self.name(group) for group, _ in self.sheet.rows]
+
+    def colour(self, group: Group) -> str:
+        if len(self.labels) == 1:
+            return COLOURS[self.extensions.index(extension_name(group)) % len(COLOURS)]
+        return COLOURS[self.labels.index(row_name(self.sheet, group)) % len(COLOURS)]
+
+    def style(self, group: Group) -> dict[str, Any]:
+        """For ``Axes.plot``."""
+        colour = self.colour(group)
+        number = self.labels.index(row_name(self.sheet, group))
+        if self.many and len(self.labels) == 1:  # there are not dashes enough
+            number = self.extensions.index(extension_name(group))
+        return {
+            "color": colour,
+            "marker": marker_of(number),
+            "markersize": 6,
+            "markerfacecolor": colour if group.extension == "none" else "white",
+            "linestyle": DASHES[self.extensions.index(extension_name(group)) % len(DASHES)],
+            "linewidth": 1.7,
+        }
+
+
+def canvas(panels: int, height: float = 4.6, names: Sequence[Sequence[str]] = ()) -> tuple[Figure, list[Axes]]:
+    """``names``: what each panel's legend holds."""
+    height += 0.2 * max((-(-len(some) // columns_for(some)) for some in names), default=0)
+    figure, axes = plt.subplots(panels, 1, figsize=(8.2, height * panels), squeeze=False, layout="constrained")
+    return figure, list(axes[:, 0])
+
+
+def finish(axis: Axes) -> None:
+    axis.grid(True, which="major", color="0.9", linewidth=0.8)
+    axis.set_axisbelow(True)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def columns_for(names: Sequence[str]) -> int:
+    """Of a legend: fewer for longer names."""
+    longest = max(map(len, names), default=0)
+    return 1 if longest > 40 else 2 if longest > 24 else NAMES_A_ROW
+
+
+def legend(axis: Axes, columns: int = NAMES_A_ROW) -> None:
+    columns = min(columns, columns_for(axis.get_legend_handles_labels()[1]))
+    axis.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=columns, fontsize=8, frameon=False, handlelength=3.2
+    )
+
+
+def title(axis: Axes, sheet: Sheet, what: str = "") -> None:
+    record = sheet.any.first
+    seeds = f"{sheet.seeds} seeds" if sheet.seeds > 1 else "one seed"
+    axis.set_title(
+        f"{sheet.comparison.data}: {what}{record.n_targets:,} {sheet.comparison.split} targets "
+        f"in {record.n_documents} documents, {sheet.comparison.protocol}, {seeds}",
+        fontsize=9.5,
+        loc="left",
+    )
+
+
+def ticks(axis: Axes, values: list[float], label: Callable[[float], str]) -> None:
+    """Ticks at these places of the horizontal axis and nowhere else."""
+    axis.xaxis.set_major_locator(FixedLocator(values))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: label(x)))
+
+
+def mark_contexts(axis: Axes, contexts: list[int]) -> None:
+    for context in contexts:
+        axis.axvline(context, color="0.45", linestyle=(0, (1, 2)), linewidth=1.2)
+        axis.annotate(
+            f"trained at {context}",
+            (context, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -4),
+            textcoords="offset points",
+            va="top",
+            fontsize=8.5,
+            color="0.3",
+            annotation_clip=True,
+        )
+
+
+def label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
+    """Names at the lines' right ends, pushed apart where they would overlap."""
+    axis.figure.canvas.draw()  # settles the scales, which turn values into places on the page
+    to_screen, from_screen = axis.transData.transform, axis.transData.inverted().transform
+    ends = sorted(ends)
+    heights = [float(to_screen((length, value))[1]) for value, length, _, _ in ends]
+    for _ in range(200):  # neighbours that are too close push each other apart by equal steps
+        for low in range(len(heights) - 1):
+            overlap = heights[low] + LABEL_PIXELS - heights[low + 1]
+            if overlap > 0:
+                heights[low] -= overlap / 2
+                heights[low + 1] += overlap / 2
+    for (_, length, name, colour), height in zip(ends, heights, strict=True):
+        axis.text(length * 1.06, from_screen((0, height))[1], name, fontsize=9, color=colour, va="center")
+
+
+def save(figure: Figure, stem: Path, suffixes: Sequence[str] = (".png", ".svg")) -> list[Path]:
+    """Write ``stem`` with each suffix. Raises PosxError."""
+    written = []
+    try:
+        for suffix in suffixes:
+            path = stem.with_name(stem.name + suffix)
+            with whole_file(path) as temporary:
+                figure.savefig(temporary, format=suffix[1:], dpi=160)
+            written.append(path)
+    except OSError as error:
+        raise PosxError(f"{stem} cannot be written: {error.strerror or error}.", "Choose another -o.") from None
+    finally:
+        plt.close(figure)
+    return written

@@ -1,0 +1,188 @@
+"""The exact commands behind a number, and the number once more."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from posx.config.compose import LITERAL, compose_run, quote
+from posx.config.schema import EvalConfig, RunConfig
+from posx.errors import PosxError
+from posx.results.records import Record
+from posx.runs.directory import Run, open_run
+from posx.training.finetune import compose_finetune, default_label, first_run
+
+SAME = 1e-4  # nats a token: float32 on another machine, or with another number of threads, moves less
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Shell lines: the runs to train, the first one first, and the evaluation."""
+
+    train: list[str]
+    evaluate: str
+
+
+def run_of(record: Record, trust: bool = False) -> Run:
+    """The run whose folder holds the record."""
+    assert record.path is not None
+    return open_run(record.path.parent.parent, trust)
+
+
+def commands(
+    record: Record, runs_dir: Path = Path("runs"), config_dir: Path | None = None, trust: bool = False
+) -> Commands:
+    """What made this record. Raises PosxError where the run that a fine-tune starts from is gone."""
+    run = run_of(record, trust)
+    chain = [run]
+    while chain[0].config.start.run:
+        chain.insert(0, first_run(chain[0], trust))
+    flags = _flags(runs_dir, config_dir, trust)
+    return Commands(
+        [train_command(one, flags, config_dir, trust) for one in chain],
+        evaluate_command(record, runs_dir, config_dir, trust),
+    )
+
+
+def evaluate_command(
+    record: Record, runs_dir: Path = Path("runs"), config_dir: Path | None = None, trust: bool = False
+) -> str:
+    """``posx eval`` for this cell alone."""
+    return shell(["posx", "eval", record.run, *eval_arguments(record), *_flags(runs_dir, config_dir, trust)])
+
+
+def shell(parts: list[str]) -> str:
+    """A line for a shell; double quotes around single ones, where that is enough, since people read it too."""
+    plain = '"$`\\!'
+    return " ".join(
+        f'"{part}"' if "'" in part and not any(sign in part for sign in plain) else shlex.quote(part) for part in parts
+    )
+
+
+def _flags(runs_dir: Path, config_dir: Path | None, trust: bool) -> list[str]:
+    """Where runs and configs are, unless that is the default."""
+    return [
+        *(["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") else []),
+        *(["--config-dir", str(config_dir)] if config_dir else []),
+        *(["--trust"] if trust else []),
+    ]
+
+
+def train_command(run: Run, flags: list[str], config_dir: Path | None = None, trust: bool = False) -> str:
+    """``posx train`` with the overrides in which this run differs from its options."""
+    config = run.config
+    if config.start.run:
+        first = first_run(run, trust)
+        parts = ["--from", first.name]
+        plain = compose_finetune(first.config, config.start.run, [], config_dir, trust)
+        usual = ["", default_label(first.config, config)]
+    else:
+        options = {"scheme": config.scheme["name"], "model": config.model.name, "data": config.data.name}
+        chosen = [f"{group}={name}" for group, name in options.items() if name]
+        chosen += _where_the_text_is(config)
+        parts, plain = chosen, compose_run(chosen, config_dir, trust)
+        usual = ["", config.scheme["name"]]
+    wanted, given = _flat(asdict(config)), _flat(asdict(plain))
+    for key, value in wanted.items():
+        section = key.partition(".")[0]
+        if value == given.get(key) or section == "start" or key.endswith((".name", "._target_")):
+            continue
+        if key == "label" and value in usual:
+            continue
+        parts.append(f"{key}={'null' if value is None else value if key in LITERAL else quote(value)}")
+    threads = run.meta.get("threads")
+    if config.train.threads is None and threads:  # another number of threads adds up in another order
+        parts.append(f"train.threads={threads}")
+    return shell(["posx", "train", "--name", run.name, *parts, *flags])
+
+
+def _where_the_text_is(config: RunConfig) -> list[str]:
+    return [f"data.path={config.data.path}"] if config.data.source == "text" else []
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def eval_arguments(record: Record) -> list[str]:
+    """Flags and overrides of ``posx eval`` for this cell, with everything that names its targets."""
+    config = eval_config(record)
+    settings = {
+        "split": config.split,
+        "dtype": config.dtype,
+        **(
+            {
+                "stride": config.stride,
+                "target_context": config.target_context,
+                "max_targets": config.max_targets,
+                "seed": config.seed,
+            }
+            if record.stride is not None
+            else {}
+        ),
+    }
+    return [
+        *("--length", str(record.length), "--extension", record.extension, "--protocol", record.protocol),
+        *(f"eval.{key}={value}" for key, value in settings.items()),
+    ]
+
+
+def eval_config(record: Record) -> EvalConfig:
+    """The evaluation that makes this cell."""
+    plain = EvalConfig()
+    return EvalConfig(
+        protocol=record.protocol,
+        lengths=[str(record.length)],
+        extensions=[record.extension],
+        split=record.split,
+        stride=record.stride,
+        target_context=record.target_context,
+        max_targets=record.max_targets if record.max_targets is not None else plain.max_targets,
+        seed=record.target_seed if record.target_seed is not None else plain.seed,
+        dtype=record.dtype,
+    )
+
+
+def difference(before: Record, after: Record) -> float:
+    """nats a token of the second minus the first. Raises PosxError where one of them has no number."""
+    if before.nats_per_token is None or after.nats_per_token is None:
+        if before.status == after.status and before.reason == after.reason:
+            return 0.0
+        raise PosxError(
+            f"It was {before.status} ({before.reason or 'with a number'}), and is now {after.status} "
+            f"({after.reason or 'with a number'}).",
+            "Compare the versions in the two records.",
+            code=1,
+        )
+    return after.nats_per_token - before.nats_per_token
+
+
+def check_same(before: Record, after: Record) -> float:
+    """The difference in nats a token. Raises PosxError (exit code 1) where it is more than rounding."""
+    if after.targets_sha256 != before.targets_sha256:
+        raise PosxError(
+            "The evaluation chose other targets than the record names.", "Is the text the same? See data.path.", code=1
+        )
+    gap = difference(before, after)
+    if not math.isfinite(gap) or abs(gap) > SAME:
+        changed = [
+            f"{name} {before.versions.get(name)} → {version}"
+            for name, version in after.versions.items()
+            if before.versions.get(name) != version
+        ]
+        if before.device != after.device:
+            changed.append(f"{before.device} → {after.device}")
+        if before.checkpoint_sha256 != after.checkpoint_sha256:
+            changed.append("other weights")
+        raise PosxError(
+            f"Not the same number: {before.nats_per_token} nats/token then, {after.nats_per_token} now.",
+            f"What changed: {', '.join(changed) or 'nothing that the record names'}.",
+            code=1,
+        )
+    return gap

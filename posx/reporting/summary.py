@@ -1,0 +1,31 @@
+"""What a sweep leaves behind: its table on the terminal and as Markdown, and its plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posx.reporting.formats import choose, render, show
+from posx.reporting.plots import KINDS, NothingToDraw, plot
+from posx.results.aggregate import aggregate
+from posx.results.records import Record
+from posx.utils.console import Display, to_stdout
+from posx.utils.files import write_text
+
+
+def write_results(records: list[Record], stem: Path, display: Display) -> None:
+    """Print the table; write it as ``stem``.md and .json, and a plot of each kind that there is something for."""
+    if not records:
+        display.say("No job is done, so there is no table.")
+        return
+    everything = aggregate(records)
+    cells = choose(everything, None)
+    show(cells, to_stdout())
+    written = [stem.with_name(stem.name + suffix) for suffix in (".md", ".json")]
+    for path in written:
+        write_text(path, render(cells, path.suffix[1:]))
+    for kind in KINDS:
+        try:
+            written += plot(kind, cells if kind == "length" else everything, stem.with_name(f"{stem.name}-{kind}"))
+        except NothingToDraw:
+            continue  # a sweep need not have what every kind draws
+    display.say(f"Wrote {', '.join(map(str, written))}.")

@@ -1,0 +1,1 @@
+"""Records, sums by document, intervals, cells: all that tables are made of. Imports no torch."""

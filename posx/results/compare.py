@@ -1,0 +1,133 @@
+"""Two rows against each other: the paired difference of runs, of groups of seeds, or of extensions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import fmean
+
+from posx.errors import PosxError
+from posx.results.aggregate import DELTA
+from posx.results.bootstrap import COVERAGE, REPLICATES, Interval, Replicates
+from posx.results.records import Record, nats_of
+from posx.results.sums import sums_of
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A − B in nats a token at one length, over the same targets; ``seeds`` as they were paired."""
+
+    length: int
+    a: float
+    b: float
+    difference: float
+    interval: Interval | None
+    seeds: tuple[tuple[int, int], ...]
+    n_targets: int
+    n_documents: int
+
+    @property
+    def verdict(self) -> str:
+        """Which of the two is better, in words."""
+        if self.interval is None:
+            return ""
+        low, high = self.interval.family
+        if high < 0:
+            return "A is better"
+        if low > 0:
+            return "B is better"
+        return "no difference" if low >= -DELTA and high <= DELTA else "undecided"
+
+
+def differences(
+    a: dict[int, list[Record]], b: dict[int, list[Record]], replicates: int = REPLICATES
+) -> list[Difference]:
+    """Paired differences at the lengths of both, simultaneous over them.
+
+    Records of a length differ in their seed alone. Seeds that both have are paired; where they share none, in their
+    order. Raises PosxError for unlike targets.
+    """
+    pairs: dict[int, list[tuple[Record, Record]]] = {}
+    lengths = sorted(a.keys() & b.keys())
+    shared = {length: _hashes(a[length]) & _hashes(b[length]) for length in lengths}
+    often = Counter(digest for digests in shared.values() for digest in digests)
+    for length in lengths:
+        if not shared[length]:
+            refuse_unlike(a[length][0], b[length][0])
+        sizes = {r.targets_sha256: r.n_targets for r in a[length]}
+        digest = max(sorted(shared[length]), key=lambda one: (often[one], sizes[one]))
+        left, right = (
+            {r.seed: r for r in side[length] if r.nats_per_token is not None and r.targets_sha256 == digest}
+            for side in (a, b)
+        )
+        common = sorted(left.keys() & right.keys())
+        if common:
+            pairs[length] = [(left[seed], right[seed]) for seed in common]
+        elif left and right:
+            pairs[length] = list(zip(left.values(), right.values(), strict=False))
+    intervals = _intervals(pairs, replicates)
+    return [
+        Difference(
+            length,
+            fmean(nats_of(one) for one, _ in two),
+            fmean(nats_of(other) for _, other in two),
+            fmean(nats_of(one) - nats_of(other) for one, other in two),
+            intervals.get(length),
+            tuple((one.seed, other.seed) for one, other in two),
+            two[0][0].n_targets,
+            two[0][0].n_documents,
+        )
+        for length, two in pairs.items()
+    ]
+
+
+def _hashes(records: list[Record]) -> set[str]:
+    return {record.targets_sha256 for record in records}
+
+
+def _intervals(pairs: dict[int, list[tuple[Record, Record]]], replicates: int) -> dict[int, Interval]:
+    """Simultaneous over all lengths; where these have unlike targets, by a share of the 5 % for each set of targets."""
+    by_targets: dict[str, list[int]] = {}
+    for length, two in pairs.items():
+        by_targets.setdefault(two[0][0].targets_sha256, []).append(length)
+    found: dict[int, Interval] = {}
+    for lengths in by_targets.values():
+        sums = sums_of([record for length in lengths for two in pairs[length] for record in two])
+        kept = [n for n in lengths if all(sums.has(list(side)) for side in zip(*pairs[n], strict=True))]
+        if not kept or not sums.speaks_of_others:
+            continue
+        changes = []
+        for length in kept:
+            left, right = (list(side) for side in zip(*pairs[length], strict=True))
+            changes.append(sums.of(left) - sums.of(right))
+        coverage = 1 - (1 - COVERAGE) / len(by_targets)
+        intervals = Replicates(sums.counts, changes, replicates).intervals(coverage)
+        found |= dict(zip(kept, intervals, strict=True))
+    return found
+
+
+# What makes two target sets unlike, in the words of a user.
+WHY_UNLIKE = {
+    "protocol": "their protocols differ",
+    "split": "they were scored on other splits",
+    "corpus_sha256": "their texts differ",
+    "target_context": "their targets have other contexts before them (eval.target_context)",
+    "stride": "their tail strides differ (eval.stride)",
+    "max_targets": "other numbers of targets were drawn (eval.max_targets)",
+    "target_seed": "their targets were drawn with other seeds (eval.seed)",
+}
+
+
+def refuse_unlike(a: Record, b: Record) -> None:
+    """Only the same targets can be compared."""
+    if a.targets_sha256 == b.targets_sha256:
+        return
+    reasons = [
+        f"{why}: {getattr(a, name)} and {getattr(b, name)}" if not name.endswith("sha256") else why
+        for name, why in WHY_UNLIKE.items()
+        if getattr(a, name) != getattr(b, name)
+    ] or ["their tokenizers differ"]
+    raise PosxError(
+        f"{a.run} and {b.run} were scored on unlike targets at {a.length} tokens: {'; '.join(reasons)}.",
+        f"Evaluate both with the same settings: posx eval {a.run} {b.run} --length {a.length}.",
+    )

@@ -1,0 +1,74 @@
+"""Which records a name on the command line means: ``rope``, ``rope:pi``, a run, a path, the key of a cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from posx.config.compose import TRAINED
+from posx.errors import PosxError, unknown
+from posx.results.records import Record, read_records
+
+LEAST_KEY = 4  # characters of a cell's key that name it
+
+
+def find_cell(runs_dir: Path, text: str) -> Record:
+    """The record with this key (its beginning is enough where no other begins so), or in this file."""
+    if Path(text).suffix == ".json" and Path(text).is_file():
+        from posx.results.records import read_record
+
+        return read_record(Path(text).resolve())
+    records = read_records(runs_dir, [])
+    matching = [r for r in records if r.key.startswith(text)] if len(text) >= LEAST_KEY else []
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(f"{r.key} ({r.run}, {r.extension}, {r.length})" for r in matching[:4])
+        raise PosxError(f"{len(matching)} cells begin with {text}: {names}.", "Give more of the key.")
+    raise PosxError(
+        f"There is no cell '{text}' in {runs_dir}.",
+        "A cell is named by the key in posx table --format json (cells), or by the path of its record.",
+    )
+
+
+def find_row(runs_dir: Path, text: str, protocol: str = "fixed-targets") -> tuple[str, dict[int, list[Record]]]:
+    """Records by length of a run, or of the row (all its seeds) with this label; ``:pi`` asks for an extension.
+
+    Without an extension: the model as it was trained. Also returns how the row is called.
+    """
+    name, colon, extension = (text, "", "") if Path(text).exists() else text.partition(":")
+    inside = (runs_dir / name / "config.yaml").is_file() or (Path(name) / "config.yaml").is_file()
+    records = read_records(runs_dir, [name] if inside else [])
+    if not inside:
+        labels = sorted({r.label for r in records})
+        records = [r for r in records if r.label == name]
+        if not records:
+            raise unknown("row or run", name, [*labels], f" in {runs_dir}")
+    records = [r for r in records if r.protocol == protocol and r.split == "test"]
+    if not records:
+        raise PosxError(f"{name} has no evaluation under {protocol} on the test split.", f"posx eval {name} first.")
+    there = sorted({r.extension for r in records})
+    wanted = extension.replace(" ", "")
+    chosen = [r for r in records if (wanted in _names_of(r) if colon else r.as_trained)]
+    if not chosen:
+        raise unknown("extension", extension or TRAINED, there, f" among the evaluations of {name}")
+    least = min(r.base_context for r in chosen)
+    chosen = [r for r in chosen if r.base_context == least]  # without controls that were trained at a longer context
+    kinds = {(r.config_sha256, r.dtype) for r in chosen}
+    trained = sorted({r.train_extension for r in chosen})
+    if len(kinds) > 1 and len(trained) > 1 and not colon:
+        raise PosxError(
+            f"{name} means models trained with {' and '.join(trained)}.", f"Name one: '{name}:{trained[-1]}'."
+        )
+    if len(kinds) > 1:
+        runs = ", ".join(sorted({r.run for r in chosen})[:6])
+        raise PosxError(f"{name} means runs of unlike settings: {runs}.", "Name one of these runs.")
+    rows: dict[int, list[Record]] = {}
+    for record in chosen:
+        rows.setdefault(record.length, []).append(record)
+    return text, rows
+
+
+def _names_of(record: Record) -> set[str]:
+    """What may follow the colon: the extension; of a model as it was trained, what it was trained with."""
+    found = {record.extension} | ({record.train_extension} if record.as_trained else set())
+    return {name.replace(" ", "") for name in found}

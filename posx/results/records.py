@@ -1,0 +1,183 @@
+"""One evaluation cell as a JSON file: what was asked, what came out, and on what it was run.
+
+Perplexity and bits per byte are derived from ``nats``, ``n_targets`` and ``bytes``, never stored. A cell that
+could not be computed is a record too, with a ``status`` and a ``reason``. Reading records imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from posx.config.compose import TRAINED
+from posx.errors import PosxError, unknown
+from posx.runs.directory import newest_checkpoint
+from posx.utils.files import read_json, write_json
+
+SCHEMA = 2
+LATER = {"train_recipe", "train_reach"}  # fields that records from before them lack
+STATUSES = ("ok", "unsupported", "diverged", "oom", "failed")
+
+
+@dataclass(frozen=True)
+class Record:
+    """Lengths, contexts and strides are tokens; ``nats`` is a sum over ``n_targets``; ``bytes`` are theirs."""
+
+    run: str
+    label: str
+    scheme: str
+    scheme_params: dict[str, Any]
+    extension: str
+    extension_params: dict[str, Any]
+    seed: int
+    base_context: int
+    train_context: int
+    train_extension: str
+    length: int
+    protocol: str
+    split: str
+    stride: int | None
+    target_context: int | None
+    n_targets: int
+    n_documents: int
+    targets_sha256: str
+    nats: float | None
+    bytes: int
+    status: str
+    reason: str
+    parameters: int
+    backend: str
+    dtype: str
+    device: str
+    seconds: float
+    tokens_per_second: float
+    peak_memory_bytes: int
+    model: str
+    data: str
+    corpus_sha256: str
+    config_sha256: str  # of the run's config without its seed: seeds of one group share it
+    recipe_sha256: str  # and without its training context: a long training and its short ones share it
+    parent_sha256: str  # of a fine-tune: config_sha256 of the run that it started from
+    train_steps: int  # of this run alone, without those of the run that it started from
+    train_tokens: int
+    checkpoint_sha256: str
+    max_targets: int | None
+    target_seed: int | None
+    left_out: int
+    notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    train_recipe: str = "none"  # of a fine-tune: none | drop | pose
+    train_reach: int | None = None  # pose: how many positions it skips to, in windows of train_context
+    schema: int = SCHEMA
+    path: Path | None = field(default=None, compare=False)  # where it was read or written; not in the file
+
+    @property
+    def key(self) -> str:
+        """Names the cell: the stem of its file."""
+        return self.path.stem if self.path else ""
+
+    @property
+    def as_trained(self) -> bool:
+        """No extension but what the model was trained with, if any."""
+        return self.extension == (TRAINED if self.train_extension != "none" else "none")
+
+    @property
+    def recipe(self) -> str:
+        """Of a fine-tune, in words; empty without one."""
+        return {"drop": "positions dropped", "pose": f"pose to {self.train_reach}"}.get(self.train_recipe, "")
+
+    @property
+    def nats_per_token(self) -> float | None:
+        """Mean negative log-likelihood of a target, in nats."""
+        return None if self.nats is None or not self.n_targets else self.nats / self.n_targets
+
+    @property
+    def multiple(self) -> float:
+        """Length in units of the base context."""
+        return self.length / self.base_context
+
+
+def nats_of(record: Record) -> float:
+    """Nats a token of a record that has them."""
+    value = record.nats_per_token
+    assert value is not None
+    return value
+
+
+def perplexity(nats_per_token: float) -> float:
+    """exp, and infinity where that overflows."""
+    return math.exp(nats_per_token) if nats_per_token < 700 else math.inf
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """Of the targets' own bytes."""
+    return nats / math.log(2) / n_bytes
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Replace ``path``."""
+    write_json(path, as_json(record))
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """The fields of the file."""
+    values = asdict(record)
+    values.pop("path")
+    return values
+
+
+def read_record(path: Path) -> Record:
+    """Raises PosxError where the file is damaged or of another version."""
+    values = read_json(path, "a record of posx")
+    names = {f.name for f in fields(Record)} - {"path"}
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA or not names - LATER <= set(values) <= names:
+        raise PosxError(f"{path} is not a record of this version of posx.", "Delete it and evaluate the run again.")
+    return Record(**values, path=path)
+
+
+def current_records(folder: Path) -> list[Record]:
+    """A run's records of its newest weights; of all weights where none are kept beside them.
+
+    Where two versions of posx computed the same cell, the younger file counts.
+    """
+    paths = sorted((folder / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    newest = {}
+    for record in map(read_record, paths):
+        cell = (record.checkpoint_sha256, record.extension, record.length, record.targets_sha256, record.dtype)
+        newest[cell, str(record.extension_params)] = record
+    records = sorted(newest.values(), key=_order_within_run)
+    _, checkpoint = newest_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        return records
+    manifest = read_json(checkpoint / "manifest.json", "a checkpoint of posx")
+    return [r for r in records if r.checkpoint_sha256 == manifest["model.safetensors"]["sha256"]]
+
+
+def _order_within_run(record: Record) -> tuple[bool, str, int]:
+    """The model as it is, then its extensions."""
+    return not record.as_trained, record.extension, record.length
+
+
+def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
+    """The records of the named runs (names in ``runs_dir`` or paths), or of all runs there."""
+    if names:
+        folders = []
+        for name in names:
+            found = next((p for p in (runs_dir / name, Path(name)) if (p / "config.yaml").is_file()), None)
+            if found is None:
+                if Path(name).is_dir() or (runs_dir / name).is_dir():
+                    raise PosxError(
+                        f"{name} is not a run of posx: it has no config.yaml.", "Name a run, or none for all."
+                    )
+                raise unknown("run", name, [p.parent.name for p in runs_dir.glob("*/config.yaml")] or ["none yet"])
+            folders.append(found)
+    else:
+        folders = sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
+    records = [record for folder in folders for record in current_records(folder)]
+    if not records:
+        where = ", ".join(names) if names else str(runs_dir)
+        hint = "Evaluate a run: posx eval." if folders else "Start with: posx sweep quick."
+        raise PosxError(f"There are no evaluations in {where}.", hint)
+    return records

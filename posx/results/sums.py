@@ -1,0 +1,155 @@
+"""What an evaluation kept of its targets, in Parquet: the NLL of each, and their sums over documents.
+
+KEY.parquet            a row a target: document, position, context, bytes, nll
+KEY.documents.parquet  a row a document: document, targets, nats; all that an interval needs, and small
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from posx.errors import PosxError
+from posx.results.bootstrap import FEWEST_DOCUMENTS, effective_number
+from posx.results.records import Record
+from posx.utils.files import whole_file
+
+# Integers barely change from row to row, and the bytes of like floats resemble each other: half the size.
+ENCODINGS = {
+    **dict.fromkeys(("document", "position", "context", "bytes"), "DELTA_BINARY_PACKED"),
+    "nll": "BYTE_STREAM_SPLIT",
+}
+
+
+@dataclass(frozen=True)
+class Losses:
+    """All int32 but ``nll``, float32 in nats; [targets], in the order of the text.
+
+    ``document`` within the split, ``position`` within the document, ``context``: tokens that the model saw before it.
+    """
+
+    document: np.ndarray
+    position: np.ndarray
+    context: np.ndarray
+    nll: np.ndarray
+
+
+@dataclass(frozen=True)
+class ByDocument:
+    """[D]: documents that hold targets, ascending; their targets; their sum of nats, in float64."""
+
+    documents: np.ndarray
+    counts: np.ndarray
+    nats: np.ndarray
+
+
+def write_losses(path: Path, document: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+    """Both files of one cell: ``document`` [targets] and the other ``columns``, among them ``nll``."""
+    table = pa.table({"document": document.astype(np.int32), **columns})
+    with whole_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, column_encoding=ENCODINGS)
+    sums = sum_up(document, columns["nll"])
+    with whole_file(documents_path(path)) as temporary:
+        pq.write_table(pa.table({"document": sums.documents, "targets": sums.counts, "nats": sums.nats}), temporary)
+
+
+def documents_path(path: Path) -> Path:
+    """Beside the record or the targets of a cell."""
+    return path.with_suffix(".documents.parquet")
+
+
+def read_losses(record: Record) -> Losses | None:
+    """None where they are not beside the record. Raises PosxError where they are damaged."""
+    path = record.path.with_suffix(".parquet") if record.path else None
+    if path is None or not path.is_file():
+        return None
+    found = Losses(*_read(path, ["document", "position", "context", "nll"]))
+    if len(found.nll) != record.n_targets:
+        raise PosxError(
+            f"{path} holds {len(found.nll)} targets, but its record {record.n_targets}.",
+            "Delete both and evaluate the run again.",
+        )
+    return found
+
+
+def _read(path: Path, columns: list[str]) -> list[np.ndarray]:
+    try:
+        # pq.read_table and to_numpy would import pandas, for longer than the reading takes.
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns)
+        return [np.from_dlpack(table.column(name).combine_chunks()) for name in columns]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise PosxError(f"{path} is damaged ({reason}).", "Delete it and evaluate the run again.") from None
+
+
+def sum_up(document: np.ndarray, nll: np.ndarray) -> ByDocument:
+    """Sums over the documents, of the document [targets] and the NLL [targets] of each target."""
+    documents, where, counts = np.unique(document, return_inverse=True, return_counts=True)
+    nats = np.bincount(where, weights=nll.astype(np.float64), minlength=len(documents))
+    return ByDocument(documents, counts, nats)
+
+
+def by_document(record: Record) -> ByDocument | None:
+    """The sums of a record, or None where neither they nor the targets lie beside it. Raises PosxError."""
+    path = documents_path(record.path) if record.path else None
+    if path is None or not path.is_file():
+        losses = read_losses(record)
+        return None if losses is None else sum_up(losses.document, losses.nll)
+    found = ByDocument(*_read(path, ["document", "targets", "nats"]))
+    if found.counts.sum() != record.n_targets:
+        raise PosxError(
+            f"{path} holds {found.counts.sum()} targets, but its record {record.n_targets}.",
+            "Delete both and evaluate the run again.",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over documents of records over the same targets. ``counts`` [D]; ``nats``: [D] for each record's path."""
+
+    counts: np.ndarray
+    nats: dict[Path, np.ndarray]
+
+    def has(self, records: list[Record]) -> bool:
+        """Whether the sums of all of them were kept."""
+        return all(record.path in self.nats for record in records)
+
+    def of(self, records: list[Record]) -> np.ndarray:
+        """[records, D]."""
+        return np.stack([self.nats[record.path] for record in records if record.path])
+
+    @property
+    def speaks_of_others(self) -> bool:
+        """Whether these documents say anything about others: one that outweighs the rest does not."""
+        return len(self.counts) > 1 and effective_number(self.counts) >= FEWEST_DOCUMENTS
+
+
+def sums_of(records: list[Record]) -> Sums:
+    """Of the records that kept them. Raises PosxError where they are not over the same targets."""
+    first: ByDocument | None = None
+    nats: dict[Path, np.ndarray] = {}
+    for record in records:
+        if record.path is None or record.path in nats:
+            continue
+        row = by_document(record)
+        if row is None:
+            continue
+        first = first or row
+        if not (np.array_equal(row.documents, first.documents) and np.array_equal(row.counts, first.counts)):
+            raise PosxError(
+                f"{record.path} has other targets than its hash says.", "Delete it and evaluate the run again."
+            )
+        if record.nats is not None and abs(row.nats.sum() - record.nats) > 1e-6 * abs(record.nats) + 1e-3:
+            raise PosxError(
+                f"The targets beside {record.path} add up to {row.nats.sum():.3f} nats, but its record has "
+                f"{record.nats:.3f}.",
+                "Delete both and evaluate the run again.",
+            )
+        nats[record.path] = row.nats
+    return Sums(first.counts if first else np.zeros(0), nats)

@@ -1,0 +1,1 @@
+"""Run directories: their layout, their identity, where they come from. Imports no torch."""

@@ -1,0 +1,241 @@
+"""Run directories: made, found, opened. Their layout stands in docs/run-directory.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from posx.config.compose import run_from_yaml, to_yaml
+from posx.config.schema import RunConfig
+from posx.errors import PosxError, unknown
+from posx.utils.files import read_json, sha256_of, write_json, write_text
+
+# Settings that change how fast a run is, or how it is called, but not what it computes.
+# The text's own hash stands for its path.
+FREE_TO_CHANGE = {
+    "label",
+    "train.threads",
+    "train.log_every",
+    "train.device",
+    "data.cache_dir",
+    "data.path",
+    "train.checkpoint_every",
+    "start.run",
+}
+
+# Settings that came after runs were hashed: left out where they say nothing, so that the old hashes stand.
+LATER = {"train.recipe": "none", "train.reach": None}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that exists."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def label(self) -> str:
+        """The row that it belongs to in a table."""
+        return label_of(self.config)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def step(self) -> int:
+        """Steps trained so far, by the newest whole checkpoint."""
+        return newest_checkpoint(self.checkpoints)[0]
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.config.train.steps
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """meta.json: where and with what it was trained."""
+        meta = read_json(self.path / "meta.json", "a run of posx")
+        if not isinstance(meta, dict) or not {"corpus_sha256", "tokenizer_sha256", "lineage"} <= meta.keys():
+            raise PosxError(f"{self.path / 'meta.json'} is not what posx wrote.", "Was the folder copied whole?")
+        return meta
+
+
+def newest_checkpoint(folder: Path) -> tuple[int, Path | None]:
+    """Step and path of the newest whole checkpoint, (0, None) without one. Imports no torch: listing runs is quick."""
+    whole = [p.parent for p in folder.glob("step-*/manifest.json") if p.parent.name[5:].isdigit()]
+    return max(((int(p.name[5:]), p) for p in whole), default=(0, None))
+
+
+def check_name(name: str) -> None:
+    """A name is one folder, without signs that mean something to a shell."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,150}", name):
+        raise PosxError(
+            f"'{name}' cannot be the name of a run.",
+            "Give another one with --name: letters, digits, dots, dashes and underscores, 150 at most.",
+        )
+
+
+def folder_name(label: str, fallback: str) -> str:
+    """A label as part of a folder's name: other signs become dashes."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", label).lstrip("_.+-") or fallback
+
+
+def default_name(config: RunConfig) -> str:
+    """What a run is called where the user gave no name."""
+    scheme = config.scheme["name"]
+    label = folder_name(config.label or scheme, scheme)
+    return f"{label}-{config.model.name or 'model'}-{config.train.context}-seed{config.train.seed}"
+
+
+def create(runs_dir: Path, name: str, config: RunConfig, resume: bool, trust: bool = False) -> Run:
+    """A new run directory with its config.yaml; with ``resume``, the existing one if its config is the same."""
+    check_name(name)
+    path = runs_dir / name
+    if (path / "config.yaml").is_file():
+        if not resume:
+            raise PosxError(f"There is a run {path} already.", "Continue it with --resume, or choose another --name.")
+        run = open_run(path, trust)
+        changed = sorted(_differences(asdict(run.config), asdict(config)))
+        if changed:
+            raise PosxError(
+                f"{path} was started with other settings: {'; '.join(changed[:4])}.",
+                "Repeat its overrides to resume it, or choose another --name.",
+            )
+        return Run(path, config)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise PosxError(f"{path} exists and is not a run of posx.", "Choose another --name.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / "config.yaml", to_yaml(config))
+    except OSError as error:
+        raise PosxError(f"{path} cannot be written: {error.strerror}.", "Choose another --runs-dir.") from None
+    return Run(path, config)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for part in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(part), new.get(part), f"{key}.{part}" if key else part)
+    elif old != new and key not in FREE_TO_CHANGE:
+        yield f"{key} was {old}, now {new}"
+
+
+def label_of(config: RunConfig) -> str:
+    """The row of a table that runs of this config belong to."""
+    return config.label or config.scheme["name"]
+
+
+def hashed(config: RunConfig) -> dict[str, Any]:
+    """The config as hashes are made of it."""
+    values = asdict(config)
+    for key, silent in LATER.items():
+        section, _, name = key.partition(".")
+        if values[section][name] == silent:
+            values[section].pop(name)
+    return values
+
+
+def group_hash(config: RunConfig, *also: str) -> str:
+    """The same for runs that differ in their seed alone, and in the settings that are ``also`` named.
+
+    The weights that a fine-tune started from differ with the seed; the recipe that made them does not.
+    """
+    values = hashed(config)
+    for key in ("train.seed", "start.weights_sha256", *FREE_TO_CHANGE, *also):
+        *sections, last = key.split(".")
+        part = values
+        for section in sections:
+            part = part[section]
+        part.pop(last)
+    return sha256_of(values)
+
+
+def recipe_hash(config: RunConfig) -> str:
+    """The same for runs that differ in seed and training context alone: the longer is the shorter's control."""
+    return group_hash(config, "train.context")
+
+
+def free_name(runs_dir: Path, name: str) -> str:
+    """``name``, or ``name-2`` and so on where that is taken."""
+    number, candidate = 1, name
+    while (runs_dir / candidate).exists():
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def open_run(path: Path, trust: bool = False) -> Run:
+    """The run in a directory. Raises PosxError where it is not one."""
+    if not path.is_dir():
+        raise PosxError(f"There is no run {path}.", "posx table lists the runs that there are.")
+    if not (path / "config.yaml").is_file():
+        raise PosxError(f"{path} is not a run of posx: it has no config.yaml.", "Runs lie in the folder --runs-dir.")
+    return Run(path, run_from_yaml(path / "config.yaml", trust))
+
+
+def find_run(runs_dir: Path, text: str, trust: bool = False) -> Run:
+    """A run by its name in ``runs_dir``, or by its path."""
+    for path in (runs_dir / text, Path(text)):
+        if path.is_dir():
+            return open_run(path, trust)
+    raise unknown("run", text, [p.name for p in run_folders(runs_dir)] or ["none yet"], f" in {runs_dir}")
+
+
+def run_folders(runs_dir: Path) -> list[Path]:
+    """All run directories, by name."""
+    return sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
+
+
+def newest_finished(runs_dir: Path, trust: bool = False) -> Run:
+    """The run whose last checkpoint is the youngest, among the finished ones."""
+    runs = [open_run(path, trust) for path in run_folders(runs_dir)]
+    done = [run for run in runs if run.finished]
+    if not done:
+        started = f"{len(runs)} unfinished in {runs_dir}" if runs else f"no run in {runs_dir}"
+        raise PosxError(f"There is no finished run: {started}.", "Start one: posx train --scheme rope.")
+    return max(done, key=lambda run: max(p.stat().st_mtime for p in run.checkpoints.glob("step-*/manifest.json")))
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Hold a run for writing; a second process that wants it gets a sentence."""
+    try:
+        import fcntl
+    except ImportError:  # not a Unix: no lock, two writers are the user's care
+        yield
+        return
+    with (run.path / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PosxError(
+                f"Another process is working on {run.path}.", "Wait for it, or choose another --name."
+            ) from None
+        yield
+
+
+def write_meta(run: Run, meta: dict[str, Any]) -> None:
+    """Replace meta.json."""
+    write_json(run.path / "meta.json", meta)
+
+
+def metrics(run: Run) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line that was cut off is left out."""
+    path = run.path / "metrics.jsonl"
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,1 @@
+"""Many runs from one file: planned, run on an engine, watched."""

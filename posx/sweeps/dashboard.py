@@ -1,0 +1,80 @@
+"""What a person sees of a sweep while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.live import Live
+from rich.table import Table
+
+from posx.config.schema import RunConfig
+from posx.runs.directory import Run, metrics
+from posx.sweeps.engines import Job
+from posx.utils.console import Display
+
+
+class Board:
+    """All jobs at a glance: a live table on a terminal, a line at each change elsewhere."""
+
+    def __init__(self, configs: Mapping[str, RunConfig], jobs: list[Job], runs_dir: Path, display: Display):
+        self.configs = configs
+        self.jobs, self.runs_dir, self.display = jobs, runs_dir, display
+        self.live = Live(console=display.console, refresh_per_second=2, transient=True) if display.live else None
+        self.said: dict[str, str] = {}
+        self.ticks = 0
+
+    def __enter__(self) -> Board:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def refresh(self) -> None:
+        """Called by the engine several times a second."""
+        self.ticks += 1
+        if self.live:
+            if self.ticks % 3 == 1:
+                self.live.update(self._table())
+            return
+        for job in self.jobs:
+            line = self._line(job, coarse=True)
+            if job.state != "waiting" and self.said.get(job.name) != line:
+                self.said[job.name] = line
+                self.display.say(f"{job.name}  {line}")
+
+    def _line(self, job: Job, coarse: bool = False) -> str:
+        """State, step and loss; ``coarse`` changes only at every fifth of the steps."""
+        if job.state == "failed":
+            return f"failed ({job.code}): {job.last_words}"
+        if job.state != "running":
+            return job.state
+        steps = self.configs[job.name].train.steps
+        rows = self._metrics(job)
+        if not rows:
+            return "starting"
+        if coarse:
+            rows = [row for row in rows if "validation_nats_per_token" in row] or rows[:1]
+        row = rows[-1]
+        if row["step"] >= steps and not coarse:
+            return f"evaluating: {job.last_words}"
+        validation = next(
+            (r["validation_nats_per_token"] for r in rows[::-1] if "validation_nats_per_token" in r), None
+        )
+        text = f"step {row['step']}/{steps}  loss {row['nats_per_token'] or float('nan'):.3f}"
+        return text + (f"  validation {validation:.3f}" if validation is not None else "")
+
+    def _metrics(self, job: Job) -> list[dict[str, Any]]:
+        return metrics(Run(self.runs_dir / job.name, self.configs[job.name]))
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        table.add_column("job")
+        table.add_column("state")
+        for job in self.jobs:
+            table.add_row(job.name, self._line(job))
+        return table

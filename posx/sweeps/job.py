@@ -1,0 +1,55 @@
+"""One job of a sweep as a process of its own: ``python -m posx.sweeps.job SPEC``. Trains what is missing, then evaluates.
+
+SPEC is a JSON file with ``name``, ``runs_dir``, ``config`` (resolved), ``evals``, ``after`` (the run whose weights it
+starts from), ``config_dir`` and ``trust``. When all is done, ``SPEC.done`` lists the records, so that the same job need
+not run again. Any engine that can start a process can run it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from posx.config.compose import resolve_scheme
+from posx.config.schema import EvalConfig, RunConfig
+from posx.config.validate import typed
+from posx.data.corpus import prepare
+from posx.errors import PosxError
+from posx.evaluation.evaluate import evaluate_all, make_plan
+from posx.results.records import as_json
+from posx.runs.directory import create, find_run
+from posx.training.finetune import with_weights
+from posx.training.loop import train
+from posx.utils.console import Display
+from posx.utils.files import read_json, write_json
+
+
+def main(spec_path: Path) -> int:
+    """Exit code 0, 1 or 2, or 128 + the signal."""
+    try:
+        spec = read_json(spec_path, "a job of posx")
+        trust = spec["trust"]
+        config_dir = Path(spec["config_dir"]) if spec["config_dir"] else None
+        config = resolve_scheme(typed(RunConfig, spec["config"]), trust)
+        runs_dir = Path(spec["runs_dir"])
+        if spec["after"]:
+            config = with_weights(config, find_run(runs_dir, spec["after"], trust))
+        run = create(runs_dir, spec["name"], config, resume=True, trust=trust)
+        with Display() as display:
+            if not run.finished:
+                train(run, prepare(config.data, config.tokenizer, display.say), display, trust, config_dir)
+            records = []
+            for asked in spec["evals"]:
+                plan = make_plan(run, typed(EvalConfig, asked), config_dir, trust)
+                records += evaluate_all(plan, display, trust)  # what is unsupported is a dash, not a failed job
+        write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [as_json(r) for r in records]})
+    except PosxError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

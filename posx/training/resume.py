@@ -1,0 +1,102 @@
+"""Where a run begins or goes on: its checkpoint, the weights that it starts from, and its meta.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from posx.data.corpus import Corpus
+from posx.errors import PosxError
+from posx.models import checkpoint as checkpoints
+from posx.models.attention.dispatch import pick_backend
+from posx.models.decoder import count_parameters
+from posx.runs.directory import Run, metrics
+from posx.runtime import device as machine
+from posx.training.finetune import first_run
+from posx.training.state import Session
+from posx.utils.console import Display
+from posx.utils.files import write_text
+
+
+def check_same_text(run: Run, corpus: Corpus) -> None:
+    """The corpus must be the one that the run was started on, or its test split holds training text."""
+    meta = run.meta
+    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
+        raise PosxError(
+            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
+            "Restore data.path as it was, or train the run again under another name.",
+        )
+
+
+def resume(run: Run, session: Session, corpus: Corpus, display: Display, trust: bool = False) -> tuple[int, float]:
+    """Load the newest checkpoint, if any: steps done and seconds spent. Later lines of metrics.jsonl go.
+
+    A fine-tune without one begins with the weights of the run that it starts from.
+    """
+    found = checkpoints.newest(run.checkpoints)
+    kept = []
+    step, spent = 0, 0.0
+    if found is not None:
+        check_same_text(run, corpus)
+        checkpoints.load_weights(found, session.model)
+        state = checkpoints.load_optimizer(found, session.model, session.optimizer)
+        step, spent = state["step"], state["seconds"]
+        kept = [row for row in metrics(run) if row["step"] <= step]
+        display.say(f"Resuming {run.name} after step {step}.")
+    elif run.config.start.run:
+        first = first_run(run, trust)
+        check_same_text(first, corpus)
+        _load_first(run, first, session)
+        display.say(f"{run.name} starts from the weights of {first.name}.")
+    write_text(run.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+    return step, spent
+
+
+def _load_first(run: Run, first: Run, session: Session) -> None:
+    found, wanted = checkpoints.newest(first.checkpoints), run.config.start.weights_sha256
+    if found is None or checkpoints.manifest(found)["model.safetensors"]["sha256"] != wanted:
+        raise PosxError(
+            f"{first.name} no longer has the weights that {run.name} was to start from ({wanted[:8]}).",
+            "Start the fine-tune again under another --name.",
+        )
+    checkpoints.load_weights(found, session.model)
+
+
+def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
+    """meta.json of a run that begins or goes on: where and with what it is trained."""
+    config = run.config
+    context = config.train.context
+    return {
+        "posx": machine.versions()["posx"],
+        "commit": machine.commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "lineage": {
+            "base_context": config.base_context,
+            "train_context": context,
+            "train_extension": config.train.extension,
+            "start": asdict(config.start) if config.start.run else None,
+        },
+        **machine.facts(session.device, session.dtype),
+        "threads": torch.get_num_threads(),
+        "compiled": session.compiled,
+        "backend": pick_backend(
+            session.model.scheme,
+            context,
+            session.extension,
+            session.sequences // config.train.accumulation,
+            config.model.n_heads,
+            session.device,
+        ),
+        "corpus_sha256": corpus.sha256,
+        "tokenizer_sha256": corpus.tokenizer_sha256,
+        "vocab_size": corpus.vocab_size,
+        "corpus": corpus.facts["splits"],
+        "notes": corpus.notes,
+        "parameters": count_parameters(session.model),
+        "epochs": round(session.sequences * context * config.train.steps / len(corpus.splits["train"].tokens), 3),
+    }

@@ -1,0 +1,115 @@
+"""What the steps of a run share: the model in its initial state, its optimizer, its batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from posx.config.compose import parse_extension
+from posx.config.schema import OptimConfig, RunConfig
+from posx.data.corpus import Corpus, cache_dir
+from posx.evaluation.windows import Slices, check_long_enough
+from posx.extensions.base import NONE, Applied
+from posx.models.attention.tiled import hide_from_compiler
+from posx.models.build import bind, scheme_of
+from posx.models.decoder import Decoder, initialise
+from posx.runtime import device as machine
+from posx.runtime.threads import pieces
+
+MOST_SHARED = 50_000_000  # parameters of a model that several threads train at once: 200 MB of gradients each
+
+
+@dataclass
+class Session:
+    """What the steps of a run share."""
+
+    config: RunConfig
+    model: Decoder
+    optimizer: torch.optim.Optimizer
+    slices: Slices
+    device: torch.device
+    dtype: torch.dtype
+    compiled: bool
+    note: str  # why it is not compiled
+    extension: Applied = NONE  # what is trained with
+
+    @property
+    def sequences(self) -> int:
+        """Windows of one optimizer step."""
+        return self.config.train.batch_tokens // self.config.train.context
+
+    def pieces(self, sequences: int) -> int:
+        """Into how many pieces these sequences are cut, to be worked on at once: each holds gradients of its own."""
+        if self.compiled or sum(p.numel() for p in self.model.parameters()) > MOST_SHARED:
+            return 1
+        return pieces(self.device, sequences)
+
+
+def build_model(config: RunConfig, vocab_size: int, trust: bool = False) -> Decoder:
+    """The untrained model of a config."""
+    return Decoder(config.model, scheme_of(config, trust), vocab_size)
+
+
+def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Path | None = None) -> Session:
+    """Model, optimizer and batches of a run at step 0. Raises PosxError where the corpus cannot serve it."""
+    train = config.train
+    check_long_enough(corpus, train.context)
+    device = machine.pick_device(train.device)
+    dtype = machine.pick_dtype(train.dtype, device)
+    machine.set_threads(train.threads)
+    machine.prepare_for(device, exact=False)
+    model = build_model(config, corpus.vocab_size, trust)
+    initialise(model, train.seed)
+    model.to(device)
+    work = 3 * flops_per_token(model, train.context) * train.steps * train.batch_tokens
+    compiled, note = machine.pick_compile(train.compile, device, work)
+    if compiled:
+        machine.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
+    set_compiled(model, compiled)
+    optimizer = make_optimizer(model, config.optim, device)
+    specs = parse_extension(train.extension, config_dir, trust)
+    extension = bind((), model.scheme, train.context, specs, train.reached)
+    slices = Slices(corpus.splits["train"], train.context)
+    return Session(config, model, optimizer, slices, device, dtype, compiled, note, extension)
+
+
+def flops_per_token(model: Decoder, context: int) -> float:
+    """Floating-point operations of a forward pass, a token: 2 a weight in a product, and attention's products."""
+    matrices = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2) + model.head_weight.numel()
+    return 2 * matrices + 4 * model.config.n_layers * context * model.config.d_model
+
+
+def set_compiled(model: Decoder, compiled: bool) -> None:
+    """Compile each block (they share the code, so it is done once), or undo it."""
+    if compiled:
+        hide_from_compiler()
+        # Where layers differ in their number, each is a program of its own, in training and in validation.
+        limit = (
+            "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+        )  # torch 2.5
+        programs = max(getattr(torch._dynamo.config, limit), 2 * len(model.blocks) + 8)
+        setattr(torch._dynamo.config, limit, programs)
+    for block in model.blocks:
+        if compiled:
+            block.compile(dynamic=False)
+        else:
+            block._compiled_call_impl = None
+
+
+def make_optimizer(model: Decoder, optim: OptimConfig, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW. Weight decay acts on the model's matrices, never on norms or on what belongs to the scheme."""
+    decayed: list[Tensor] = []
+    free: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.ndim >= 2 and not name.startswith("scheme.") else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        groups,
+        lr=optim.lr,
+        betas=(optim.beta1, optim.beta2),
+        eps=optim.eps,
+        fused=device.type in ("cpu", "cuda"),
+    )

@@ -1,0 +1,1 @@
+"""Schemes and extensions beside papers and reference code: `posx verify`."""

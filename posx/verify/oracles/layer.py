@@ -1,0 +1,135 @@
+"""A comparison, and one layer of attention to compare.
+
+It is the second of two layers: q, k and x from a standard normal, q and k times 2, so that logits reach 10; outputs of
+size 1 to 3, which float32 moves by about 1e-6. A wrong angle, slope or bucket moves them by 0.01 to 1; TOLERANCE leaves
+some roundings. Numbers of heads are powers of two and not, lengths are below, at and beyond the training length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from posx.config.schema import ModelConfig
+from posx.extensions.base import NONE, Applied
+from posx.models.attention.dispatch import plan, turn_and_attend
+from posx.verify.oracles import written
+from posx.verify.oracles.small import CONTEXT, gap, make_scheme
+
+TOLERANCE = 2e-5
+FAR = 5e-5  # where queries times drawn vectors make logits of 40
+SHAPES = ((1, 4), (3, 8), (4, 16), (6, 8))  # heads, and the width of one
+LENGTHS = (1, 5, CONTEXT, 2 * CONTEXT + 1)
+LAYER = 1  # of two
+Pairs = Iterator[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``pairs`` of what posx gives and what the oracle gives; they agree to ``tolerance``, absolute.
+
+    An oracle from a package begins with the package's name.
+    """
+
+    name: str  # of the scheme, or of the extension
+    oracle: str
+    pairs: Callable[[], Pairs]
+    tolerance: float = TOLERANCE
+    kind: str = "scheme"
+
+    @property
+    def needs(self) -> str:
+        """The package that the oracle comes from, if any."""
+        first = self.oracle.split()[0].rstrip(",")
+        return first if first in ("transformers", "x-transformers") else ""
+
+    @torch.no_grad()
+    def difference(self) -> float:
+        """The largest, over all cases."""
+        return max(gap(ours, theirs) for ours, theirs in self.pairs())
+
+
+class Layer:
+    """A scheme with drawn parameters, and what one layer of attention is given: a batch of two."""
+
+    def __init__(self, name: str, heads: int, width: int, length: int, /, **settings: Any):
+        config = ModelConfig(d_model=heads * width, n_heads=heads, n_layers=2)
+        self.scheme = make_scheme(name, config, **settings)
+        draw = torch.Generator().manual_seed(heads * 1000 + length)
+        for parameter in self.scheme.parameters():
+            nn.init.normal_(parameter, generator=draw)
+        self.q, self.k = 2 * torch.randn(2, 2, heads, length, width, generator=draw)
+        self.v = torch.randn(2, heads, length, width, generator=draw)
+        self.x = torch.randn(2, length, heads * width, generator=draw)
+        self.heads, self.width, self.length = heads, width, length
+        self.at = self.scheme.positions(length)  # of the tokens
+        self.last: int | None = None  # how many of the queries an oracle is asked for; None: all
+
+    def own(self, name: str) -> Tensor:
+        """A parameter; of those that are one for each layer, this layer's."""
+        return self.scheme.get_parameter(name).detach()
+
+    @torch.no_grad()
+    def attended(
+        self, last: int | None = None, block: int | None = None, extension: Applied = NONE, **how: Any
+    ) -> Tensor:
+        """posx's attention [B, H, T, D], of the ``last`` queries only, in blocks of ``block`` queries."""
+        n = last or self.length
+        scheme = self.scheme.at(LAYER)
+        layer = LAYER if scheme is self.scheme else 0
+        flow = plan(scheme, self.at, extension, len(self.q), self.heads, block, **how)
+        flow = replace(flow, layer=layer).at(self.x)
+        return turn_and_attend(self.q[:, :, -n:], self.k, self.v, flow)
+
+
+def by_layer(
+    name: str,
+    expected: Callable[[Layer], Tensor],
+    settings: Sequence[dict[str, Any]] = ({},),
+    shapes: Any = SHAPES,
+    far: Sequence[int] = (),
+) -> Callable[[], Pairs]:
+    """Attention whole, in blocks, and of the last queries alone, beside ``expected``.
+
+    At ``far`` lengths of the last two queries alone, of a narrow model, which is what loops can bear.
+    """
+
+    def pairs() -> Pairs:
+        for own in settings:
+            for heads, width in shapes:
+                for length in LENGTHS:
+                    layer = Layer(name, heads, width, length, **own)
+                    theirs, tail = expected(layer), min(3, length)
+                    yield layer.attended(), theirs
+                    yield layer.attended(block=3), theirs
+                    yield layer.attended(last=tail), theirs[:, :, -tail:]
+            for length in far:
+                layer = Layer(name, 2, 8, length, **own)
+                layer.last = 2
+                yield layer.attended(last=2), expected(layer)
+
+    return pairs
+
+
+def added(bias: Callable[[Layer], written.Addend]) -> Callable[[Layer], Tensor]:
+    """Attention with a bias in its logits."""
+    return lambda a: written.attention(a.q, a.k, a.v, bias(a), last=a.last)
+
+
+def by_distance(bias: Callable[[Layer, int, float], float]) -> Callable[[Layer], Tensor]:
+    """The same, of a bias of head and distance alone."""
+    return added(lambda a: lambda b, h, i, j: bias(a, h, float(a.at[i] - a.at[j])))
+
+
+def turned(frequencies: Callable[[Layer], list[float]]) -> Callable[[Layer], Tensor]:
+    """Attention of rotated queries and keys."""
+
+    def expected(a: Layer) -> Tensor:
+        q, k = (written.rotated(x, a.at.tolist(), frequencies(a)) for x in (a.q, a.k))
+        return written.attention(q, k, a.v, last=a.last)
+
+    return expected
