@@ -1,4 +1,4 @@
-"""What the tests share: schemes and small models of them (posx.verify.oracles.small), extensions bound, posx as a command."""
+"""What the tests share: schemes and small models of them, extensions bound, posx as a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One job of a sweep as a process of its own: ``python -m posx.sweeps.job SPEC``. Trains what is missing, then evaluates.
+"""One job of a sweep as a process: ``python -m posx.sweeps.job SPEC``. Trains what is missing, then evaluates.
 
 SPEC is a JSON file with ``name``, ``runs_dir``, ``config`` (resolved), ``evals``, ``after`` (the run whose weights it
 starts from), ``config_dir`` and ``trust``. When all is done, ``SPEC.done`` lists the records, so that the same job need

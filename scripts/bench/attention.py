@@ -1,4 +1,4 @@
-"""How fast is each way of computing attention here, and does posx take the fastest? Of posx/models/attention/dispatch.py, on a CPU.
+"""How fast is each attention backend (posx/models/attention) on this CPU, and does posx take the fastest?
 
     .venv/bin/python scripts/bench/attention.py > results/bench/attention.md
 

@@ -1,4 +1,4 @@
-"""How long do the intervals of a table take? posx.results.bootstrap against the same crossed bootstrap, replicate by replicate.
+"""How long do the intervals of a table take? posx.results.bootstrap against the same, replicate by replicate.
 
     .venv/bin/python scripts/bench/bootstrap.py > results/bench/bootstrap.md
 

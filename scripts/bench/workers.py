@@ -3,7 +3,7 @@
     .venv/bin/python scripts/bench/workers.py > results/bench/workers.md
 
 `posx sweep quick`, with a quarter of its steps and targets, runs with `--workers 1`, `2` and `4` and without
-`--workers`, as posx chooses by itself (posx/sweeps/plan.py). All take turns, each time into a new runs directory, and each
+`--workers`, as posx chooses by itself. All take turns, each time into a new runs directory, and each
 round begins at another one; ratios are taken within a round. Before that a sweep of one step fills the caches: corpus,
 fonts, files. Starting processes weighs more in a quarter than in the whole, which is
 `--steps 560 --validation 32768 --targets 2048`.
