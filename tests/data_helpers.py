@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import posx
-from posx.config.compose import compose_run
+from posx.models.build import compose_run
 from posx.config.schema import DataConfig, RunConfig
 from posx.data.corpus import Corpus, Split, prepare
 from posx.runs.directory import Run, create

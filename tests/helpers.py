@@ -10,9 +10,10 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from posx.cli.app import app
-from posx.config.compose import known_extensions, known_schemes
+from posx.models.classes import known_extensions, known_schemes
 from posx.extensions.base import NONE, Applied
-from posx.models.build import ExtensionSpec, bind
+from posx.extensions.base import Extension
+from posx.models.binding import bind
 from posx.models.decoder import Decoder
 from posx.schemes.base import Scheme, Site
 from posx.verify.oracles.small import (
@@ -52,7 +53,7 @@ def rotated(scheme: Scheme, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Te
 
 def extend(model: Decoder, length: int, **asked: dict[str, Any]) -> Applied:
     """Extensions by name with their parameters, bound at this length: ``extend(model, 64, pi={})``."""
-    specs = [ExtensionSpec(name, extensions()[name], params) for name, params in asked.items()]
+    specs = [Extension(name, extensions()[name], params) for name, params in asked.items()]
     return bind(specs, model.scheme, length)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from data_helpers import TINY, sentence, write_jsonl
 from helpers import MASKABLE, SCHEMES, posx
-from posx.config.compose import known_extensions
+from posx.models.classes import known_extensions
 from test_case import EXERCISE, fact, told
 
 SHORT = ("--train-length", "64", "--length", "100")

@@ -10,27 +10,22 @@ from typing import Any
 import pytest
 import yaml
 
-from posx.config.compose import (
-    as_overrides,
-    compose_eval,
-    compose_run,
-    configs_dir,
-    known_schemes,
-    options,
-    parse_extension,
-    run_from_yaml,
-    to_yaml,
-)
+from posx.config.compose import (as_overrides, compose_eval, read_run_config, to_yaml)
+from posx.models.build import compose_run
+from posx.config.catalog import packaged_configs, OPTIONS
+from posx.models.classes import known_schemes
+from posx.models.binding import parse_extension
 from posx.config.schema import EvalConfig, OptimConfig, TrainConfig
 from posx.errors import PosxError
-from posx.models.build import make_scheme, spec_name
+from posx.models.build import make_scheme
+from posx.models.binding import spec_name
 from posx.models.decoder import model_shape
 
 
-def refused(*overrides: str, **options: Any) -> PosxError:
+def refused(*overrides: str, **OPTIONS: Any) -> PosxError:
     """The error of a training config; it must be a whole one."""
     with pytest.raises(PosxError) as caught:
-        compose_run(list(overrides), **options)
+        compose_run(list(overrides), **OPTIONS)
     return whole(caught.value)
 
 
@@ -48,7 +43,7 @@ def whole(error: PosxError) -> PosxError:
 
 
 def test_default_then_yaml_then_override() -> None:
-    tiny = yaml.safe_load((configs_dir() / "model" / "tiny.yaml").read_text("utf-8"))
+    tiny = yaml.safe_load((packaged_configs() / "model" / "tiny.yaml").read_text("utf-8"))
     config = compose_run([])
     assert config.train.log_every == TrainConfig().log_every  # no YAML speaks of it
     assert tiny["optim"]["lr"] != OptimConfig().lr
@@ -65,9 +60,9 @@ def test_an_override_beats_the_yaml_wherever_it_stands() -> None:
         assert config.model.d_model == 256
 
 
-@pytest.mark.parametrize("size", sorted(options("model")))
+@pytest.mark.parametrize("size", sorted(OPTIONS("model")))
 def test_each_size_composes_to_what_its_yaml_says(size: str) -> None:
-    file = yaml.safe_load((configs_dir() / "model" / f"{size}.yaml").read_text("utf-8"))
+    file = yaml.safe_load((packaged_configs() / "model" / f"{size}.yaml").read_text("utf-8"))
     config = compose_run([f"model={size}"])
     assert config.model.name == size
     for section, settings in file.items():
@@ -75,7 +70,7 @@ def test_each_size_composes_to_what_its_yaml_says(size: str) -> None:
             assert getattr(getattr(config, section), key) == value, f"{section}.{key}"
 
 
-@pytest.mark.parametrize("scheme", sorted(options("scheme")))
+@pytest.mark.parametrize("scheme", sorted(OPTIONS("scheme")))
 def test_each_scheme_composes_to_its_class_and_yaml(scheme: str) -> None:
     cls, settings = known_schemes()[scheme]
     config = compose_run([f"scheme={scheme}"])
@@ -422,7 +417,7 @@ def test_a_config_dir_adds_options(own: Path) -> None:
         "fraction": 1.0,
     }
     assert compose_run(["scheme=rope-500k", "scheme.base=99"], own).scheme["base"] == 99
-    assert "rope-500k" not in options("scheme")
+    assert "rope-500k" not in OPTIONS("scheme")
     assert "rope-500k" not in refused("scheme=rope-500").hint
     assert "Did you mean rope-500k" in refused("scheme=rope-500", config_dir=own).hint
 
@@ -580,12 +575,12 @@ def test_a_list_of_choices_is_never_empty() -> None:
 # ---------------------------------------------------------------- stored
 
 
-@pytest.mark.parametrize("scheme", sorted(options("scheme")))
+@pytest.mark.parametrize("scheme", sorted(OPTIONS("scheme")))
 def test_a_config_comes_back_from_its_yaml(scheme: str, tmp_path: Path) -> None:
     overrides = [f"scheme={scheme}", "model=small", "optim.lr=3e-4", "label='λ: x #1'", "train.threads=2"]
     config = compose_run([*overrides, "data=text", f"data.path={tmp_path}/a=b (c).txt"])
     (tmp_path / "config.yaml").write_text(to_yaml(config), "utf-8")
-    assert run_from_yaml(tmp_path / "config.yaml") == config
+    assert read_run_config(tmp_path / "config.yaml") == config
     assert config.label == "λ: x #1"
 
 
@@ -612,5 +607,5 @@ def test_a_stored_config_that_was_edited_is_checked_again(tmp_path: Path, change
     assert change[0] in text
     (tmp_path / "config.yaml").write_text(text.replace(*change), "utf-8")
     with pytest.raises(PosxError) as caught:
-        run_from_yaml(tmp_path / "config.yaml")
+        read_run_config(tmp_path / "config.yaml")
     whole(caught.value)

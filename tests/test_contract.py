@@ -41,9 +41,11 @@ from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.dispatch import plan
-from posx.models.build import ExtensionSpec, check_fit
+from posx.extensions.base import Extension
+from posx.models.binding import check_fit
 from posx.models.decoder import Decoder, count_parameters, initialise
-from posx.models.loss import IGNORED, head_cross_entropy, nll
+from posx.config.schema import IGNORED
+from posx.models.loss import head_cross_entropy, nll
 from posx.schemes import rope
 from posx.schemes.alibi import Alibi
 from posx.schemes.base import Closure, Scheme, Site
@@ -735,7 +737,7 @@ def test_limits_themselves_are_fine() -> None:
 )
 def test_extensions_that_do_not_fit_are_refused(asked: dict[str, Any], name: str, message: str) -> None:
     known = extensions()
-    specs = [ExtensionSpec(e, known[e], params) for e, params in asked.items()]
+    specs = [Extension(e, known[e], params) for e, params in asked.items()]
     with pytest.raises(PosxError, match=message):
         check_fit(specs, name, small(name, "gpt").scheme, known)
 

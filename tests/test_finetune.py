@@ -35,7 +35,8 @@ from posx.sweeps.plan import JobPlan, read_sweep
 from posx.training.finetune import compose_finetune, default_name, with_weights
 from posx.training.loop import train
 from posx.training.resume import resume
-from posx.training.state import build_model, start
+from posx.models.build import build_model
+from posx.training.state import start
 from posx.utils.console import Display
 from posx.utils.files import sha256_file
 from posx.verify.oracles import hosts

@@ -18,7 +18,7 @@ import torch
 from data_helpers import by_hand, child_environment
 from helpers import SCHEMES, make_model
 from posx.bench.process import Child, HighWater, serve
-from posx.config.compose import compose_run
+from posx.models.build import compose_run
 from posx.config.schema import EvalConfig
 from posx.data.corpus import Split
 from posx.errors import Unsupported
@@ -27,7 +27,7 @@ from posx.evaluation.windows import Windows
 from posx.extensions.base import NONE
 from posx.models.decoder import Decoder, initialise
 from posx.runtime import device as machine
-from posx.training.state import build_model
+from posx.models.build import build_model
 from posx.utils.console import Display
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ import yaml
 
 import posx
 from data_helpers import child_environment, sentence, write_jsonl
-from posx.config.compose import configs_dir, options
+from posx.config.catalog import packaged_configs, OPTIONS
 
 ROOT = Path(posx.__file__).resolve().parent.parent
 OFFLINE = ("Could not find a version", "No matching distribution", "Temporary failure", "ConnectionError", "timed out")
@@ -89,11 +89,11 @@ WHERE = """
 import sys
 import posx
 from posx.__main__ import main
-from posx.config.compose import compose_eval, compose_run, configs_dir, known_extensions, known_schemes
+from posx.config.compose import compose_eval, compose_run, packaged_configs, known_extensions, known_schemes
 assert compose_run(["scheme=learned", "model=small"]).model.d_model == 256
 assert compose_eval([]).lengths == ["1x", "2x", "4x"]
 print(posx.__file__)
-print(configs_dir())
+print(packaged_configs())
 print(*sorted(known_schemes()))
 print(*sorted(known_extensions()))
 sys.argv = ["posx", "config", "--scheme", "alibi"]
@@ -114,14 +114,14 @@ def test_a_wheel_finds_its_own_configs_from_anywhere(unpacked: Path, tmp_path: P
     package, configs, schemes, extensions, printed = done.stdout.split("\n", 4)
     assert Path(package).is_relative_to(unpacked)
     assert Path(configs) == unpacked / "posx" / "configs"
-    assert schemes.split() == sorted(options("scheme"))
-    assert extensions.split() == sorted(options("extension"))
+    assert schemes.split() == sorted(OPTIONS("scheme"))
+    assert extensions.split() == sorted(OPTIONS("extension"))
     assert yaml.safe_load(printed)["scheme"]["_target_"] == "posx.schemes.alibi.Alibi"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_checkout_finds_the_configs_beside_it() -> None:
-    assert configs_dir() in (ROOT / "configs", ROOT / "posx" / "configs")
+    assert packaged_configs() in (ROOT / "configs", ROOT / "posx" / "configs")
 
 
 def test_a_wheel_verifies_schemes_from_anywhere(unpacked: Path, tmp_path: Path) -> None:
@@ -153,9 +153,9 @@ def test_the_core_names_no_scheme(module: str) -> None:
     if module == "schemes/base.py":  # its docstring may say who needs a hook, its code may not
         text = re.sub(r'"""[\s\S]*?"""', "", text)
     classes = {
-        yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2] for path in options("scheme").values()
+        yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2] for path in OPTIONS("scheme").values()
     }
-    words = {part for name in options("scheme") for part in (name, name.replace("-", "_"))} | classes
+    words = {part for name in OPTIONS("scheme") for part in (name, name.replace("-", "_"))} | classes
     words -= {"shape", "Shape", "layers", "Layers"}  # words of any decoder
     assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base", "facts"}
     found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))

@@ -211,9 +211,9 @@ def test_dry_run_says_what_comes_next(tmp_path: Path, text: Path) -> None:
 
 
 def test_the_quickstart_is_as_the_readme_says(tmp_path: Path) -> None:
-    from posx.config.compose import configs_dir
+    from posx.config.catalog import packaged_configs
 
-    file = yaml.safe_load((configs_dir() / "sweep" / "quick.yaml").read_text("utf-8"))
+    file = yaml.safe_load((packaged_configs() / "sweep" / "quick.yaml").read_text("utf-8"))
     schemes = [row if isinstance(row, str) else row["scheme"] for row in file["schemes"]]
     assert schemes == ["nope", "sinusoidal", "learned", "rope", "alibi", "t5"]
     assert set(file["extensions"]["rope"]) >= {"none", "pi", "ntk"}

@@ -22,10 +22,12 @@ from data_helpers import TINY, child_environment, corpus_of, many, python, tiny_
 from posx.config.schema import OptimConfig, RunConfig, TrainConfig
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
-from posx.models.loss import CHUNK, IGNORED
+from posx.models.loss import CHUNK
+from posx.config.schema import IGNORED
 from posx.runs.directory import Run, create, metrics, open_run
 from posx.training.loop import learning_rate, train, train_step, validate
-from posx.training.state import Session, build_model, start
+from posx.training.state import Session, start
+from posx.models.build import build_model
 from posx.utils.console import Display
 
 STEPS = ["train.steps=12", "train.log_every=1", "train.checkpoint_every=5"]

@@ -26,7 +26,7 @@ from posx.evaluation.windows import (
     stream,
     windows_of_targets,
 )
-from posx.models.loss import IGNORED
+from posx.config.schema import IGNORED
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 

@@ -5,34 +5,36 @@ from __future__ import annotations
 import json
 import re
 import sys
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
-from posx.config.compose import complete_scheme, compose_run, known_extensions, known_schemes
-from posx.models.build import fits, make_scheme, only_masks
+from posx.config.catalog import Catalog
+from posx.models.binding import fits, only_masks
+from posx.models.build import complete_scheme, compose_run, make_scheme
+from posx.models.classes import known_extensions, known_schemes
 from posx.models.decoder import model_shape
 from posx.schemes.base import Scheme
 from posx.utils.console import to_stdout
 from posx.utils.format import DASH
 
 
-def _schemes(config_dir: Path | None, trust: bool) -> dict[str, tuple[dict[str, Any], Scheme]]:
+def _schemes(catalog: Catalog) -> dict[str, tuple[dict[str, Any], Scheme]]:
     """Name → settings and the scheme itself, in the default model."""
     default = compose_run([])
     shape = model_shape(default.model, default.train.context)
     found = {}
-    for name in sorted(known_schemes(config_dir, trust)):
-        config = complete_scheme(name, shape, config_dir, trust, f"{name}.")
+    for name in sorted(known_schemes(catalog)):
+        config = complete_scheme(name, shape, catalog, f"{name}.")
         settings = {k: v for k, v in config.items() if k not in ("name", "_target_")}
-        found[name] = settings, make_scheme(config, shape, trust)
+        found[name] = settings, make_scheme(config, shape, catalog)
     return found
 
 
-def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
+def scheme_rows(catalog: Catalog) -> list[dict[str, Any]]:
     """name, formula, parameters (of the scheme, in the default model), cost, settings, extensions."""
-    extensions = known_extensions(config_dir, trust)
+    extensions = known_extensions(catalog)
     return [
         {
             "name": name,
@@ -42,7 +44,7 @@ def scheme_rows(config_dir: Path | None, trust: bool) -> list[dict[str, Any]]:
             "settings": settings,
             "extensions": sorted(n for n, extension in extensions.items() if fits(extension, scheme)),
         }
-        for name, (settings, scheme) in _schemes(config_dir, trust).items()
+        for name, (settings, scheme) in _schemes(catalog).items()
     ]
 
 
@@ -62,9 +64,9 @@ def _brief(value: Any) -> Any:
     return value["name"] if isinstance(value, dict) else value
 
 
-def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
+def show_schemes(as_json: bool, catalog: Catalog) -> None:
     """Print the list."""
-    rows = scheme_rows(config_dir, trust)
+    rows = scheme_rows(catalog)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -93,9 +95,7 @@ def show_schemes(as_json: bool, config_dir: Path | None, trust: bool) -> None:
     to_stdout().print(table, markup=False)
 
 
-def extension_rows(
-    schemes: dict[str, tuple[dict[str, Any], Scheme]], config_dir: Path | None, trust: bool
-) -> list[dict[str, Any]]:
+def extension_rows(schemes: dict[str, tuple[dict[str, Any], Scheme]], catalog: Catalog) -> list[dict[str, Any]]:
     """name, changes, formula, settings, schemes (that it fits) and mask_only (those that it is only a mask to)."""
     rows: list[dict[str, Any]] = [
         {
@@ -107,7 +107,7 @@ def extension_rows(
             "mask_only": [],
         }
     ]
-    for name, cls in sorted(known_extensions(config_dir, trust).items()):
+    for name, cls in sorted(known_extensions(catalog).items()):
         config = cls.Config()
         fitting = {n: scheme for n, (_, scheme) in sorted(schemes.items()) if fits(cls, scheme)}
         rows.append(
@@ -115,7 +115,7 @@ def extension_rows(
                 "name": name,
                 "changes": cls.changes,
                 "formula": cls.formula,
-                "settings": {k: getattr(config, k) for k in cls.Config.__dataclass_fields__},
+                "settings": asdict(config),
                 "schemes": list(fitting),
                 "mask_only": [n for n, scheme in fitting.items() if only_masks(cls, scheme)],
             }
@@ -123,10 +123,10 @@ def extension_rows(
     return rows
 
 
-def show_extensions(as_json: bool, config_dir: Path | None, trust: bool) -> None:
+def show_extensions(as_json: bool, catalog: Catalog) -> None:
     """Print the list, and which extension fits which scheme."""
-    schemes = _schemes(config_dir, trust)
-    rows = extension_rows(schemes, config_dir, trust)
+    schemes = _schemes(catalog)
+    rows = extension_rows(schemes, catalog)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +18,15 @@ from torch import Tensor
 
 from posx.analysis.probe import Layer, parts, position_vectors, silence, start
 from posx.analysis.properties_page import in_layers
-from posx.config.compose import as_overrides, compose_run, key_of, known_extensions, parse_extension
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.compose import as_overrides, key_of
 from posx.config.schema import RunConfig, TrainConfig
 from posx.errors import PosxError, Unsupported
 from posx.evaluation.windows import parse_length
 from posx.extensions.base import NONE, Applied, Extension
-from posx.models.build import ExtensionSpec, bind, check_fit, fits, scheme_of, spec_name
+from posx.models.binding import bind, check_fit, fits, parse_extension, spec_name
+from posx.models.build import compose_run, scheme_of
+from posx.models.classes import known_extensions
 from posx.reporting.reproduce import shell
 from posx.reporting.views import Page, entry
 from posx.schemes.base import Scheme, Site
@@ -99,12 +101,11 @@ def answer(
     length: str,
     extension: str | None,
     overrides: Sequence[str],
-    config_dir: Path | None = None,
-    trust: bool = False,
+    catalog: Catalog = PACKAGED,
 ) -> Answer:
     """What this scheme says of this case. Raises PosxError."""
     asked = trained_at(train_length, overrides)
-    config = compose_run(as_overrides([("--scheme", "scheme", name)], asked), config_dir, trust)
+    config = compose_run(as_overrides([("--scheme", "scheme", name)], asked), catalog)
     if config.train.extension != "none":
         raise PosxError(
             f"train.extension={config.train.extension} belongs to a run, and a case has none.",
@@ -116,9 +117,9 @@ def answer(
             f"posx explain looks at up to {MOST_TOKENS:,} tokens, but {max(tokens, config.base_context):,} were asked.",
             "Ask for fewer: what is new is the same, only less of it.",
         )
-    specs = parse_extension(extension or "none", config_dir, trust)
-    known = known_extensions(config_dir, trust)
-    scheme = scheme_of(config, trust)
+    specs = parse_extension(extension or "none", catalog)
+    known = known_extensions(catalog)
+    scheme = scheme_of(config, catalog)
     check_fit(specs, config.scheme["name"], scheme, known)
     start(scheme, config.train.seed)
 
@@ -131,7 +132,7 @@ def answer(
             fitting.setdefault(cls.changes, []).append(one)
     works = [
         one for some in fitting.values() for one in some
-        if not refusal(scheme, tokens, bind([ExtensionSpec(one, known[one])], scheme, tokens))
+        if not refusal(scheme, tokens, bind([known[one].of(known[one].Config(), one)], scheme, tokens))
     ]  # fmt: skip
     simple = [min((one for one in some if one in works), key=lambda one: choices(known[one]), default="")
               for some in fitting.values()]  # fmt: skip
@@ -140,7 +141,7 @@ def answer(
         config.scheme["name"], config, scheme, tokens, spec_name(specs),
         rows(scheme, tokens, applied if specs else None, spec_name(specs) in refused), refused, fitting, cures,
     )  # fmt: skip
-    return replace(found, commands=commands(found, asked, cures or [one for one in simple if one], config_dir, trust))
+    return replace(found, commands=commands(found, asked, cures or [one for one in simple if one], catalog))
 
 
 def choices(extension: type[Extension]) -> tuple[int, int]:
@@ -155,7 +156,7 @@ def refusal(scheme: Scheme, length: int, extension: Applied) -> str:
         positions = extension.positions(scheme.positions(length))
         extension.masks()
         extension.branches()
-        if scheme.embeds:
+        if scheme.capabilities.embeds:
             scheme.embed(torch.zeros(1, 1, scheme.token_width), positions.max()[None])
         ends = positions[[0, -1]] if length > 1 else positions
         for part in parts(scheme):
@@ -165,11 +166,9 @@ def refusal(scheme: Scheme, length: int, extension: Applied) -> str:
     return ""
 
 
-def commands(
-    found: Answer, overrides: Sequence[str], suggested: Sequence[str], config_dir: Path | None, trust: bool
-) -> list[str]:
+def commands(found: Answer, overrides: Sequence[str], suggested: Sequence[str], catalog: Catalog) -> list[str]:
     """What trains such a model and measures it there, where posx can."""
-    flags = [*(["--config-dir", str(config_dir)] if config_dir else []), *(["--trust"] if trust else [])]
+    flags = catalog.flags()
     train = shell(["posx", "train", "--scheme", found.name, *overrides, *flags])
     some = [found.extension] if found.extended and found.extension not in found.refused else suggested
     if "none" in found.refused and not some:
@@ -210,7 +209,7 @@ def facts(whole: Scheme, scheme: Scheme, length: int, extension: Applied) -> dic
     except Unsupported:
         positions = torch.arange(length)
     context = scheme.shape.context
-    moves = "distances" in scheme.accepts
+    moves = "distances" in scheme.capabilities.accepts
     case = Case(context, length, extension.positions(positions), extension, context, context, moves)
     try:
         probed = measured(whole, scheme, case)
@@ -241,7 +240,7 @@ def common(scheme: Scheme, case: Case) -> list[Fact]:
 
 def is_softmax(scheme: Scheme) -> bool:
     """Whether equal logits get equal weights."""
-    if scheme.has_own_attention:
+    if scheme.capabilities.has_own_attention:
         return False
     positions = torch.arange(8)
     equal = torch.zeros(1, scheme.shape.n_heads, 1, len(positions))
@@ -257,14 +256,14 @@ def measured(whole: Scheme, scheme: Scheme, case: Case) -> list[Fact]:
         farthest(whole, scheme, positions, extension)
         for positions, extension in ((whole.positions(case.context), NONE), (case.positions, case.extension))
     )
-    if before is None or now is None or (scheme.needs_logits and trained):  # a network at the start
+    if before is None or now is None or (scheme.capabilities.needs_logits and trained):  # a network at the start
         before = now = torch.zeros(1)
     if float(torch.cat([before, now]).abs().max()) > FLAT:
         values = {"added": now.tolist()}
         found.append(Fact("added to the farthest key's logit, by head", heads(before), heads(now), values))
         found.append(Fact("its weight over the token's own, at most", power(before), power(now),
                           {"weight": math.exp(float(now.max()))}))  # fmt: skip
-    if whole.embeds and not trained and case.places <= MOST_TOKENS:
+    if whole.capabilities.embeds and not trained and case.places <= MOST_TOKENS:
         known, vectors = (unit(position_vectors(whole, p)) for p in (torch.arange(case.places), case.positions))
         alike = min(1.0, float((known @ vectors[-1]).max()))
         found.append(Fact("cosine of the last vector and the nearest trained", "1", digits(alike), {"cosine": alike}))

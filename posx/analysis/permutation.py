@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from posx.config.compose import complete_scheme, known_schemes
+from posx.config.catalog import Catalog
 from posx.errors import unknown
 from posx.extensions.base import NONE
 from posx.models.attention.context import dense_addend
-from posx.models.build import make_scheme
+from posx.models.build import complete_scheme, make_scheme
+from posx.models.classes import known_schemes
 from posx.models.decoder import generator
 from posx.reporting.views import Page, entry
 from posx.schemes.base import ModelShape, Scheme, Site
@@ -54,7 +54,7 @@ def permutation(scheme: Scheme, name: str, seed: int = 0) -> Permuted:
         return float((one - other.flip(0)).abs().max() / one.square().mean().sqrt())
 
     # Where a scheme counts or adds up the tokens before the query, the past is in its definition.
-    causal = not scheme.by_position or scheme.has_own_attention
+    causal = not scheme.capabilities.by_position or scheme.capabilities.has_own_attention
     return Permuted(name, None if causal else apart(masked=False), apart(masked=True))
 
 
@@ -66,25 +66,25 @@ def outputs(scheme: Scheme, vectors: Tensor, weights: Tensor, masked: bool) -> T
     site = Site(positions, positions, shared=scheme.prepare(positions, NONE), x=x)
     q, k = scheme.rotate(q, k, site)
     site = replace(site, q=q, k=k)
-    if scheme.has_own_attention:
+    if scheme.capabilities.has_own_attention:
         out = scheme.attend(q, k, v, site)
     else:
-        closure = scheme.bias(site) if scheme.has_bias else None
+        closure = scheme.bias(site) if scheme.capabilities.has_bias else None
         where = site if masked else replace(site, q_start=len(vectors))  # queries behind all keys see all of them
         logits = q @ k.mT * SHAPE.head_dim**-0.5 + dense_addend(where, closure, [], SHAPE.n_heads)
         out = scheme.weights(scheme.rescore(logits, site), site) @ v
     return out.transpose(1, 2).flatten(2)[0]
 
 
-def permutations(names: Sequence[str] | None, config_dir: Path | None, trust: bool) -> list[Permuted]:
+def permutations(names: Sequence[str] | None, catalog: Catalog) -> list[Permuted]:
     """For these schemes, by default all. Raises PosxError."""
-    known = known_schemes(config_dir, trust)
+    known = known_schemes(catalog)
     for name in names or ():
         if name not in known:
             raise unknown("scheme", name, known)
     found = []
     for name in names or ["nope", *sorted(set(known) - {"nope"})]:
-        scheme = make_scheme(complete_scheme(name, SHAPE, config_dir, trust), SHAPE, trust)
+        scheme = make_scheme(complete_scheme(name, SHAPE, catalog), SHAPE, catalog)
         found.append(permutation(scheme, name))
     return found
 

@@ -115,7 +115,7 @@ class Way:
     def logits(self, i: int) -> Tensor:
         """The same with the bias, −inf where a key is not seen."""
         scheme, site = self.flow.scheme, self.site(i)
-        closure = scheme.bias(site) if scheme.has_bias else None
+        closure = scheme.bias(site) if scheme.capabilities.has_bias else None
         addend = dense_addend(site, closure, self.flow.extension.masks(), self.q.shape[1])
         return self.products(i) + addend[:, :, 0]
 
@@ -165,7 +165,7 @@ class Layer:
     def weights(self, i: int) -> Tensor:
         """What query i takes of each value, [B, H, i + 1]."""
         site = self.ways[0].site(i)
-        if self.scheme.has_own_attention:  # values that are the unit vectors come out as their weights
+        if self.scheme.capabilities.has_own_attention:  # values that are the unit vectors come out as their weights
             assert site.q is not None
             assert site.k is not None
             values = torch.eye(i + 1).expand(*site.q.shape[:2], -1, -1)

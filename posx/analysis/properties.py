@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from posx.analysis.probe import Layer, Part, content, matrix, parts, position_vectors, rotates, silence, start, turned
-from posx.config.compose import known_extensions, parse_extension
+from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
 from posx.evaluation.windows import parse_length
 from posx.extensions.base import NONE, Applied
-from posx.models.build import bind, check_fit, scheme_of, spec_name
+from posx.models.binding import bind, check_fit, parse_extension, spec_name
+from posx.models.build import scheme_of
+from posx.models.classes import known_extensions
 from posx.models.decoder import generator
 from posx.schemes.base import Scheme
 
@@ -70,9 +71,7 @@ class Properties:
     reach: tuple[int, int] | None
 
 
-def subject(
-    config: RunConfig, length: str, trust: bool = False, extension: str = "none", config_dir: Path | None = None
-) -> Subject:
+def subject(config: RunConfig, length: str, catalog: Catalog = PACKAGED, extension: str = "none") -> Subject:
     """The scheme of a composed config, at ``length`` (``256`` or ``4x``) with an extension. Raises PosxError."""
     if config.train.extension != "none":
         raise PosxError(
@@ -84,9 +83,9 @@ def subject(
         raise PosxError(
             f"posx show draws 2 to {MOST_POSITIONS:,} positions, but {length} is {asked:,}.", "Try --length 4x."
         )
-    specs = parse_extension(extension, config_dir, trust)
-    scheme, name = scheme_of(config, trust), config.scheme["name"]
-    check_fit(specs, name, scheme, known_extensions(config_dir, trust) if specs else {})
+    specs = parse_extension(extension, catalog)
+    scheme, name = scheme_of(config, catalog), config.scheme["name"]
+    check_fit(specs, name, scheme, known_extensions(catalog) if specs else {})
     start(scheme, config.train.seed)
     last, applied = scheme.last_position, bind(specs, scheme, asked)
     if last is not None and float(applied.positions(torch.tensor([0, asked - 1])).max()) > last:
@@ -117,7 +116,7 @@ def measure(given: Subject) -> list[Properties]:
     for part in parts(given.scheme):
         turns = rotates(part.scheme, counted)
         shifts = [shift_of_rotations(part.scheme, given.length, given.extension)] if turns else []
-        if given.scheme.embeds:
+        if given.scheme.capabilities.embeds:
             shifts.append(shift_of_vectors(position_vectors(given.scheme, counted), steps(given.context, given.length)))
         weights = weight_by_distance(given, part)
         reaches = [] if weights is None or bool((weights < 0).any()) else [reach(head) for head in weights]
@@ -127,7 +126,7 @@ def measure(given: Subject) -> list[Properties]:
                 type(part.scheme).__name__,
                 change_of_norm(part.scheme, counted, given.extension) if turns else None,
                 max(shifts, default=None),
-                None if part.scheme.has_own_attention else distance_alone(given, part),
+                None if part.scheme.capabilities.has_own_attention else distance_alone(given, part),
                 (min(reaches), max(reaches)) if reaches else None,
             )
         )
@@ -218,11 +217,11 @@ def weight_by_distance(given: Subject, part: Part) -> Tensor | None:
     the mean over several draws is taken.
     """
     scheme = part.scheme
-    acts = scheme.has_bias or scheme.needs_logits or scheme.has_own_attention
-    if not acts and (given.scheme.embeds or rotates(scheme, given.positions)):
+    acts = scheme.capabilities.has_bias or scheme.capabilities.needs_logits or scheme.capabilities.has_own_attention
+    if not acts and (given.scheme.capabilities.embeds or rotates(scheme, given.positions)):
         return None
     told = silence(given.scheme, given.positions)
-    if scheme.per_layer:
+    if scheme.capabilities.per_layer:
         drawn = content(given.scheme, given.positions, given.seed, draws=draws(given.length))
         told = replace(drawn, k=torch.zeros_like(drawn.k))
     return Layer(scheme, given.positions, told, given.extension).weights(given.length - 1).mean(0).flip(-1)

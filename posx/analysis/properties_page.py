@@ -56,7 +56,7 @@ def titled(given: Subject) -> str:
     """What is looked at."""
     if given.label == "none":
         return f"{given.name}: {given.scheme.formula}"
-    formulas = dict.fromkeys(part.extension.formula for part in given.extension.bound)
+    formulas = dict.fromkeys(one.formula for one, _ in given.extension.parts)
     return f"{given.name} with {given.label}: {'; '.join(formulas)}"
 
 
@@ -84,7 +84,7 @@ def remarks(given: Subject) -> list[str]:
         found.append(f"Positions end at {given.length}, before the {given.asked} that were asked for.")
     if not given.counted:
         low, high = (f"{float(given.positions[end]):.1f}".removesuffix(".0") for end in (0, -1))
-        who = "the scheme" if given.scheme.chooses_positions else given.label
+        who = "the scheme" if given.scheme.capabilities.chooses_positions else given.label
         found.append(f"The {given.length} tokens stand at positions that {who} chooses, from {low} to {high}.")
     by = given.extension.amplitude() ** 2
     if by != 1:

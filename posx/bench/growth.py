@@ -30,10 +30,11 @@ from posx.bench.process import Child, HighWater, Refused, serve
 from posx.bench.schemes import REFERENCE, prepared, setup, with_defaults
 from posx.bench.schemes_page import setup_words
 from posx.bench.synthetic_text import write_corpus
-from posx.config.compose import compose_run
+from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import DataConfig, EvalConfig, RunConfig, TokenizerConfig
 from posx.data.corpus import prepare
 from posx.errors import PosxError
+from posx.models.build import compose_run
 from posx.reporting.formats import markdown
 from posx.reporting.plots import NothingToDraw
 from posx.reporting.plots.style import COLOURS, finish, save, ticks
@@ -65,8 +66,7 @@ class Plan:
     base: RunConfig
     training: tuple[tuple[str, int, RunConfig], ...]  # axis, its value, what is trained
     corpus_mb: tuple[int, ...]
-    config_dir: Path | None = None
-    trust: bool = False
+    catalog: Catalog = PACKAGED
 
 
 def make_plan(
@@ -74,8 +74,7 @@ def make_plan(
     contexts: list[int] | None = None,
     widths: list[int] | None = None,
     corpus_mb: list[int] | None = None,
-    config_dir: Path | None = None,
-    trust: bool = False,
+    catalog: Catalog = PACKAGED,
 ) -> Plan:
     """None: all that there are; an empty list leaves an axis out. Raises PosxError."""
     contexts = list(CONTEXTS) if contexts is None else contexts
@@ -93,7 +92,7 @@ def make_plan(
 
     def composed(**changes: int) -> RunConfig:
         changed = [f"{section}.{key}={value}" for name, value in changes.items() for section, key in [name.split("__")]]
-        return compose_run(with_defaults(with_defaults(FIXED, overrides), changed), config_dir, trust)
+        return compose_run(with_defaults(with_defaults(FIXED, overrides), changed), catalog)
 
     base = composed()
     pick_device(base.train.device)
@@ -103,7 +102,7 @@ def make_plan(
         training.append(("context", context, composed(train__context=context, train__batch_tokens=tokens)))
     for width in widths:
         training.append(("width", width, composed(model__d_model=width, model__n_heads=width // HEAD_DIM)))
-    return Plan(base, tuple(training), tuple(corpus_mb), config_dir, trust)
+    return Plan(base, tuple(training), tuple(corpus_mb), catalog)
 
 
 def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: str) -> dict[str, Any]:
@@ -150,8 +149,7 @@ def _enter(point: dict[str, Any], found: dict[str, Any]) -> None:
 
 def _train(plan: Plan, config: RunConfig, name: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Seconds for as many tokens as a step of the base config has, and the peak; beside it what the child says."""
-    folder = str(plan.config_dir) if plan.config_dir else None
-    spec = {"config": asdict(config), "eval": asdict(EvalConfig()), "config_dir": folder, "trust": plan.trust}
+    spec = {"config": asdict(config), "eval": asdict(EvalConfig()), **plan.catalog.as_json()}
     child = Child(["-m", "posx.bench.worker", name], spec)
     try:
         peak = child.ask({"seconds": 0, "memory": True})["peak_memory_bytes"]

@@ -12,19 +12,20 @@ import statistics
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from posx import __version__
 from posx.bench.process import Child, Died, Refused
-from posx.config.compose import as_overrides, compose_eval, compose_run, key_of, options
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.compose import as_overrides, compose_eval, key_of
 from posx.config.schema import EvalConfig, RunConfig
 from posx.data.corpus import Corpus, prepare
 from posx.errors import PosxError, unknown
 from posx.evaluation.evaluate import targets_of
 from posx.evaluation.windows import check_long_enough, check_windows, comparable, parse_length
+from posx.models.build import compose_run
 from posx.runtime import device as machine
 from posx.utils.console import Display
 
@@ -52,8 +53,7 @@ class Plan:
     configs: dict[str, RunConfig | str]
     eval: EvalConfig
     lengths: tuple[int, ...]  # tokens, ascending
-    config_dir: Path | None = None
-    trust: bool = False
+    catalog: Catalog = PACKAGED
 
     @property
     def baseline(self) -> RunConfig:
@@ -66,8 +66,7 @@ class Plan:
         config = self.configs[name]
         if isinstance(config, str):
             raise Refused(config)
-        folder = str(self.config_dir) if self.config_dir else None
-        return {"config": asdict(config), "eval": asdict(self.eval), "config_dir": folder, "trust": self.trust}
+        return {"config": asdict(config), "eval": asdict(self.eval), **self.catalog.as_json()}
 
 
 def with_defaults(defaults: Iterable[str], overrides: list[str]) -> list[str]:
@@ -80,8 +79,7 @@ def make_plan(
     overrides: list[str],
     schemes: list[str] | None = None,
     lengths: list[str] | None = None,
-    config_dir: Path | None = None,
-    trust: bool = False,
+    catalog: Catalog = PACKAGED,
 ) -> Plan:
     """Compose every config, and refuse what cannot be. Raises PosxError."""
     for override in overrides:
@@ -89,29 +87,29 @@ def make_plan(
         hint = NOT_HERE.get(key) or (NOT_HERE["scheme"] if key.startswith("scheme.") else None)
         if hint:
             raise PosxError(f"posx bench takes no {key}.", hint)
-    known = options("scheme", config_dir)
+    known = catalog.options("scheme")
     for name in schemes or ():
         if name not in known:
             raise unknown("scheme", name, known)
     names = list(dict.fromkeys([BASELINE, *(sorted(known) if schemes is None else schemes)]))
     of_runs = with_defaults(REFERENCE, [o for o in overrides if not key_of(o).startswith("eval.")])
     # The baseline takes everything that is not a scheme's own, so that its errors are the user's.
-    baseline = compose_run([*of_runs, f"scheme={BASELINE}"], config_dir, trust)
+    baseline = compose_run([*of_runs, f"scheme={BASELINE}"], catalog)
     configs: dict[str, RunConfig | str] = {BASELINE: baseline}
     for name in names[1:]:
         try:
-            configs[name] = compose_run([*of_runs, f"scheme={name}"], config_dir, trust)
+            configs[name] = compose_run([*of_runs, f"scheme={name}"], catalog)
         except PosxError as error:
             configs[name] = str(error)
     context = baseline.base_context
     of_evals = [o for o in overrides if key_of(o).startswith("eval.")]
     of_evals = as_overrides([("--lengths", "eval.lengths", lengths)], of_evals)
-    config = compose_eval(with_defaults([f"eval.lengths=[{','.join(LENGTHS)}]"], of_evals), config_dir)
+    config = compose_eval(with_defaults([f"eval.lengths=[{','.join(LENGTHS)}]"], of_evals), catalog)
     tokens = sorted({parse_length(text, context) for text in config.lengths})
     # No control at 8x is wanted here: the targets need no more context than the longest of the lengths.
     config = comparable(replace(config, target_context=config.target_context or tokens[-1]), [context])
     check_windows(config, tokens)
-    return Plan(configs, replace(config, device=baseline.train.device), tuple(tokens), config_dir, trust)
+    return Plan(configs, replace(config, device=baseline.train.device), tuple(tokens), catalog)
 
 
 def prepared(config: RunConfig, display: Display) -> Corpus:

@@ -10,24 +10,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from posx.bench.process import HighWater, serve
-from posx.config.compose import parse_extension, resolve_scheme
+from posx.config.catalog import Catalog
 from posx.config.schema import EvalConfig, RunConfig
 from posx.config.validate import typed
 from posx.data.corpus import prepare
 from posx.evaluation.evaluate import targets_of
 from posx.evaluation.scorer import Scorer
 from posx.evaluation.windows import TargetSet, windows_of_targets
-from posx.models.build import bind
+from posx.models.binding import bind, parse_extension
+from posx.models.build import build_model, complete
 from posx.models.decoder import count_parameters
 from posx.runtime import device as machine
 from posx.training.loop import train_step
-from posx.training.state import build_model, start
+from posx.training.state import start
 from posx.utils.console import Display
 
 
@@ -45,19 +45,19 @@ class Worker:
     """One scheme, built, to be trained and evaluated in bursts."""
 
     def __init__(self, spec: dict[str, Any]):
-        self.trust, config_dir = spec["trust"], Path(spec["config_dir"]) if spec["config_dir"] else None
-        self.config = resolve_scheme(typed(RunConfig, spec["config"]), self.trust)
+        self.catalog = Catalog.from_json(spec)
+        self.config = complete(typed(RunConfig, spec["config"]), self.catalog)
         self.eval = typed(EvalConfig, spec["eval"])
-        self.trained_with = parse_extension(self.config.train.extension, config_dir, self.trust)
+        self.trained_with = parse_extension(self.config.train.extension, self.catalog)
         self.corpus = prepare(self.config.data, self.config.tokenizer, _to_stderr)
         self.memory = HighWater(machine.pick_device(self.config.train.device))
-        self.session = start(self.config, self.corpus, self.trust, config_dir)
+        self.session = start(self.config, self.corpus, self.catalog)
         self.step = self.place = 0
 
     @cached_property
     def scorer(self) -> Scorer:
         """The same weights in blocks of their own: an evaluation is not compiled."""
-        model = build_model(self.config, self.corpus.vocab_size, self.trust).to(self.session.device)
+        model = build_model(self.config, self.corpus.vocab_size, self.catalog).to(self.session.device)
         model.load_state_dict(self.session.model.state_dict(), assign=True)
         return Scorer(model.eval(), self.corpus, self.eval, self.session.device)
 

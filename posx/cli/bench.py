@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, display, next_step
+from posx.config.catalog import Catalog
 from posx.errors import PosxError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def bench(
 
     posx bench --schemes rope,alibi --lengths 1x,4x -o bench.md
     """
+    catalog = Catalog(config_dir, trust)
     flags = {
         "--schemes": schemes,
         "--lengths": lengths,
@@ -86,7 +88,7 @@ def bench(
         from posx.bench import schemes as cost
         from posx.bench import schemes_page as costs
 
-        plan = cost.make_plan(settings, listed, asked, config_dir, trust)
+        plan = cost.make_plan(settings, listed, asked, catalog)
         with display() as shown:
             rows = cost.measure(plan, rounds or cost.ROUNDS, _seconds(burst), shown, line)
         _show(rows, lambda width: costs.pages(rows, width), json)
@@ -100,7 +102,7 @@ def bench(
     if source is not None:
         data = growth.read(source)
     else:
-        points = growth.make_plan(settings, *axes, config_dir, trust)
+        points = growth.make_plan(settings, *axes, catalog)
         with display() as shown:
             data = growth.measure(points, rounds or growth.ROUNDS, _seconds(burst), shown, line)
     _show(growth.curves(data), lambda width: growth.pages(data), json)

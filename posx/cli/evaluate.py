@@ -18,6 +18,7 @@ from posx.cli.options import (
     next_step,
     runs_and_overrides,
 )
+from posx.config.catalog import Catalog
 from posx.errors import PosxError
 
 RECOMMEND_TARGETS = 1024  # enough to tell extensions apart; eval.max_targets asks for more
@@ -49,6 +50,7 @@ def evaluate(
 
     posx eval --length 3000 --length 2x --extension none --extension pi
     """
+    catalog = Catalog(config_dir, trust)
     from posx.config.compose import as_overrides, compose_eval
 
     names, overrides = runs_and_overrides(arguments, runs_dir)
@@ -61,22 +63,22 @@ def evaluate(
             ("--extension", "eval.extensions", extension),
             ("--protocol", "eval.protocol", one),
         ]
-        configs.append(compose_eval(as_overrides(flags, overrides), config_dir))
+        configs.append(compose_eval(as_overrides(flags, overrides), catalog))
     from posx.evaluation.evaluate import evaluate_all, make_plan, nothing_computed
     from posx.evaluation.windows import comparable
     from posx.results.aggregate import aggregate
     from posx.runs import directory as runs
 
-    chosen = [runs.find_run(runs_dir, n, trust) for n in names] or [runs.newest_finished(runs_dir, trust)]
+    chosen = [runs.find_run(runs_dir, n) for n in names] or [runs.newest_finished(runs_dir)]
     contexts = [run.config.base_context for run in chosen]
-    plans = [make_plan(run, comparable(c, contexts), config_dir, trust) for run in chosen for c in configs]
+    plans = [make_plan(run, comparable(c, contexts), catalog) for run in chosen for c in configs]
     with display() as shown:
         if not names:
             shown.say(f"The newest finished run is {chosen[0].name}.")
         records, refused = [], []
         for plan in plans:
             try:
-                found = evaluate_all(plan, shown, trust)
+                found = evaluate_all(plan, shown)
                 records += found
                 error = nothing_computed(plan, found)
             except PosxError as failure:
@@ -118,6 +120,7 @@ def recommend(
 
     posx recommend rope-tiny-64-seed0 --length 3000
     """
+    catalog = Catalog(config_dir, trust)
     from posx.config.compose import compose_eval
 
     names, overrides = runs_and_overrides(arguments, runs_dir)
@@ -131,17 +134,17 @@ def recommend(
             raise PosxError(f"posx recommend takes no {key}.", f"Use {instead}.")
     chosen = {"eval.split": "validation", "eval.max_targets": str(RECOMMEND_TARGETS)}
     added = [f"{key}={value}" for key, value in chosen.items() if key not in given]
-    config = compose_eval([*added, *overrides], config_dir)
+    config = compose_eval([*added, *overrides], catalog)
     from posx.evaluation.recommend import page
     from posx.evaluation.recommend import recommend as rank
     from posx.runs import directory as runs
 
-    run = runs.find_run(runs_dir, names[0], trust) if names else runs.newest_finished(runs_dir, trust)
+    run = runs.find_run(runs_dir, names[0]) if names else runs.newest_finished(runs_dir)
     with display() as shown:
         if not names:
             shown.say(f"The newest finished run is {run.name}.")
         name = names[0] if names else run.name
-        choices, records = rank(run, name, length, config, shown, config_dir, trust)
+        choices, records = rank(run, name, length, config, shown, catalog)
     if json:
         import json as json_format
 

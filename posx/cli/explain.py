@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, next_step
+from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
 
 TOPICS = ("permutation",)
@@ -36,6 +37,7 @@ def explain(
 
     posx explain permutation --scheme nope --scheme rope
     """
+    catalog = Catalog(config_dir, trust)
     given = {"--train-length": train_length, "--length": length, "--extension": extension}
     if topic is not None and "=" in topic:
         overrides, topic = [topic, *(overrides or [])], None
@@ -45,7 +47,7 @@ def explain(
         extra = [*(name for name, value in given.items() if value is not None), *(overrides or [])]
         if extra:
             raise PosxError(f"posx explain {topic} takes no {extra[0]}.", f"A case takes it: leave {topic} out.")
-        _permutation(scheme, json, config_dir, trust)
+        _permutation(scheme, json, catalog)
     elif not scheme:
         raise PosxError(
             "posx explain wants a case, or a topic.",
@@ -54,13 +56,13 @@ def explain(
     else:
         if length is None:
             raise PosxError("Given how many tokens?", "Add --length 3000, or --length 2x.")
-        _cases(scheme, train_length, length, extension, overrides or [], json, config_dir, trust)
+        _cases(scheme, train_length, length, extension, overrides or [], json, catalog)
 
 
-def _permutation(scheme: list[str] | None, json: bool, config_dir: Any, trust: bool) -> None:
+def _permutation(scheme: list[str] | None, json: bool, catalog: Catalog) -> None:
     from posx.analysis.permutation import as_json, page, permutations
 
-    found = permutations(scheme, config_dir, trust)
+    found = permutations(scheme, catalog)
     if json:
         print(as_json(found))
     else:
@@ -73,11 +75,11 @@ def _permutation(scheme: list[str] | None, json: bool, config_dir: Any, trust: b
 
 def _cases(
     schemes: list[str], train_length: str | None, length: str, extension: str | None, overrides: list[str], json: bool,
-    config_dir: Any, trust: bool,
+    catalog: Catalog,
 ) -> None:  # fmt: skip
     from posx.analysis.extrapolation import answer, as_json, notes, page
 
-    found = [answer(one, train_length, length, extension, overrides, config_dir, trust) for one in schemes]
+    found = [answer(one, train_length, length, extension, overrides, catalog) for one in schemes]
     if json:
         print(as_json(found))
     else:

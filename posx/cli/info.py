@@ -7,23 +7,26 @@ from typing import Annotated
 import typer
 
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, next_step
+from posx.config.catalog import Catalog
 
 
 @command("schemes")
 def schemes(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
     """List the positional schemes: formula, cost, trainable parameters, extensions that fit."""
+    catalog = Catalog(config_dir, trust)
     from posx.analysis.catalog_pages import show_schemes
 
-    show_schemes(json, config_dir, trust)
+    show_schemes(json, catalog)
     next_step("posx train --scheme NAME")
 
 
 @command("extensions")
 def extensions(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
     """List the test-time extensions: what they change, and the schemes that they fit."""
+    catalog = Catalog(config_dir, trust)
     from posx.analysis.catalog_pages import show_extensions
 
-    show_extensions(json, config_dir, trust)
+    show_extensions(json, catalog)
     next_step("posx eval --extension NAME --length 4x")
 
 
@@ -35,13 +38,15 @@ def config(
     trust: Trust = False,
 ) -> None:
     """Print the resolved config of a run and of its evaluation, as YAML."""
-    from posx.config.compose import as_overrides, compose_eval, compose_run, to_yaml
+    catalog = Catalog(config_dir, trust)
+    from posx.config.compose import as_overrides, compose_eval, to_yaml
     from posx.config.schema import EvalRoot
+    from posx.models.build import compose_run
 
     given = as_overrides([("--scheme", "scheme", scheme)], overrides or [])
     to_eval = [o for o in given if o.lstrip("+~").startswith("eval.")]
-    run = compose_run([o for o in given if o not in to_eval], config_dir, trust)
-    print(to_yaml(run) + to_yaml(EvalRoot(compose_eval(to_eval, config_dir))), end="")
+    run = compose_run([o for o in given if o not in to_eval], catalog)
+    print(to_yaml(run) + to_yaml(EvalRoot(compose_eval(to_eval, catalog))), end="")
     next_step(f"posx train {' '.join(o for o in given if o not in to_eval)}".rstrip())
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from posx.cli.options import ConfigDir, RunsDir, Trust, command, dir_flag, display, next_step
+from posx.config.catalog import Catalog
 from posx.errors import PosxError
 
 
@@ -27,17 +28,18 @@ def reproduce(
 
     posx reproduce 3f2a91bc
     """
+    catalog = Catalog(config_dir, trust)
     from posx.reporting.reproduce import check_same, commands, eval_config, run_of
     from posx.results.query import find_cell
 
     record = find_cell(runs_dir, cell)
-    lines = commands(record, runs_dir, config_dir, trust)
+    lines = commands(record, runs_dir, catalog)
     for line in [*lines.train, lines.evaluate]:
         print(line)
     if dry_run:
         next_step("the same command without --dry-run")
         return
-    run = run_of(record, trust)
+    run = run_of(record)
     if run.step == 0 and not from_scratch:
         raise PosxError(
             f"The weights of {run.name} are not here; only its records are.",
@@ -49,9 +51,9 @@ def reproduce(
         if from_scratch:
             from posx.training.retrain import train_again
 
-            run = train_again(run, Path(scratch) / "runs", shown, config_dir, trust)
-        plan = make_plan(run, eval_config(record), config_dir, trust)
-        records = evaluate_all(plan, shown, trust, Path(scratch) / "eval")
+            run = train_again(run, Path(scratch) / "runs", shown, catalog)
+        plan = make_plan(run, eval_config(record), catalog)
+        records = evaluate_all(plan, shown, Path(scratch) / "eval")
     (again,) = (r for r in records if (r.extension, r.length) == (record.extension, record.length))
     gap = check_same(record, again)
     value = (

@@ -19,6 +19,7 @@ from posx.cli.options import (
     next_step,
     runs_and_overrides,
 )
+from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
 
 TARGETS = 256  # of the search, and as many held out; eval.max_targets asks for more
@@ -46,6 +47,7 @@ def search(
 
     Ctrl-C keeps the best so far. eval.seed=1 is another search on other targets, eval.max_targets=1024 a slower one.
     """
+    catalog = Catalog(config_dir, trust)
     from posx.config.compose import compose_eval
 
     if not what:
@@ -68,7 +70,7 @@ def search(
             raise PosxError(f"posx search takes no {key}.", instead)
     chosen = {"eval.split": "validation", "eval.max_targets": str(TARGETS)}
     added = [f"{key}={value}" for key, value in chosen.items() if key not in given]
-    config = compose_eval([*added, *overrides], config_dir)
+    config = compose_eval([*added, *overrides], catalog)
     if output is not None and output.is_dir():
         raise PosxError(f"{output} is a directory.", "Give -o the name of a file.")
     from posx.evaluation.longrope_search import as_dict, page, write
@@ -76,11 +78,11 @@ def search(
     from posx.reporting.reproduce import shell
     from posx.runs import directory as runs
 
-    run = runs.find_run(runs_dir, names[0], trust) if names else runs.newest_finished(runs_dir, trust)
+    run = runs.find_run(runs_dir, names[0]) if names else runs.newest_finished(runs_dir)
     with display() as shown:
         if not names:
             shown.say(f"The newest finished run is {run.name}.")
-        found = find(run, length, config, evaluations, shown, config_dir, trust)
+        found = find(run, length, config, evaluations, shown, catalog)
     path = output or run.path / f"longrope-{found.length}.yaml"
     try:
         write(path, found)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, next_step
+from posx.config.catalog import Catalog
 from posx.errors import PosxError
 
 
@@ -46,16 +47,18 @@ def show(
 
     posx show rope --extension yarn --length 4x
     """
+    catalog = Catalog(config_dir, trust)
     if scheme is None or "=" in scheme:
         raise PosxError("posx show wants a scheme.", "Try posx show rope; posx schemes lists what there is.")
-    from posx.config.compose import as_overrides, compose_run
+    from posx.config.compose import as_overrides
+    from posx.models.build import compose_run
 
-    config = compose_run(as_overrides([("SCHEME", "scheme", scheme)], overrides or []), config_dir, trust)
+    config = compose_run(as_overrides([("SCHEME", "scheme", scheme)], overrides or []), catalog)
     from posx.analysis.panels.drawing import draw, files
     from posx.analysis.properties import measure, subject
     from posx.analysis.properties_page import as_json, page
 
-    given = subject(config, length, trust, extension, config_dir)
+    given = subject(config, length, catalog, extension)
     paths = files(output or Path(f"{named(scheme, given.label)}.png"))
     found = measure(given)
     written = draw(given, paths)

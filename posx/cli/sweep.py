@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from posx.cli.options import ConfigDir, Overrides, RunsDir, Trust, command, dir_flag, display, next_step
+from posx.config.catalog import Catalog
 
 
 @command("sweep")
@@ -27,13 +28,14 @@ def sweep(
 
     posx sweep quick
     """
+    catalog = Catalog(config_dir, trust)
     from posx.config.compose import as_overrides
     from posx.sweeps.file import find_sweep
     from posx.sweeps.plan import read_sweep
 
-    path = find_sweep(sweep, config_dir)
+    path = find_sweep(sweep, catalog)
     with display() as shown:
-        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, config_dir, trust, finetune)
+        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, catalog, finetune)
         if dry_run:
             from posx.sweeps.plan import show_jobs
 

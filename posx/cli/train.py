@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from posx.cli.options import ConfigDir, Overrides, RunsDir, Trust, command, dir_flag, display, next_step
+from posx.config.catalog import Catalog
 
 
 @command("train")
@@ -40,7 +41,9 @@ def train(
 
     posx train --from RUN --recipe pose --extension pi --reach 4x train.steps=200
     """
-    from posx.config.compose import as_overrides, compose_run
+    catalog = Catalog(config_dir, trust)
+    from posx.config.compose import as_overrides
+    from posx.models.build import compose_run
     from posx.runs.directory import find_run
     from posx.training.finetune import compose_finetune, default_name, with_weights
 
@@ -53,12 +56,12 @@ def train(
     ]
     given = as_overrides(flags, overrides or [])
     if start is None:
-        config = compose_run(given, config_dir, trust)
+        config = compose_run(given, catalog)
     else:
-        first = find_run(runs_dir, start, trust)
+        first = find_run(runs_dir, start)
         beside = first.path.resolve().parent == runs_dir.resolve()
         stored = first.name if beside else str(first.path.resolve())
-        config = with_weights(compose_finetune(first.config, stored, given, config_dir, trust), first)
+        config = with_weights(compose_finetune(first.config, stored, given, catalog), first)
     from posx.data.corpus import prepare
     from posx.runs import directory as runs
     from posx.training.estimate import estimate as estimate_run
@@ -71,21 +74,21 @@ def train(
             from posx.cli.doctor import show_estimate
 
             corpus = prepare(config.data, config.tokenizer, shown.say)
-            show_estimate(estimate_run(config, corpus, trust))
+            show_estimate(estimate_run(config, corpus, catalog))
             next_step("the same command without --estimate")
             return
         chosen = name or (default_name(config) if start else runs.default_name(config))
         if name is None and not resume:
             chosen = runs.free_name(runs_dir, chosen)
         elif not resume and (runs_dir / chosen).exists():
-            runs.create(runs_dir, chosen, config, False, trust)  # refuses, before the corpus is built
+            runs.create(runs_dir, chosen, config, False)  # refuses, before the corpus is built
         corpus = prepare(config.data, config.tokenizer, shown.say)
         check_before_writing(config, corpus)
-        run = runs.create(runs_dir, chosen, config, resume, trust)
+        run = runs.create(runs_dir, chosen, config, resume)
         if run.finished:
             shown.say(f"{run.path} is finished: step {run.step} of {config.train.steps}.")
         else:
-            train_run(run, corpus, shown, trust, config_dir)
+            train_run(run, corpus, shown, catalog)
     next_step(f"posx eval {chosen} --length 2x --length 4x{dir_flag(runs_dir)}")
 
 

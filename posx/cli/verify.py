@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from posx.cli.options import ConfigDir, Json, Trust, command, display, next_step
+from posx.config.catalog import Catalog
 
 
 @command("verify")
@@ -23,6 +24,7 @@ def verify(
     And every scheme against what all keep to: causality, blocks, gradients, far keys. Exit code 1 if anything is off.
     Comparisons with transformers and x-transformers want: pip install 'posx[verify]'.
     """
+    catalog = Catalog(config_dir, trust)
     from posx.verify.run import as_json, failed, page
     from posx.verify.run import verify as run
 
@@ -36,7 +38,7 @@ def verify(
                 begun = True
             shown.update(done, note)
 
-        rows = run(schemes, config_dir, trust, tell)
+        rows = run(schemes, catalog, tell)
     if json:
         print(as_json(rows))
     else:

@@ -147,6 +147,8 @@ class EvalRoot:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
+TRAINED = "trained"  # the extension that a run was trained with, if any
+IGNORED = -100  # a target that is not scored
 RECIPES = ("none", "drop", "pose")
 PROTOCOLS = ("fixed-targets", "non-overlapping", "stream", "curve")
 TABLED = PROTOCOLS[:3]  # one number a cell; a curve has many

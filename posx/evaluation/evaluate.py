@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from posx.config.compose import TRAINED, known_extensions, parse_extension
-from posx.config.schema import EvalConfig
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.schema import TRAINED, EvalConfig
 from posx.data.corpus import Corpus, prepare
 from posx.errors import PosxError, Unsupported, lacks_memory
 from posx.evaluation.scorer import Scorer, context_of, documents_of, scored_tokens, store_targets
@@ -25,15 +25,17 @@ from posx.evaluation.windows import (
     stream,
     windows_of_targets,
 )
+from posx.extensions.base import Extension
 from posx.models import checkpoint as checkpoints
-from posx.models.build import ExtensionSpec, bind, check_fit, scheme_of, spec_name
+from posx.models.binding import bind, check_fit, parse_extension, spec_name
+from posx.models.build import build_model, complete, scheme_of
+from posx.models.classes import known_extensions
 from posx.models.decoder import count_parameters
 from posx.results.records import Record, read_record, write_record
 from posx.results.sums import write_losses
 from posx.runs.directory import Run, group_hash, recipe_hash
 from posx.runtime import device as machine
 from posx.training.resume import check_same_text
-from posx.training.state import build_model
 from posx.utils.console import Display
 from posx.utils.files import sha256_of
 
@@ -42,9 +44,9 @@ from posx.utils.files import sha256_of
 class Cell:
     """One number to compute: an extension at a length, on top of the one that the run was ``trained`` with."""
 
-    specs: tuple[ExtensionSpec, ...]
+    specs: tuple[Extension, ...]
     length: int
-    trained: tuple[ExtensionSpec, ...] = ()
+    trained: tuple[Extension, ...] = ()
 
     @property
     def extension(self) -> str:
@@ -62,24 +64,26 @@ class Plan:
     config: EvalConfig  # with its stride and target_context filled in
     asked: tuple[Cell, ...]
     cells: tuple[Cell, ...]  # asked, and the 1x control
+    catalog: Catalog = PACKAGED
 
 
-def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trust: bool = False) -> Plan:
+def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan:
     """Read lengths and extensions, and refuse what cannot be: before any work. Raises PosxError."""
     if run.step == 0:
         raise PosxError(
             f"{run.path} has no checkpoint yet.",
             f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
         )
+    run = replace(run, config=complete(run.config, catalog))
     context = run.config.base_context
     config = comparable(config, [context])
     lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
-    known = known_extensions(config_dir, trust)
-    scheme = scheme_of(run.config, trust)
-    trained = tuple(parse_extension(run.config.train.extension, config_dir, trust))
+    known = known_extensions(catalog)
+    scheme = scheme_of(run.config, catalog)
+    trained = tuple(parse_extension(run.config.train.extension, catalog))
     compositions: dict[str, Cell] = {}
     for text in config.extensions:
-        specs = tuple(parse_extension(text, config_dir, trust))
+        specs = tuple(parse_extension(text, catalog))
         check_fit(specs, run.config.scheme["name"], scheme, known)
         cell = Cell(specs, context, () if text.strip() == "none" else trained)
         compositions[cell.extension] = cell
@@ -89,7 +93,7 @@ def make_plan(run: Run, config: EvalConfig, config_dir: Path | None = None, trus
     alone = config.protocol == "curve" or any(c.extension == control.extension and c.length == context for c in asked)
     cells = asked if alone else (control, *asked)
     check_windows(config, [cell.length for cell in cells])
-    return Plan(run, config, asked, cells)
+    return Plan(run, config, asked, cells, catalog)
 
 
 def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
@@ -107,9 +111,9 @@ def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
     )
 
 
-def evaluate(plan: Plan, display: Display, trust: bool = False) -> list[Record]:
+def evaluate(plan: Plan, display: Display) -> list[Record]:
     """:func:`evaluate_all`, but a PosxError where none of the cells that were asked for could be computed."""
-    records = evaluate_all(plan, display, trust)
+    records = evaluate_all(plan, display)
     refused = nothing_computed(plan, records)
     if refused is not None:
         raise refused
@@ -127,14 +131,14 @@ def nothing_computed(plan: Plan, records: list[Record]) -> PosxError | None:
     return PosxError(f"{plan.run.name} at {first.length} tokens: {first.reason}", hint, code=2 if unsupported else 1)
 
 
-def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path | None = None) -> list[Record]:
+def evaluate_all(plan: Plan, display: Display, folder: Path | None = None) -> list[Record]:
     """The records of ``plan.cells``, in their order, computed or kept; also written to ``folder``.
 
     That is the run's eval folder, if left out. A cell that cannot be computed is a record with its reason.
     """
     run, config = plan.run, plan.config
     folder = folder or run.path / "eval"
-    scorer, weights = load_scorer(run, config, display, trust)
+    scorer, weights = load_scorer(run, config, display, plan.catalog)
     corpus = scorer.corpus
     targets = None
     if config.protocol in ("fixed-targets", "curve"):
@@ -148,7 +152,7 @@ def evaluate_all(plan: Plan, display: Display, trust: bool = False, folder: Path
     return records
 
 
-def load_scorer(run: Run, config: EvalConfig, display: Display, trust: bool = False) -> tuple[Scorer, str]:
+def load_scorer(run: Run, config: EvalConfig, display: Display, catalog: Catalog = PACKAGED) -> tuple[Scorer, str]:
     """The model of a run that has a checkpoint, on its text, and the hash of its weights."""
     corpus = prepare(run.config.data, run.config.tokenizer, display.say)
     check_same_text(run, corpus)
@@ -157,7 +161,7 @@ def load_scorer(run: Run, config: EvalConfig, display: Display, trust: bool = Fa
     machine.set_threads(config.threads)
     device = machine.pick_device(config.device)
     machine.prepare_for(device, exact=True)
-    model = build_model(run.config, corpus.vocab_size, trust)
+    model = build_model(run.config, corpus.vocab_size, catalog)
     checkpoints.load_weights(found, model)
     model.to(device).eval()
     return Scorer(model, corpus, config, device), checkpoints.manifest(found)["model.safetensors"]["sha256"]
@@ -293,7 +297,7 @@ def _cell(
 
 def _unsupported(error: Unsupported, cell: Cell, run: Run) -> str:
     """The scheme knows its own end alone; a fine-tune with an extension reaches further."""
-    if not any(spec.cls.changes == "positions" for spec in cell.trained):
+    if not any(one.changes == "positions" for one in cell.trained):
         return str(error)
     reached = run.config.train.reached
     return (

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from posx.extensions.base import Extension, Target
 from posx.extensions.longrope import LongRope, written
-from posx.models.build import ExtensionSpec
 
 PARENTS = 4
 RATE = 0.3  # of what is changed in a parent, as in the paper
@@ -34,10 +33,10 @@ class Candidate:
     n: int = 0
     attention: float | None = None
 
-    def spec(self) -> ExtensionSpec:
+    def extension(self) -> Extension:
         """As an extension."""
-        given = {"factors": written(self.factors), "n": self.n, "attention": self.attention}
-        return ExtensionSpec("longrope", LongRope, given)
+        config = LongRope.Config(written(self.factors), self.n, self.attention)
+        return LongRope.of(config, "longrope")
 
 
 @dataclass(frozen=True)

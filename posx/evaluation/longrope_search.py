@@ -19,9 +19,8 @@ import numpy as np
 import yaml
 from torch import Tensor
 
-from posx.analysis.probe import frequencies
-from posx.config.compose import TRAINED
-from posx.config.schema import EvalConfig
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.schema import TRAINED, EvalConfig
 from posx.errors import PosxError
 from posx.evaluation.evaluate import load_scorer, make_plan, targets_of
 from posx.evaluation.evolution import Candidate, Scored, as_factors, evolve, space_of
@@ -34,11 +33,13 @@ from posx.extensions.longrope import LongRope
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI
 from posx.extensions.yarn import Yarn
-from posx.models.build import ExtensionSpec, bind, fits, scheme_of, spec_name
+from posx.models.binding import bind, fits
+from posx.models.build import scheme_of
 from posx.reporting.views import Entry, Page, entry
 from posx.results.records import perplexity
 from posx.runs.directory import Run
 from posx.runtime.device import versions
+from posx.schemes.base import frequencies
 from posx.utils.console import Display
 from posx.utils.files import sha256_of, write_text
 from posx.utils.format import DASH, figure, nats, signed
@@ -84,12 +85,12 @@ class _Judge:
     run: Run
     scorer: Scorer
     length: int
-    trained: tuple[ExtensionSpec, ...]
+    trained: tuple[Extension, ...]
 
     def nats(self, candidate: Candidate | None, targets: TargetSet) -> float:
         """Of a candidate, or of the model as it is; infinite where that is no number."""
-        specs = [candidate.spec()] if candidate else []
-        applied = bind(specs, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.reached)
+        asked = [candidate.extension()] if candidate else []
+        applied = bind(asked, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.reached)
         losses = self.scorer.score(windows_of_targets(targets, self.length), applied, Display(quiet=True), "")
         mean = float(losses.astype(np.float64).sum()) / targets.n_targets
         return mean if math.isfinite(mean) else math.inf
@@ -101,12 +102,11 @@ def search(
     config: EvalConfig,
     evaluations: int,
     display: Display,
-    config_dir: Path | None = None,
-    trust: bool = False,
+    catalog: Catalog = PACKAGED,
 ) -> Search:
     """The best of so many candidates at this length; a signal ends it with the best until then. Raises PosxError."""
     tokens = beyond(run, length)
-    scheme = scheme_of(run.config, trust)
+    scheme = scheme_of(run.config, catalog)
     theta = frequencies(scheme)
     if not fits(LongRope, scheme) or theta is None:
         raise PosxError(
@@ -121,7 +121,7 @@ def search(
         )
     # Twice as many targets as are asked for: half of them are held out.
     drawn = replace(config, lengths=[str(tokens)], extensions=[TRAINED], max_targets=2 * config.max_targets)
-    plan = make_plan(run, drawn, config_dir, trust)
+    plan = make_plan(run, drawn, catalog)
     trained = plan.asked[0].trained
     context = run.config.train.reached
     target = Target(context, tokens, scheme.last_position, 2 * len(theta))
@@ -132,7 +132,7 @@ def search(
             f"--evaluations {evaluations} does not even cover the {len(starts)} that the search starts from.",
             f"Give at least {len(starts)}; 64 is the default.",
         )
-    scorer, weights = load_scorer(run, plan.config, display, trust)
+    scorer, weights = load_scorer(run, plan.config, display, catalog)
     targets, held_out = halves(targets_of(scorer.corpus, plan.config, run.config.base_context), config.max_targets)
     judge = _Judge(run, scorer, tokens, trained)
 
@@ -168,8 +168,8 @@ def search(
 
 def starts_of(theta: Tensor, target: Target) -> dict[str, Candidate]:
     """What posx recommend would try of pi, ntk, by-parts and yarn at these frequencies, as factors."""
-    specs = [ExtensionSpec(name, cls, params) for name, cls in STARTS for params in cls.variants(target)]
-    return {spec_name([spec]): as_factors(spec.make(), theta, target) for spec in specs}
+    found = [cls.of(cls.Config(**params), name) for name, cls in STARTS for params in cls.variants(target)]
+    return {str(one): as_factors(one, theta, target) for one in found}
 
 
 def _stop(number: int, frame: object) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from posx.config.compose import TRAINED, known_extensions
-from posx.config.schema import EvalConfig
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.schema import TRAINED, EvalConfig
 from posx.errors import PosxError
 from posx.evaluation.evaluate import evaluate_all, make_plan
 from posx.evaluation.windows import parse_length
 from posx.extensions.base import Target
-from posx.models.build import ExtensionSpec, fits, scheme_of, spec_name
+from posx.models.binding import fits
+from posx.models.build import scheme_of
+from posx.models.classes import known_extensions
 from posx.reporting.reproduce import shell
 from posx.reporting.views import Entry, Footnotes, Page, entry
 from posx.results.aggregate import aggregate
@@ -38,14 +39,14 @@ class Choice:
         return self.behind is not None and (self.interval is None or self.interval.family[0] <= 0)
 
 
-def candidates(run: Run, length: int, config_dir: Path | None, trust: bool) -> list[str]:
+def candidates(run: Run, length: int, catalog: Catalog) -> list[str]:
     """What is worth trying: the model as it was trained, then every fitting extension with its variants."""
-    scheme = scheme_of(run.config, trust)
+    scheme = scheme_of(run.config, catalog)
     target = Target(run.config.train.reached, length)
     texts = [TRAINED]
-    for name, cls in sorted(known_extensions(config_dir, trust).items()):
+    for name, cls in sorted(known_extensions(catalog).items()):
         if fits(cls, scheme):
-            texts += [spec_name([ExtensionSpec(name, cls, params)]) for params in cls.variants(target)]
+            texts += [str(cls.of(cls.Config(**params), name)) for params in cls.variants(target)]
     return list(dict.fromkeys(texts))
 
 
@@ -66,16 +67,15 @@ def recommend(
     length: str,
     config: EvalConfig,
     display: Display,
-    config_dir: Path | None = None,
-    trust: bool = False,
+    catalog: Catalog = PACKAGED,
 ) -> tuple[list[Choice], list[Record]]:
     """Choices from the best to the worst, those without a number last; and all records, with the 1x control.
 
     ``name`` is what the command line calls the run.
     """
     tokens = beyond(run, length)
-    asked = replace(config, lengths=[str(tokens)], extensions=candidates(run, tokens, config_dir, trust))
-    records = evaluate_all(make_plan(run, asked, config_dir, trust), display, trust)
+    asked = replace(config, lengths=[str(tokens)], extensions=candidates(run, tokens, catalog))
+    records = evaluate_all(make_plan(run, asked, catalog), display)
     there = [r for r in records if r.length == tokens]
     ranked = sorted((r for r in there if r.nats_per_token is not None), key=nats_of)
     if not ranked:

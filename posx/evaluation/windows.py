@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from posx.config.schema import EvalConfig
+from posx.config.schema import IGNORED, EvalConfig
 from posx.data.corpus import Corpus, Split
 from posx.errors import PosxError
-from posx.models.loss import IGNORED
 from posx.utils.files import sha256_of
 
 FEWEST_TARGETS = 64  # fewer say nothing

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,15 +65,38 @@ class Target:
 
 
 class Extension:
-    """Base class; ``config`` is an instance of ``Config``."""
+    """Base class; ``config`` is an instance of ``Config``, ``name`` what the command line calls it."""
 
     Config: ClassVar[type]
     # "positions", "spectrum", "wavelengths", "distances", "slopes", "temperature" or "mask"
     changes: ClassVar[str] = ""
     formula: ClassVar[str] = ""  # one line, for `posx extensions`
 
+    name: str = ""
+
     def __init__(self, config: Any):
         self.config = config
+
+    @classmethod
+    def of(cls, config: Any, name: str) -> Extension:
+        """With these parameters, under this name."""
+        made = cls(config)
+        made.name = name
+        return made
+
+    def with_params(self, params: dict[str, Any]) -> Extension:
+        """The same with some other parameters."""
+        return self.of(replace(self.config, **params), self.name)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Its parameters that are not the default."""
+        default = self.Config()
+        return {k: v for k, v in asdict(self.config).items() if v != getattr(default, k)}
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
+        return f"{self.name}({inside})" if inside else self.name
 
     @classmethod
     def read(cls, given: dict[str, Any], load: Callable[[Path, str], Any]) -> dict[str, Any]:
@@ -148,87 +172,102 @@ class Extension:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """An extension by ``name`` and what it acts on. ``trained``: the model was trained with it."""
-
-    extension: Extension
-    target: Target
-    trained: bool = False
-    name: str = ""
-
-
-@dataclass(frozen=True)
 class Applied:
-    """Extensions bound to one scheme and one length: what a forward pass needs. Empty: no extension.
+    """Extensions beside one scheme and one length: what a forward pass is given. Empty: no extension.
 
-    What the model was trained with comes first: it belongs to the model, and the others act on top of both.
+    ``trained`` is what the model was trained with, at the target of its training (``before``); ``asked`` acts on top of
+    both, at ``target``.
     """
 
-    bound: tuple[Bound, ...] = ()
+    asked: tuple[Extension, ...] = ()
+    target: Target | None = None
+    trained: tuple[Extension, ...] = ()
+    before: Target | None = None
+
+    @cached_property
+    def parts(self) -> tuple[tuple[Extension, Target], ...]:
+        """Each with its target; what the model was trained with comes first, for it belongs to the model."""
+        return (*self._with(self.trained, self.before), *self._with(self.asked, self.target))
+
+    @staticmethod
+    def _with(extensions: tuple[Extension, ...], target: Target | None) -> tuple[tuple[Extension, Target], ...]:
+        if not extensions:
+            return ()
+        assert target is not None
+        return tuple((one, target) for one in extensions)
+
+    def __bool__(self) -> bool:
+        return bool(self.asked or self.trained)
+
+    def without(self, extension: Extension) -> Applied:
+        """All others."""
+        asked, trained = (tuple(one for one in some if one is not extension) for some in (self.asked, self.trained))
+        return replace(self, asked=asked, trained=trained)
 
     def positions(self, positions: Tensor) -> Tensor:
         """Positions as the scheme shall see them."""
-        for part in reversed(self.bound):  # into the trained range, from where the model's own takes them
-            positions = part.extension.positions(positions, part.target)
+        for one, target in reversed(self.parts):  # into the trained range, from where the model's own takes them
+            positions = one.positions(positions, target)
         return positions
 
     def spectrum(self, frequencies: Tensor) -> Tensor:
         """Frequencies as the scheme shall use them."""
-        for part in sorted(self.bound, key=lambda part: part.extension.turn):  # stable: else as they are bound
-            frequencies = part.extension.spectrum(frequencies, part.target)
+        for one, target in sorted(self.parts, key=lambda part: part[0].turn):  # stable: else as they are bound
+            frequencies = one.spectrum(frequencies, target)
         return frequencies
 
     def angles(self, positions: Tensor, frequencies: Tensor) -> Tensor:
         """Angles in radians, float32 [.., R/2], of positions [..] at the scheme's own frequencies [R/2]."""
         angles = positions.float()[..., None] * self.spectrum(frequencies)
-        for part in self.bound:
-            first = part.extension.unscaled(part.target)
+        for one, target in self.parts:
+            first = one.unscaled(target)
             if first > 0:
-                others = Applied(tuple(other for other in self.bound if other is not part))
+                others = self.without(one)
                 angles = torch.where((positions < first)[..., None], others.angles(positions, frequencies), angles)
         return angles
 
     def amplitude(self) -> float:
         """What cosines and sines are multiplied by."""
-        return math.prod(part.extension.amplitude(part.target) for part in self.bound)
+        return math.prod(one.amplitude(target) for one, target in self.parts)
 
     def temperature(self, index: Tensor) -> Tensor | None:
         """What the queries at these key indices are multiplied by; None: nothing is."""
         product = None
-        for part in self.bound:
-            factor = part.extension.temperature(index, part.target)
+        for one, target in self.parts:
+            factor = one.temperature(index, target)
             if factor is not None:
                 product = factor if product is None else product * factor
         return product
 
     def sharpness(self) -> float:
         """What logits are multiplied by."""
-        return math.prod(part.extension.sharpness(part.target) for part in self.bound)
+        return math.prod(one.sharpness(target) for one, target in self.parts)
 
     def slopes(self) -> float:
         """What the slopes of a linear bias are multiplied by."""
-        return math.prod(part.extension.slopes(part.target) for part in self.bound)
+        return math.prod(one.slopes(target) for one, target in self.parts)
 
     def branches(self) -> tuple[Branch, ...]:
         """Pairs that stand elsewhere. Of two that say so, what is asked for stands before what the model knows."""
-        for part in reversed(self.bound):
-            found = part.extension.branches(part.target)
+        for one, target in reversed(self.parts):
+            found = one.branches(target)
             if found:
                 return found
         return ()
 
     def masks(self) -> list[Mask]:
         """All masks; a key is seen where every one of them is True."""
-        masks = (part.extension.mask(part.target) for part in self.bound)
+        masks = (one.mask(target) for one, target in self.parts)
         return [mask for mask in masks if mask is not None]
 
     def resolved(self) -> dict[str, Any]:
         """Parameters as they act, by name; those that the model was trained with under ``trained``."""
-        asked: dict[str, Any] = {}
-        for part in self.bound:
-            level = asked.setdefault("trained", {}) if part.trained else asked
-            level[part.name or type(part.extension).__name__.lower()] = part.extension.resolved(part.target)
-        return asked
+        levels = (self.trained, self.before), (self.asked, self.target)
+        trained, asked = (
+            {one.name or type(one).__name__.lower(): one.resolved(target) for one, target in self._with(some, at)}
+            for some, at in levels
+        )
+        return ({"trained": trained} if trained else {}) | asked
 
 
 NONE = Applied()
@@ -239,15 +278,15 @@ def moves(extension: type[Extension]) -> bool:
     return extension.branches is not Extension.branches
 
 
-def refuse_two_of_a_kind(named: Iterable[tuple[str, Extension]]) -> None:
+def refuse_two_of_a_kind(extensions: Iterable[Extension]) -> None:
     """Masks intersect and temperatures multiply, but two that scale the same thing have no meaning together."""
     seen: dict[str, str] = {}
-    for name, extension in named:
+    for extension in extensions:
         kinds = {extension.changes} | ({"distances"} if moves(type(extension)) else set())
         for kind in sorted(kinds - {"mask", "temperature"}):
             if kind in seen:
                 raise PosxError(
-                    f"{seen[kind]} and {name} both change the {kind}; together they have no meaning.",
-                    f"Use {seen[kind]} or {name}, one at a time.",
+                    f"{seen[kind]} and {extension.name} both change the {kind}; together they have no meaning.",
+                    f"Use {seen[kind]} or {extension.name}, one at a time.",
                 )
-            seen[kind] = name
+            seen[kind] = extension.name

@@ -1,52 +1,106 @@
-"""From names in a config to objects: schemes, and extensions bound to a scheme and a length."""
+"""From a config to a model: a scheme's settings completed and checked, an extension frozen, modules made."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+import copy
+from dataclasses import asdict, fields
+from typing import Any
 
-from posx.config.schema import RunConfig, TrainConfig
+from posx.config.catalog import CARD, PACKAGED, Catalog
+from posx.config.compose import compose_settings
+from posx.config.schema import TRAINED, RunConfig
+from posx.config.validate import typed
 from posx.errors import PosxError
-from posx.extensions.base import Applied, Bound, Extension, Target, moves, refuse_two_of_a_kind
-from posx.models.decoder import model_shape
-from posx.schemes.base import ModelShape, Scheme, names
+from posx.models.binding import check_fit, freeze, parse_extension, spec_name
+from posx.models.classes import known_extensions, load_class
+from posx.models.decoder import Decoder, model_shape
+from posx.schemes.base import ModelShape, Scheme
 
-T = TypeVar("T")
+# ---------------------------------------------------------------- configs
 
 
-def load_class(target: Any, base: type[T], trust: bool = False) -> type[T]:
-    """The class that ``_target_`` names; it must be a ``base``. Code from outside posx needs ``trust``."""
-    kind = base.__name__.lower()
-    if not isinstance(target, str) or "." not in target:
-        raise PosxError(f"'{target}' names no {kind} class.", "Set _target_ to package.module.Class.")
-    module, _, name = target.rpartition(".")
-    if not trust and module.split(".")[0] != "posx":
+def compose_run(overrides: list[str], catalog: Catalog = PACKAGED) -> RunConfig:
+    """The config of a training run, complete and checked. Raises PosxError."""
+    return freeze_extension(complete(compose_settings(overrides, catalog), catalog), catalog)
+
+
+def complete(config: RunConfig, catalog: Catalog = PACKAGED) -> RunConfig:
+    """A copy with all of the scheme's settings, checked by its class against the model. Raises PosxError."""
+    config = copy.deepcopy(config)
+    config.scheme = complete_scheme(config.scheme, model_shape(config.model, config.base_context), catalog)
+    return config
+
+
+def freeze_extension(config: RunConfig, catalog: Catalog = PACKAGED) -> RunConfig:
+    """Check the extension that is to be trained with, and fix its scale at that of the positions it is trained at."""
+    extensions = parse_extension(config.train.extension, catalog)
+    if TRAINED in config.train.extension:
         raise PosxError(
-            f"{target} is not part of posx, and loading it runs its code.",
-            "Add --trust if you trust its author.",
+            f"train.extension={config.train.extension} does not say which extension to train with.",
+            "Name it, such as pi; without one a fine-tune keeps that of the run that it starts from.",
         )
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise PosxError(f"{target} cannot be loaded: {error}.", "Check _target_, and that it is installed.") from None
-    if not (isinstance(found, type) and issubclass(found, base)):
+    scheme = scheme_of(config, catalog)
+    if extensions:
+        check_fit(extensions, config.scheme["name"], scheme, known_extensions(catalog))
+    train, last = config.train, scheme.last_position
+    reaches = train.reached <= config.base_context or any(one.changes == "positions" for one in extensions)
+    if not reaches and last is not None and train.reached > last + 1:
+        asked = f"train.context={train.context}" if train.reach is None else f"train.reach={train.reach}"
         raise PosxError(
-            f"{target} is not a posx {kind}.", f"It must be a subclass of {base.__module__}.{base.__name__}."
+            f"{config.scheme['name']} positions end at {last + 1}, but {asked} was requested.",
+            f"Train with --extension interpolate, or at a context up to {last + 1}.",
         )
-    return found
+    config.train.extension = spec_name(freeze(extensions, config.base_context, train.reached))
+    return config
 
 
-def make_scheme(config: dict[str, Any], shape: ModelShape, trust: bool = False) -> Scheme:
-    """The scheme of a resolved config: ``_target_``, ``name`` and the fields of the class's Config."""
-    cls = load_class(config.get("_target_"), Scheme, trust)
+def complete_scheme(
+    given: Any, shape: ModelShape, catalog: Catalog = PACKAGED, prefix: str = "scheme."
+) -> dict[str, Any]:
+    """A scheme's config with its class, all its settings, and those of the schemes that it names. Raises PosxError.
+
+    ``given`` is a name, or has at least a ``name`` or a ``_target_``; a name stands for its YAML.
+    """
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, dict) or not ("_target_" in given or given.get("name")):
+        field, _, number = prefix.rstrip(".").rpartition(".")
+        example = f"{field}=[rope,nope]" if number.isdigit() else f"{field}.{number}=rope, or {{name: rope, base: 500}}"
+        raise PosxError(f"{prefix.rstrip('.')} takes a scheme, but '{given}' was given.", f"Write {example}.")
+    if "_target_" not in given:
+        given = {**catalog.settings("scheme", given["name"]), **given}
+    own = dict(given)
+    name, target = own.pop("name", ""), own.pop("_target_", None)
+    cls = load_class(target, Scheme, catalog)
+    for key in set(CARD) - {one.name for one in fields(cls.Config)}:
+        own.pop(key, None)  # composed from its YAML, for lists
+    settings: Any = typed(cls.Config, own, prefix)
+    for field in cls.inner_fields:
+        value = getattr(settings, field)
+        if isinstance(value, list):
+            found: Any = [
+                complete_scheme(one, cls.inner_shape(settings, shape, number), catalog, f"{prefix}{field}.{number}.")
+                for number, one in enumerate(value)
+            ]
+        else:
+            found = complete_scheme(value, cls.inner_shape(settings, shape), catalog, f"{prefix}{field}.")
+        setattr(settings, field, found)
+    cls.check(settings, shape)
+    return {"name": name, "_target_": target, **asdict(settings)}
+
+
+# ---------------------------------------------------------------- modules
+
+
+def make_scheme(config: dict[str, Any], shape: ModelShape, catalog: Catalog = PACKAGED) -> Scheme:
+    """The scheme of a complete config: ``_target_``, ``name`` and the fields of the class's Config."""
+    cls = load_class(config.get("_target_"), Scheme, catalog)
     settings = cls.Config(**{f.name: config[f.name] for f in fields(cls.Config) if f.name in config})
     cls.check(settings, shape)
     if not cls.inner_fields:
         return cls(settings, shape)
     inner = [
-        make_scheme(one, cls.inner_shape(settings, shape, place), trust)
+        make_scheme(one, cls.inner_shape(settings, shape, place), catalog)
         for place, one in enumerate(inner_configs(cls, config))
     ]
     with_inner: Any = cls  # whose __init__ takes them too
@@ -59,113 +113,12 @@ def inner_configs(cls: type[Scheme], config: dict[str, Any]) -> list[dict[str, A
     return [one for value in named for one in (value if isinstance(value, list) else [value])]
 
 
-def scheme_of(config: RunConfig, trust: bool = False) -> Scheme:
-    """The untrained scheme of a run."""
-    return make_scheme(config.scheme, model_shape(config.model, config.base_context), trust)
+def scheme_of(config: RunConfig, catalog: Catalog = PACKAGED) -> Scheme:
+    """The untrained scheme of a run. Raises PosxError."""
+    shape = model_shape(config.model, config.base_context)
+    return make_scheme(complete_scheme(config.scheme, shape, catalog), shape, catalog)
 
 
-@dataclass(frozen=True)
-class ExtensionSpec:
-    """One extension as asked: its name, its class, its parameters that differ from the defaults."""
-
-    name: str
-    cls: type[Extension]
-    params: dict[str, Any] = field(default_factory=dict)
-
-    def make(self) -> Extension:
-        """The extension itself."""
-        return self.cls(self.cls.Config(**self.params))
-
-    def unlike_default(self, more: dict[str, Any]) -> dict[str, Any]:
-        """Its parameters with ``more`` of them, where they are not the default."""
-        default = self.cls.Config()
-        return {k: v for k, v in {**self.params, **more}.items() if v != getattr(default, k)}
-
-    def __str__(self) -> str:
-        inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
-        return f"{self.name}({inside})" if inside else self.name
-
-
-def spec_name(specs: Sequence[ExtensionSpec]) -> str:
-    """How tables and records call a composition; the order in which it was typed does not matter."""
-    return "+".join(sorted(map(str, specs))) or "none"
-
-
-def fits(extension: type[Extension], scheme: Scheme) -> bool:
-    """Whether the scheme listens to what the extension changes; masks and temperatures want attention with logits."""
-    if extension.changes in ("mask", "temperature"):
-        return scheme.masks
-    hook = "spectrum" if extension.changes == "wavelengths" else extension.changes
-    sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
-    return hook in scheme.accepts and (scheme.masks or not sharpens)
-
-
-def only_masks(extension: type[Extension], scheme: Scheme) -> bool:
-    """Whether the scheme, which knows no distances, leaves of such an extension the mask."""
-    return moves(extension) and "distances" not in scheme.accepts
-
-
-def check_fit(
-    specs: Sequence[ExtensionSpec], scheme_name: str, scheme: Scheme, known: dict[str, type[Extension]]
-) -> None:
-    """Refuse, before any work, what this scheme would ignore, and compositions without a meaning."""
-    for spec in specs:
-        if not fits(spec.cls, scheme):
-            fitting = sorted(name for name, cls in known.items() if fits(cls, scheme))
-            raise PosxError(
-                f"{spec.name} changes the {spec.cls.changes} and does not fit {scheme_name}, which has none to change.",
-                f"For {scheme_name} there is {names(['none', *fitting])}.",
-            )
-    made = [(spec.name, spec.make()) for spec in specs]
-    refuse_two_of_a_kind(made)
-    context, rotated = scheme.shape.context, getattr(scheme, "rotated", 0)
-    for _, extension in made:
-        extension.check_scheme(scheme_name, Target(context, context, scheme.last_position, rotated))
-
-
-def freeze(specs: Sequence[ExtensionSpec], base_context: int, reached: int) -> list[ExtensionSpec]:
-    """The extensions as a run that is trained with them keeps them: with the scale of what its training reached."""
-    target = Target(context=base_context, length=reached)
-    return [replace(spec, params=spec.unlike_default(spec.make().frozen(target))) for spec in specs]
-
-
-def check_reach(
-    specs: Sequence[ExtensionSpec], config: dict[str, Any], shape: ModelShape, train: TrainConfig, trust: bool
-) -> None:
-    """Refuse to train past the scheme's last position, unless an extension leads back before it."""
-    if train.reached <= shape.context or any(spec.cls.changes == "positions" for spec in specs):
-        return
-    last = make_scheme(config, shape, trust).last_position
-    if last is not None and train.reached > last + 1:
-        asked = f"train.context={train.context}" if train.reach is None else f"train.reach={train.reach}"
-        raise PosxError(
-            f"{config['name']} positions end at {last + 1}, but {asked} was asked.",
-            f"Train with --extension interpolate, or at a context up to {last + 1}.",
-        )
-
-
-def bind(
-    specs: Sequence[ExtensionSpec],
-    scheme: Scheme,
-    length: int,
-    trained: Sequence[ExtensionSpec] = (),
-    reached: int | None = None,
-) -> Applied:
-    """The extensions for one scheme at one length ℓ in tokens.
-
-    Those that the model was ``trained`` with act at every length as they did where training ``reached`` so many
-    positions (default: L). The others extend that: their s is ℓ / reached.
-    """
-    reached = reached or scheme.shape.context
-    rotated, last = getattr(scheme, "rotated", 0), scheme.last_position
-    before = Target(scheme.shape.context, reached, last, rotated)
-    if last is not None and any(spec.cls.changes == "positions" for spec in trained):
-        last = reached - 1  # training led all positions up to there into the table
-    on_top = Target(reached, length, last, rotated)
-    # By name, so that the order on the command line changes no bit of a result.
-    return Applied(
-        (
-            *(Bound(spec.make(), before, True, spec.name) for spec in sorted(trained, key=str)),
-            *(Bound(spec.make(), on_top, False, spec.name) for spec in sorted(specs, key=str)),
-        )
-    )
+def build_model(config: RunConfig, vocab_size: int, catalog: Catalog = PACKAGED) -> Decoder:
+    """The untrained model of a config."""
+    return Decoder(config.model, scheme_of(config, catalog), vocab_size)

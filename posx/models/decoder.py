@@ -141,7 +141,7 @@ class Decoder(nn.Module):
                 plans[scheme] = [first]
             else:  # the number is for those who ask for it: to the compiler every other number is another program
                 first, number = plans[scheme][0], len(plans[scheme])
-                plans[scheme].append(replace(first, layer=number) if scheme.per_layer else first)
+                plans[scheme].append(replace(first, layer=number) if scheme.capabilities.per_layer else first)
             flows.append(plans[scheme][-1])
         for layer, own in zip(self.blocks[:-1], flows, strict=False):
             x = layer(x, own)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IGNORED = -100  # a target that is not scored
+from posx.config.schema import IGNORED
+
 CHUNK = {"cpu": 512, "cuda": 4096}  # rows of a product
 GRADIENT_BYTES = 32 * 2**20  # of the logits' gradients that wait for the weight's product on a CPU
 ROW_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}  # float32 logits that the elementwise work takes at a time

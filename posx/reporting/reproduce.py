@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from posx.config.compose import LITERAL, compose_run, quote
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.compose import LITERAL, quote
 from posx.config.schema import EvalConfig, RunConfig
 from posx.errors import PosxError
+from posx.models.build import compose_run
 from posx.results.records import Record
 from posx.runs.directory import Run, open_run
 from posx.training.finetune import compose_finetune, default_label, first_run
@@ -26,32 +28,28 @@ class Commands:
     evaluate: str
 
 
-def run_of(record: Record, trust: bool = False) -> Run:
+def run_of(record: Record) -> Run:
     """The run whose folder holds the record."""
     assert record.path is not None
-    return open_run(record.path.parent.parent, trust)
+    return open_run(record.path.parent.parent)
 
 
-def commands(
-    record: Record, runs_dir: Path = Path("runs"), config_dir: Path | None = None, trust: bool = False
-) -> Commands:
+def commands(record: Record, runs_dir: Path = Path("runs"), catalog: Catalog = PACKAGED) -> Commands:
     """What made this record. Raises PosxError where the run that a fine-tune starts from is gone."""
-    run = run_of(record, trust)
+    run = run_of(record)
     chain = [run]
     while chain[0].config.start.run:
-        chain.insert(0, first_run(chain[0], trust))
-    flags = _flags(runs_dir, config_dir, trust)
+        chain.insert(0, first_run(chain[0]))
+    flags = _flags(runs_dir, catalog)
     return Commands(
-        [train_command(one, flags, config_dir, trust) for one in chain],
-        evaluate_command(record, runs_dir, config_dir, trust),
+        [train_command(one, flags, catalog) for one in chain],
+        evaluate_command(record, runs_dir, catalog),
     )
 
 
-def evaluate_command(
-    record: Record, runs_dir: Path = Path("runs"), config_dir: Path | None = None, trust: bool = False
-) -> str:
+def evaluate_command(record: Record, runs_dir: Path = Path("runs"), catalog: Catalog = PACKAGED) -> str:
     """``posx eval`` for this cell alone."""
-    return shell(["posx", "eval", record.run, *eval_arguments(record), *_flags(runs_dir, config_dir, trust)])
+    return shell(["posx", "eval", record.run, *eval_arguments(record), *_flags(runs_dir, catalog)])
 
 
 def shell(parts: list[str]) -> str:
@@ -62,28 +60,27 @@ def shell(parts: list[str]) -> str:
     )
 
 
-def _flags(runs_dir: Path, config_dir: Path | None, trust: bool) -> list[str]:
+def _flags(runs_dir: Path, catalog: Catalog) -> list[str]:
     """Where runs and configs are, unless that is the default."""
     return [
         *(["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") else []),
-        *(["--config-dir", str(config_dir)] if config_dir else []),
-        *(["--trust"] if trust else []),
+        *catalog.flags(),
     ]
 
 
-def train_command(run: Run, flags: list[str], config_dir: Path | None = None, trust: bool = False) -> str:
+def train_command(run: Run, flags: list[str], catalog: Catalog = PACKAGED) -> str:
     """``posx train`` with the overrides in which this run differs from its options."""
     config = run.config
     if config.start.run:
-        first = first_run(run, trust)
+        first = first_run(run)
         parts = ["--from", first.name]
-        plain = compose_finetune(first.config, config.start.run, [], config_dir, trust)
+        plain = compose_finetune(first.config, config.start.run, [], catalog)
         usual = ["", default_label(first.config, config)]
     else:
         options = {"scheme": config.scheme["name"], "model": config.model.name, "data": config.data.name}
         chosen = [f"{group}={name}" for group, name in options.items() if name]
         chosen += _where_the_text_is(config)
-        parts, plain = chosen, compose_run(chosen, config_dir, trust)
+        parts, plain = chosen, compose_run(chosen, catalog)
         usual = ["", config.scheme["name"]]
     wanted, given = _flat(asdict(config)), _flat(asdict(plain))
     for key, value in wanted.items():

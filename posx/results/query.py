@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posx.config.compose import TRAINED
+from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
 from posx.results.records import Record, read_records
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from posx.config.compose import TRAINED
+from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
 from posx.runs.directory import newest_checkpoint
 from posx.utils.files import read_json, write_json

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from posx.config.compose import run_from_yaml, to_yaml
+from posx.config.compose import read_run_config, to_yaml
 from posx.config.schema import RunConfig
 from posx.errors import PosxError, unknown
 from posx.utils.files import read_json, sha256_of, write_json, write_text
@@ -97,14 +97,14 @@ def default_name(config: RunConfig) -> str:
     return f"{label}-{config.model.name or 'model'}-{config.train.context}-seed{config.train.seed}"
 
 
-def create(runs_dir: Path, name: str, config: RunConfig, resume: bool, trust: bool = False) -> Run:
+def create(runs_dir: Path, name: str, config: RunConfig, resume: bool) -> Run:
     """A new run directory with its config.yaml; with ``resume``, the existing one if its config is the same."""
     check_name(name)
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         if not resume:
             raise PosxError(f"There is a run {path} already.", "Continue it with --resume, or choose another --name.")
-        run = open_run(path, trust)
+        run = open_run(path)
         changed = sorted(_differences(asdict(run.config), asdict(config)))
         if changed:
             raise PosxError(
@@ -125,6 +125,8 @@ def create(runs_dir: Path, name: str, config: RunConfig, resume: bool, trust: bo
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for part in sorted(old.keys() | new.keys()):
+            if part not in old and not new[part]:
+                continue  # a setting that came later, at the value that says nothing
             yield from _differences(old.get(part), new.get(part), f"{key}.{part}" if key else part)
     elif old != new and key not in FREE_TO_CHANGE:
         yield f"{key} was {old}, now {new}"
@@ -174,20 +176,20 @@ def free_name(runs_dir: Path, name: str) -> str:
     return candidate
 
 
-def open_run(path: Path, trust: bool = False) -> Run:
+def open_run(path: Path) -> Run:
     """The run in a directory. Raises PosxError where it is not one."""
     if not path.is_dir():
         raise PosxError(f"There is no run {path}.", "posx table lists the runs that there are.")
     if not (path / "config.yaml").is_file():
         raise PosxError(f"{path} is not a run of posx: it has no config.yaml.", "Runs lie in the folder --runs-dir.")
-    return Run(path, run_from_yaml(path / "config.yaml", trust))
+    return Run(path, read_run_config(path / "config.yaml"))
 
 
-def find_run(runs_dir: Path, text: str, trust: bool = False) -> Run:
+def find_run(runs_dir: Path, text: str) -> Run:
     """A run by its name in ``runs_dir``, or by its path."""
     for path in (runs_dir / text, Path(text)):
         if path.is_dir():
-            return open_run(path, trust)
+            return open_run(path)
     raise unknown("run", text, [p.name for p in run_folders(runs_dir)] or ["none yet"], f" in {runs_dir}")
 
 
@@ -196,9 +198,9 @@ def run_folders(runs_dir: Path) -> list[Path]:
     return sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
 
 
-def newest_finished(runs_dir: Path, trust: bool = False) -> Run:
+def newest_finished(runs_dir: Path) -> Run:
     """The run whose last checkpoint is the youngest, among the finished ones."""
-    runs = [open_run(path, trust) for path in run_folders(runs_dir)]
+    runs = [open_run(path) for path in run_folders(runs_dir)]
     done = [run for run in runs if run.finished]
     if not done:
         started = f"{len(runs)} unfinished in {runs_dir}" if runs else f"no run in {runs_dir}"

@@ -19,16 +19,15 @@ Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from posx.schemes.facts import Case, Fact, by_hooks
-
-if TYPE_CHECKING:
-    from posx.extensions.base import Applied
+from posx.extensions.base import Applied
+from posx.schemes.facts import Case, Fact, distances_fact, positions_fact
 
 Closure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -75,18 +74,56 @@ class Site:
         return self.q_pos[b, i] - self.k_pos[b, j]
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """What a scheme does and listens to, stated once, when it is first asked. See :meth:`Scheme.declare`.
+
+    ``bias`` is the kind of addend to logits: "none"; "index" (of the pair's indices and positions); "distance" (of the
+    head and the distance alone, which makes evaluation faster); "layer" (of q, k, x or the layer's number too).
+    """
+
+    accepts: frozenset[str] = frozenset()  # the extension hooks that it listens to, beyond "mask"
+    bias: str = "none"
+    embeds: bool = False  # positions enter with the token vectors
+    rotates: bool = False  # q and k are changed before their product
+    rotated: int = 0  # dimensions of a head that are rotated by frequencies; 0: none
+    needs_logits: bool = False  # a hook wants all logits or weights: attention makes them, in blocks
+    has_values: bool = False  # there is a term beside the weighted values
+    has_own_attention: bool = False  # attention is no weighting by logits
+    masks: bool = True  # attention can leave out keys
+    per_layer: bool = False  # a hook wants to know its layer, and what came into it
+    by_position: bool = True  # False: order is known by another way, such as a sum over the keys between
+    uses_positions: bool = False  # where tokens stand makes a difference, and not only which are between them
+    chooses_positions: bool = False  # positions are not 0 .. n - 1, in training or in evaluation
+    last_position: int | None = None  # None: positions never end
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether something is added to logits."""
+        return self.bias != "none"
+
+    @property
+    def bias_per_layer(self) -> bool:
+        """Whether the addend depends on q, k, x or the layer."""
+        return self.bias == "layer"
+
+    @property
+    def bias_is_by_distance(self) -> bool:
+        """Whether the addend depends on the head and the distance alone."""
+        return self.bias == "distance"
+
+
 class Scheme(nn.Module):
-    """Base class; without overrides it is no positional signal at all."""
+    """Base class; without overrides it is no positional signal at all.
+
+    A class may state ``accepts``, ``masks``, ``by_position``, ``bias_per_layer`` and ``bias_by_distance``; the rest of
+    its :class:`Capabilities` follows from the hooks that it overrides.
+    """
 
     Config: ClassVar[type]
-    formula: ClassVar[str] = ""  # one line, for `posx schemes`
+    formula: ClassVar[str] = ""  # of a scheme without a card of its own, for `posx schemes`
     outlook: ClassVar[str] = ""  # what was published of it past the training context, for `posx explain`
-    accepts: ClassVar[frozenset[str]] = frozenset()  # the extension hooks that it listens to, beyond "mask"
-    bias_per_layer: ClassVar[bool] = False  # True: the bias depends on q, k, x or the layer
     inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
-    masks: ClassVar[bool] = True  # False: attention cannot leave out keys, so that no mask fits
-    by_position: ClassVar[bool] = True  # False: order is known by another way, such as a sum over the keys between
-    bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone; evaluation is then faster
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__()
@@ -102,61 +139,62 @@ class Scheme(nn.Module):
     def check(cls, config: Any, shape: ModelShape) -> None:
         """Raise PosxError where this configuration cannot work. Called before any work is done."""
 
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What this scheme does and listens to."""
+        return self.declare()
+
+    def declare(self) -> Capabilities:
+        """The capabilities of this scheme: from its class, unless it knows better. A wrapper replaces what it changes.
+
+        The one place that looks at which hooks are overridden.
+        """
+        own, base = type(self), Scheme
+        per_layer = self.stated("bias_per_layer", False)
+        # A subclass with a bias of its own says by itself whether that goes by the distance.
+        author = next(one for one in own.__mro__ if "bias" in vars(one))
+        by_distance = self.stated("bias_is_by_distance", vars(author).get("bias_by_distance", False))
+        has_bias = self.stated("has_bias", own.bias is not base.bias)
+        bias = "layer" if per_layer else "distance" if by_distance else "index"
+        embeds = self.stated("embeds", own.embed is not base.embed)
+        rotates = own.rotate is not base.rotate
+        has_values = self.stated("has_values", own.values is not base.values)
+        by_logits = own.rescore is not base.rescore or own.weights is not base.weights or has_values
+        needs_logits = self.stated("needs_logits", by_logits)
+        attends = self.stated("has_own_attention", own.attend is not base.attend)
+        chooses = own.positions is not base.positions or own.train_positions is not base.train_positions
+        by_position = self.stated("by_position", True)
+        return Capabilities(
+            accepts=self.stated("accepts", frozenset()),
+            bias=bias if has_bias else "none",
+            embeds=embeds,
+            rotates=rotates,
+            rotated=self.stated("rotated", 0),
+            needs_logits=needs_logits,
+            has_values=has_values,
+            has_own_attention=attends,
+            masks=self.stated("masks", True),
+            per_layer=self.stated("per_layer", per_layer or needs_logits),
+            by_position=by_position,
+            uses_positions=by_position and (embeds or has_bias or rotates or needs_logits or attends),
+            chooses_positions=self.stated("chooses_positions", chooses),
+            last_position=self.last_position,
+        )
+
+    def stated(self, name: str, otherwise: Any) -> Any:
+        """What the class states under ``name``, as an attribute or a property."""
+        return getattr(self, name) if hasattr(type(self), name) else otherwise
+
+    def __getattr__(self, name: str) -> Any:
+        """Names by which schemes written for 0.3.0 ask another one what it does: until 0.5."""
+        if name in BEFORE:
+            return getattr(self.capabilities, BEFORE[name])
+        return super().__getattr__(name)
+
     @property
     def token_width(self) -> int:
         """Width of the token table: C, or less where positions are concatenated."""
         return self.shape.d_model
-
-    @property
-    def has_bias(self) -> bool:
-        """Whether :meth:`bias` is overridden."""
-        return type(self).bias is not Scheme.bias
-
-    @property
-    def needs_logits(self) -> bool:
-        """Whether a hook wants all logits or weights: attention then makes them, in blocks."""
-        own = type(self)
-        return own.rescore is not Scheme.rescore or own.weights is not Scheme.weights or self.has_values
-
-    @property
-    def has_values(self) -> bool:
-        """Whether :meth:`values` is overridden; a scheme that is only sometimes given such a term says when."""
-        return type(self).values is not Scheme.values
-
-    @property
-    def per_layer(self) -> bool:
-        """Whether a hook wants to know its layer, and what came into it."""
-        return self.bias_per_layer or self.needs_logits
-
-    @property
-    def hears_positions(self) -> bool:
-        """Whether where tokens stand makes a difference, and not only which are between them."""
-        rotates = type(self).rotate is not Scheme.rotate
-        return self.by_position and (
-            self.embeds or self.has_bias or rotates or self.needs_logits or self.has_own_attention
-        )
-
-    @property
-    def embeds(self) -> bool:
-        """Whether :meth:`embed` is overridden."""
-        return type(self).embed is not Scheme.embed
-
-    @property
-    def chooses_positions(self) -> bool:
-        """Whether :meth:`positions` or :meth:`train_positions` is overridden."""
-        own = type(self)
-        return own.positions is not Scheme.positions or own.train_positions is not Scheme.train_positions
-
-    @property
-    def has_own_attention(self) -> bool:
-        """Whether :meth:`attend` is overridden."""
-        return type(self).attend is not Scheme.attend
-
-    @property
-    def bias_is_by_distance(self) -> bool:
-        """``bias_by_distance`` of the class that wrote :meth:`bias`: a subclass with a bias of its own says its own."""
-        author = next(one for one in type(self).__mro__ if "bias" in vars(one))
-        return bool(vars(author).get("bias_by_distance", False))
 
     @property
     def last_position(self) -> int | None:
@@ -217,11 +255,39 @@ class Scheme(nn.Module):
 
     def facts(self, case: Case) -> list[Fact]:
         """What training has seen beside what there is now; what holds for all schemes, `posx explain` adds."""
-        return by_hooks(self, case)
+        does = self.capabilities
+        if not does.by_position:
+            between = max(0, case.farthest - 1)
+            return [Fact("tokens between query and farthest key", f"up to {case.context - 2}", f"{between}",
+                         {"between": between})]  # fmt: skip
+        if not does.uses_positions:
+            return []
+        return [positions_fact(case)] if does.embeds else [distances_fact(case)]
 
     def report(self, tokens: Tensor) -> dict[str, float]:
         """Figures about the scheme beside a token table [V, token_width], for the run's meta.json."""
         return {}
+
+
+BEFORE = {one.name: one.name for one in fields(Capabilities)} | {
+    "has_bias": "has_bias",
+    "bias_per_layer": "bias_per_layer",
+    "bias_is_by_distance": "bias_is_by_distance",
+    "hears_positions": "uses_positions",
+}
+
+
+def frequencies(scheme: Scheme) -> Tensor | None:
+    """θ_k in radians a position, float32 [pairs], of the scheme or of one inside; None where none knows any."""
+    for one in scheme.modules():
+        own: Any = getattr(one, "frequencies", None)
+        try:
+            found = own()
+        except TypeError:  # there is none, or somebody's own that wants to be told more
+            continue
+        if isinstance(found, Tensor) and found.ndim == 1:
+            return found
+    return None
 
 
 def entries(rows: Tensor, b: Tensor, h: Tensor, i: Tensor, n: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ the softmax, and is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.extensions.base import NONE
-from posx.schemes.base import ModelShape, Scheme, Site
+from posx.schemes.base import Capabilities, ModelShape, Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 from posx.schemes.wrapper import Wrapper
 
@@ -44,15 +44,11 @@ class Dape(Wrapper):
         "Its paper reports that a model trained at 128 does better at 8192 tokens than with biases that do not adapt "
         "(Zheng et al. 2024)."
     )
-    needs_logits = True
-    per_layer = True
-    bias_per_layer = True
-    bias_is_by_distance = False
-    accepts = property(lambda self: self.inner.accepts - {"distances"})  # it asks for all biases at once
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)
-        if not self.inner.has_bias or self.inner.needs_logits or self.inner.has_own_attention:
+        does = self.inner.capabilities
+        if not does.has_bias or does.needs_logits or does.has_own_attention:
             raise PosxError(
                 "dape wants an inner scheme with a bias, and with no more than that.",
                 "Try scheme.inner=alibi or kerple-log.",
@@ -61,6 +57,11 @@ class Dape(Wrapper):
         self.first = nn.Parameter(torch.empty(shape.n_layers, hidden, 2 * heads))
         self.first_offset = nn.Parameter(torch.empty(shape.n_layers, hidden))
         self.second = nn.Parameter(torch.empty(shape.n_layers, heads, hidden))
+
+    def declare(self) -> Capabilities:
+        plain = super().declare()
+        accepts = plain.accepts - {"distances"}  # it asks for all biases at once
+        return replace(plain, accepts=accepts, bias="layer", needs_logits=True, per_layer=True)
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

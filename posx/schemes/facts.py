@@ -10,15 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from posx.extensions.base import NONE, Applied
-
-if TYPE_CHECKING:
-    from posx.schemes.base import Scheme
 
 TURN = 2 * math.pi
 
@@ -98,17 +95,6 @@ class Case:
 
 
 # ---------------------------------------------------------------- what several schemes say
-
-
-def by_hooks(scheme: Scheme, case: Case) -> list[Fact]:
-    """Of a scheme that says nothing itself: positions where it embeds them, distances where it hears them at all."""
-    if not scheme.by_position:
-        between = max(0, case.farthest - 1)
-        return [Fact("tokens between query and farthest key", f"up to {case.context - 2}", f"{between}",
-                     {"between": between})]  # fmt: skip
-    if not scheme.hears_positions:
-        return []
-    return [positions_fact(case)] if scheme.embeds else [distances_fact(case)]
 
 
 def positions_fact(case: Case) -> Fact:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from posx.errors import PosxError
-from posx.schemes.base import ModelShape, Scheme
+from posx.schemes.base import Capabilities, ModelShape, Scheme
 
 
 @dataclass
@@ -38,22 +38,27 @@ class Layers(Scheme):
         "(Yang et al. 2025, trained on at the longer context). Without that the angles of rope's layers are new."
     )
     inner_fields = ("layers",)
-    rotated: int
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape)
         self.inner = nn.ModuleList(inner)
         for one in inner:
-            if one.embeds or one.chooses_positions or one.at(0) is not one:
+            if one.capabilities.embeds or one.capabilities.chooses_positions or one.at(0) is not one:
                 raise PosxError(
                     f"{type(one).__name__} acts on all layers, and cannot be that of one.",
                     "Name schemes that act inside attention, such as rope, alibi or nope.",
                 )
-        # What the class says of itself is the schemes' to say: an extension acts where one listens.
-        self.accepts = frozenset().union(*(one.accepts for one in inner))  # type: ignore[misc]
-        self.masks = all(one.masks for one in inner)  # type: ignore[misc]
-        self.by_position = all(one.by_position for one in inner)  # type: ignore[misc]
-        self.rotated = max(getattr(one, "rotated", 0) for one in inner)
+
+    def declare(self) -> Capabilities:
+        """An extension acts where one of the schemes listens; the rest is asked of each layer's scheme (:meth:`at`)."""
+        each = [self.at(layer).capabilities for layer in range(len(self.inner))]
+        return Capabilities(
+            accepts=frozenset().union(*(one.accepts for one in each)),
+            masks=all(one.masks for one in each),
+            by_position=all(one.by_position for one in each),
+            uses_positions=any(one.uses_positions for one in each),
+            rotated=max(one.rotated for one in each),
+        )
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from posx.errors import PosxError
-from posx.schemes.base import ModelShape
+from posx.schemes.base import Capabilities, ModelShape
 from posx.schemes.facts import Case, Fact
 from posx.schemes.wrapper import Wrapper
 
@@ -42,7 +42,9 @@ class Shape(Wrapper):
     )
 
     # Positions are its own to choose: none is left to interpolate.
-    accepts = property(lambda self: self.inner.accepts - {"positions", "distances"})
+    def declare(self) -> Capabilities:
+        plain = super().declare()
+        return replace(plain, accepts=plain.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from posx.errors import PosxError
-from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.base import Capabilities, Closure, ModelShape, Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 from posx.schemes.wrapper import Wrapper
 
@@ -41,19 +41,21 @@ class SSMax(Wrapper):
         "Its paper reports better perplexity and retrieval in contexts longer than training, over rope with a larger "
         "base (Nakanishi 2025). The angles of rope stay as new as without it."
     )
-    per_layer = True
-    by_position = False
-    bias_per_layer = property(lambda self: self.inner.has_bias)
-    bias_is_by_distance = False
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)
-        if self.inner.needs_logits or self.inner.has_own_attention or isinstance(self.inner, SSMax):
+        does = self.inner.capabilities
+        if does.needs_logits or does.has_own_attention or isinstance(self.inner, SSMax):
             raise PosxError(
                 "ssmax scales what a softmax is given, once; its inner scheme does more to it than add a bias.",
                 "Try scheme.inner=rope or alibi.",
             )
         self.s = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
+
+    def declare(self) -> Capabilities:
+        plain = super().declare()
+        bias = "layer" if plain.has_bias else "none"  # which is scaled as well
+        return replace(plain, bias=bias, per_layer=True, by_position=False)
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         if name == "s":
@@ -72,7 +74,9 @@ class SSMax(Wrapper):
 
     def bias(self, site: Site) -> Closure:
         scale = self.scale(site, site.q_pos.shape[-1])
-        if site.q is not None and self.inner.bias_per_layer:  # its bias is of the query itself, not of the scaled one
+        if (
+            site.q is not None and self.inner.capabilities.bias_per_layer
+        ):  # its bias is of the query itself, not of the scaled one
             plain = site.q / torch.where(scale == 0, 1.0, scale)[..., None]
             site = replace(site, q=plain.to(site.q.dtype))
         inner = super().bias(site)

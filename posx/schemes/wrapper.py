@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.extensions.base import Applied
-from posx.schemes.base import Closure, ModelShape, Scheme, Site
+from posx.schemes.base import Capabilities, Closure, ModelShape, Scheme, Site
 from posx.schemes.facts import Case, Fact
 
 
@@ -25,41 +26,44 @@ class Wrapper(Scheme):
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape)
         (self.inner,) = inner
-        if self.inner.chooses_positions or self.inner.at(0) is not self.inner:
+        does = self.inner.capabilities
+        if does.chooses_positions or self.inner.at(0) is not self.inner:
             raise PosxError(
                 f"{type(self).__name__} cannot stand around {type(self.inner).__name__}, which chooses positions or "
                 "layers itself and would not be asked.",
-                "Name a scheme such as rope or alibi, or put one around the other the other way round.",
+                "Name a scheme such as rope or alibi, or nest the two in the other order.",
             )
-
-        if self.chooses_positions and not self.inner.hears_positions:
+        own, base = type(self), Scheme
+        self.chooses = own.positions is not base.positions or own.train_positions is not base.train_positions
+        if self.chooses and not does.uses_positions:
             raise PosxError(
-                f"{type(self).__name__} chooses positions, but {type(self.inner).__name__} does not hear where "
-                "tokens stand.",
+                f"{type(self).__name__} chooses positions, but {type(self.inner).__name__} does not use them.",
                 "Try scheme.inner=sinusoidal, learned, rope or alibi.",
             )
 
-    # What the class says of itself is the inner scheme's to say.
-    accepts = property(lambda self: self.inner.accepts)
-    masks = property(lambda self: self.inner.masks)
-    by_position = property(lambda self: self.inner.by_position)
-    per_layer = property(lambda self: self.inner.per_layer)
-    hears_positions = property(lambda self: self.inner.hears_positions)
-    embeds = property(lambda self: self.inner.embeds)
-    bias_per_layer = property(lambda self: self.inner.bias_per_layer)
-    bias_is_by_distance = property(lambda self: self.inner.bias_is_by_distance)
-    has_bias = property(lambda self: self.inner.has_bias)
-    has_own_attention = property(lambda self: self.inner.has_own_attention)
-    has_values = property(lambda self: self.inner.has_values)
-    needs_logits = property(lambda self: self.inner.needs_logits)
-    outlook = property(lambda self: self.inner.outlook)
-    token_width = property(lambda self: self.inner.token_width)
-    last_position = property(lambda self: self.inner.last_position)
+    def declare(self) -> Capabilities:
+        """The inner scheme's, but for what a class of 0.3.0 states itself. Subclasses replace what they change."""
+        plain = replace(self.inner.capabilities, chooses_positions=self.chooses)
+        kind = plain.bias
+        if self.stated("bias_per_layer", plain.bias_per_layer) and self.stated("has_bias", plain.has_bias):
+            kind = "layer"
+        elif kind == "distance" and not self.stated("bias_is_by_distance", True):
+            kind = "index"
+        own = {one.name: getattr(self, one.name) for one in fields(Capabilities) if hasattr(type(self), one.name)}
+        return replace(plain, **{**own, "bias": kind})
 
     @property
-    def rotated(self) -> int:
-        """How many dimensions of a head are rotated; 0: none."""
-        return getattr(self.inner, "rotated", 0)
+    def outlook(self) -> str:  # type: ignore[override]
+        """What was published of the inner scheme."""
+        return self.inner.outlook
+
+    @property
+    def token_width(self) -> int:
+        return self.inner.token_width
+
+    @property
+    def last_position(self) -> int | None:
+        return self.inner.last_position
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         self.inner.initialise(name.removeprefix("inner."), parameter, generator)

@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posx.config.compose import key_of, options, read_yaml
+from posx.config.catalog import Catalog, read_yaml
+from posx.config.compose import key_of
 from posx.config.validate import typed
 from posx.errors import PosxError, unknown
 
@@ -78,13 +79,13 @@ class SchemeEntry:
     overrides: list[str] = field(default_factory=list)
 
 
-def find_sweep(text: str, config_dir: Path | None) -> Path:
+def find_sweep(text: str, catalog: Catalog) -> Path:
     """A sweep file by path, or by name among the configs."""
     if Path(text).is_file():
         return Path(text)
     if Path(text).is_dir():
         raise PosxError(f"{text} is a directory, not a sweep file.", "Name the file itself.")
-    known = options("sweep", config_dir)
+    known = catalog.options("sweep")
     if text in known:
         return known[text]
     if Path(text).suffix in (".yaml", ".yml"):

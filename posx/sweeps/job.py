@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from posx.config.compose import resolve_scheme
+from posx.config.catalog import Catalog
 from posx.config.schema import EvalConfig, RunConfig
 from posx.config.validate import typed
 from posx.data.corpus import prepare
 from posx.errors import PosxError
 from posx.evaluation.evaluate import evaluate_all, make_plan
+from posx.models.build import complete
 from posx.results.records import as_json
 from posx.runs.directory import create, find_run
 from posx.training.finetune import with_weights
@@ -28,20 +29,19 @@ def main(spec_path: Path) -> int:
     """Exit code 0, 1 or 2, or 128 + the signal."""
     try:
         spec = read_json(spec_path, "a job of posx")
-        trust = spec["trust"]
-        config_dir = Path(spec["config_dir"]) if spec["config_dir"] else None
-        config = resolve_scheme(typed(RunConfig, spec["config"]), trust)
+        catalog = Catalog.from_json(spec)
+        config = complete(typed(RunConfig, spec["config"]), catalog)
         runs_dir = Path(spec["runs_dir"])
         if spec["after"]:
-            config = with_weights(config, find_run(runs_dir, spec["after"], trust))
-        run = create(runs_dir, spec["name"], config, resume=True, trust=trust)
+            config = with_weights(config, find_run(runs_dir, spec["after"]))
+        run = create(runs_dir, spec["name"], config, resume=True)
         with Display() as display:
             if not run.finished:
-                train(run, prepare(config.data, config.tokenizer, display.say), display, trust, config_dir)
+                train(run, prepare(config.data, config.tokenizer, display.say), display, catalog)
             records = []
             for asked in spec["evals"]:
-                plan = make_plan(run, typed(EvalConfig, asked), config_dir, trust)
-                records += evaluate_all(plan, display, trust)  # what is unsupported is a dash, not a failed job
+                plan = make_plan(run, typed(EvalConfig, asked), catalog)
+                records += evaluate_all(plan, display)  # what is unsupported is a dash, not a failed job
         write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [as_json(r) for r in records]})
     except PosxError as error:
         print(error, file=sys.stderr)

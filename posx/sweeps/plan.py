@@ -13,21 +13,16 @@ from typing import Any
 from rich.table import Table
 
 from posx import __version__
-from posx.config.compose import (
-    TRAINED,
-    compose_eval,
-    compose_run,
-    key_of,
-    known_extensions,
-    parse_extension,
-    quote,
-)
-from posx.config.schema import EvalConfig, RunConfig, check_eval
+from posx.config.catalog import Catalog
+from posx.config.compose import compose_eval, key_of, quote
+from posx.config.schema import TRAINED, EvalConfig, RunConfig, check_eval
 from posx.data.corpus import prepare
 from posx.errors import PosxError
 from posx.evaluation.evaluate import targets_of
 from posx.evaluation.windows import check_long_enough, check_windows, comparable, parse_length
-from posx.models.build import check_fit, scheme_of
+from posx.models.binding import check_fit, parse_extension
+from posx.models.build import compose_run, scheme_of
+from posx.models.classes import known_extensions
 from posx.results.records import Record, as_json, current_records
 from posx.runs.directory import FREE_TO_CHANGE, folder_name, hashed
 from posx.runtime.device import cores, pick_device
@@ -56,16 +51,14 @@ class Sweep:
 
     name: str
     jobs: list[JobPlan]
-    trust: bool
-    config_dir: Path | None
+    catalog: Catalog
 
 
 def read_sweep(
     path: Path,
     overrides: list[str],
     say: Callable[[str], None],
-    config_dir: Path | None,
-    trust: bool,
+    catalog: Catalog,
     finetune: bool = True,
 ) -> Sweep:
     """Compose and check every job before any work; the corpora are prepared, since names depend on them.
@@ -79,15 +72,15 @@ def read_sweep(
         mine = [*file.overrides, *entry.overrides, *overrides]
         to_run = [o for o in mine if not key_of(o).startswith("eval.")]
         to_eval = [o for o in mine if key_of(o).startswith("eval.")]
-        asked = replace(compose_eval(to_eval, config_dir), extensions=_for_row(file.extensions, entry, [TRAINED]))
+        asked = replace(compose_eval(to_eval, catalog), extensions=_for_row(file.extensions, entry, [TRAINED]))
         if not any(key_of(o) == "eval.lengths" for o in to_eval):
             asked = replace(asked, lengths=list(file.lengths))
         check_eval(asked)
         protocols = [asked.protocol] if any(key_of(o) == "eval.protocol" for o in to_eval) else file.protocols
         for seed in file.seeds:
             own = [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"]
-            config = compose_run(own, config_dir, trust)
-            tunes = list(_finetunes(config, entry, file.finetune, config_dir, trust)) if finetune else []
+            config = compose_run(own, catalog)
+            tunes = list(_finetunes(config, entry, file.finetune, catalog)) if finetune else []
             # A fine-tune's extension without the training is the first point of its curve.
             also = [tuned.train.extension for tuned in tunes]
             first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))
@@ -95,21 +88,21 @@ def read_sweep(
             planned.append(first)
             for control in file.controls if seed in (file.control_seeds or file.seeds) else []:
                 context = _control_context(control, asked, first.config.base_context, path)
-                long = compose_run([*own, f"train.context={context}"], config_dir, trust)
+                long = compose_run([*own, f"train.context={context}"], catalog)
                 lengths = [str(first.config.base_context), str(context)]
                 long_asked = replace(asked, extensions=["none"], lengths=lengths)
                 planned.append(_Planned(long, long_asked, ["fixed-targets"], first))
             for tuned in tunes:
                 tuned_asked = replace(asked, extensions=[TRAINED])
                 planned.append(_Planned(tuned, tuned_asked, ["fixed-targets"], first, starts_from_first=True))
-    _check_extensions(planned, config_dir, trust)
+    _check_extensions(planned, catalog)
     contexts = [plan.config.base_context for plan in planned if plan.first is None]
     jobs: list[JobPlan] = []
     for plan in planned:
         jobs.append(_job_plan(plan, contexts, say))
         plan.name = jobs[-1].name
     _check_unlike(jobs, path)
-    return Sweep(path.stem, jobs, trust, config_dir)
+    return Sweep(path.stem, jobs, catalog)
 
 
 @dataclass
@@ -163,9 +156,7 @@ def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[s
     return by_row.get(entry.label, by_row.get(entry.scheme, otherwise))
 
 
-def _finetunes(
-    first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, config_dir: Path | None, trust: bool
-) -> Iterator[RunConfig]:
+def _finetunes(first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, catalog: Catalog) -> Iterator[RunConfig]:
     """The fine-tunes of a run: each recipe, extension and number of steps, and the control at the old context."""
     old = f"train.context={first.base_context}"
     kinds: list[tuple[str, list[str]]] = []  # an extension, and the other overrides
@@ -177,15 +168,15 @@ def _finetunes(
         if recipe == "drop":
             extensions = ["none"]
         if recipe == "pose":  # with those that it can be trained with
-            specs = {text: parse_extension(text, config_dir, trust) for text in extensions}
-            extensions = [text for text in extensions if all(follows_positions(one.cls) for one in specs[text])]
+            specs = {text: parse_extension(text, catalog) for text in extensions}
+            extensions = [text for text in extensions if all(follows_positions(one) for one in specs[text])]
         kinds += [(extension, [f"train.recipe={quote(recipe)}", *where]) for extension in extensions]
     if tune.control:
         kinds.append(("none", [old]))
     for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
         for extension, others in kinds:
             own = [*others, f"train.steps={steps}", f"train.extension={quote(extension)}"]
-            yield compose_finetune(first, "first", [*tune.overrides, *own], config_dir, trust)
+            yield compose_finetune(first, "first", [*tune.overrides, *own], catalog)
 
 
 def _check_unlike(jobs: list[JobPlan], path: Path) -> None:
@@ -196,13 +187,13 @@ def _check_unlike(jobs: list[JobPlan], path: Path) -> None:
             raise PosxError(f"{path} names the same run twice: {name}.", "Drop one of the two.")
 
 
-def _check_extensions(planned: list[_Planned], config_dir: Path | None, trust: bool) -> None:
+def _check_extensions(planned: list[_Planned], catalog: Catalog) -> None:
     """A pair that makes no sense is refused now, not after an hour of training."""
-    known = known_extensions(config_dir, trust)
+    known = known_extensions(catalog)
     for plan in planned:
-        scheme = scheme_of(plan.config, trust)
+        scheme = scheme_of(plan.config, catalog)
         for text in plan.asked.extensions:
-            check_fit(parse_extension(text, config_dir, trust), plan.config.scheme["name"], scheme, known)
+            check_fit(parse_extension(text, catalog), plan.config.scheme["name"], scheme, known)
 
 
 def _identity(config: RunConfig) -> dict[str, Any]:
@@ -246,8 +237,7 @@ def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
         "config": asdict(plan.config),
         "evals": [asdict(one) for one in plan.evals],
         "after": plan.after,
-        "config_dir": str(sweep.config_dir) if sweep.config_dir else None,
-        "trust": sweep.trust,
+        **sweep.catalog.as_json(),
     }
     path = runs_dir / ".jobs" / f"{plan.name}.json"
     if _is_done(plan.name, path, spec, runs_dir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import RunConfig
 from posx.data.corpus import Corpus
 from posx.models.decoder import count_parameters
@@ -13,12 +14,12 @@ from posx.training.loop import train_step
 from posx.training.state import set_compiled, start
 
 
-def estimate(config: RunConfig, corpus: Corpus, trust: bool = False, steps: int = 3) -> dict[str, Any]:
+def estimate(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED, steps: int = 3) -> dict[str, Any]:
     """Time, memory and epochs of a run, from a few timed steps of the real model; writes nothing.
 
     Compilation is left out of the trial, so a compiled run can be faster than estimated.
     """
-    session = start(config, corpus, trust)
+    session = start(config, corpus, catalog)
     set_compiled(session.model, False)
     train_step(session, 0)  # allocates what stays
     began = time.monotonic()

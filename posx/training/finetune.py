@@ -12,11 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from posx.config.compose import as_overrides, freeze_extension, key_of, override_value
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.compose import as_overrides, key_of, override_value
 from posx.config.schema import RunConfig, StartConfig, check_train
 from posx.config.validate import typed
 from posx.errors import PosxError
 from posx.evaluation.windows import parse_length
+from posx.models.build import complete, freeze_extension
 from posx.runs.directory import Run, folder_name, group_hash, label_of, newest_checkpoint, open_run
 from posx.utils.files import read_json, sha256_of
 
@@ -24,9 +26,7 @@ LONGEST_EXTENSION = 60  # signs of a run's name
 SHARE_OF_STEPS = 10  # without train.steps: a tenth of what the first run took
 
 
-def compose_finetune(
-    config: RunConfig, run: str, overrides: list[str], config_dir: Path | None = None, trust: bool = False
-) -> RunConfig:
+def compose_finetune(config: RunConfig, run: str, overrides: list[str], catalog: Catalog = PACKAGED) -> RunConfig:
     """The config of a fine-tune of the run ``run`` with ``config``; its weights are filled in by :func:`with_weights`.
 
     Where nothing else is said, the peak of the learning rate is where the first run's ended, the steps are a tenth of
@@ -34,6 +34,7 @@ def compose_finetune(
     """
     from posx.training.recipes import prepared
 
+    config = complete(config, catalog)
     values = asdict(config)
     values["train"] |= {"steps": max(1, config.train.steps // SHARE_OF_STEPS), "eval_every": None}
     values["optim"] |= {"lr": config.optim.lr * config.optim.final_lr or config.optim.lr, "warmup_steps": None}
@@ -55,7 +56,7 @@ def compose_finetune(
         tuned.train.reach = None
     tuned.label = tuned.label or default_label(config, tuned)
     check_train(tuned)
-    return freeze_extension(prepared(tuned, config_dir, trust), config_dir, trust)
+    return freeze_extension(prepared(tuned, catalog), catalog)
 
 
 def _set(values: dict[str, Any], override: str, config: RunConfig) -> None:
@@ -113,12 +114,12 @@ def with_weights(config: RunConfig, first: Run) -> RunConfig:
     return config
 
 
-def first_run(run: Run, trust: bool = False) -> Run:
+def first_run(run: Run) -> Run:
     """The run that a fine-tune starts from: beside it under the stored name, or at the stored path."""
     stored = run.config.start.run
     for path in (run.path.parent / stored, Path(stored)):
         if (path / "config.yaml").is_file():
-            return open_run(path, trust)
+            return open_run(path)
     raise PosxError(
         f"{run.name} starts from the weights of {stored}, which is no longer there.",
         f"Put that run back beside {run.path}.",

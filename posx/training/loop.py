@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from posx.config.schema import OptimConfig, TrainConfig
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.schema import IGNORED, OptimConfig, TrainConfig
 from posx.data.corpus import Corpus, Split
 from posx.errors import PosxError
 from posx.evaluation.windows import Slices
 from posx.models import checkpoint as checkpoints
 from posx.models.decoder import generator
-from posx.models.loss import IGNORED, head_cross_entropy, nll
+from posx.models.loss import head_cross_entropy, nll
 from posx.results.records import perplexity
 from posx.runs.directory import Run, locked, write_meta
 from posx.runtime import device as machine
@@ -164,7 +164,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def train(run: Run, corpus: Corpus, display: Display, trust: bool = False, config_dir: Path | None = None) -> None:
+def train(run: Run, corpus: Corpus, display: Display, catalog: Catalog = PACKAGED) -> None:
     """Train ``run`` to its last step, from its newest checkpoint if it has one. Raises PosxError.
 
     Writes metrics.jsonl, meta.json and checkpoints. On SIGINT or SIGTERM the step is ended and saved, and
@@ -173,12 +173,12 @@ def train(run: Run, corpus: Corpus, display: Display, trust: bool = False, confi
     if run.finished:
         return
     with locked(run), _signals() as caught:
-        _train(run, start(run.config, corpus, trust, config_dir), corpus, display, caught, trust)
+        _train(run, start(run.config, corpus, catalog), corpus, display, caught, catalog)
 
 
-def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught: list[int], trust: bool) -> None:
+def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught: list[int], catalog: Catalog) -> None:
     config, settings, model = run.config, run.config.train, session.model
-    done, spent = resume(run, session, corpus, display, trust)
+    done, spent = resume(run, session, corpus, display, catalog)
     meta = first_meta(run, session, corpus)
     write_meta(run, meta)
     write_text(run.path / "tokenizer.json", (corpus.path / "tokenizer.json").read_text("utf-8"))

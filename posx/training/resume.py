@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from posx.config.catalog import PACKAGED, Catalog
 from posx.data.corpus import Corpus
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
@@ -32,7 +33,9 @@ def check_same_text(run: Run, corpus: Corpus) -> None:
         )
 
 
-def resume(run: Run, session: Session, corpus: Corpus, display: Display, trust: bool = False) -> tuple[int, float]:
+def resume(
+    run: Run, session: Session, corpus: Corpus, display: Display, catalog: Catalog = PACKAGED
+) -> tuple[int, float]:
     """Load the newest checkpoint, if any: steps done and seconds spent. Later lines of metrics.jsonl go.
 
     A fine-tune without one begins with the weights of the run that it starts from.
@@ -48,7 +51,7 @@ def resume(run: Run, session: Session, corpus: Corpus, display: Display, trust: 
         kept = [row for row in metrics(run) if row["step"] <= step]
         display.say(f"Resuming {run.name} after step {step}.")
     elif run.config.start.run:
-        first = first_run(run, trust)
+        first = first_run(run)
         check_same_text(first, corpus)
         _load_first(run, first, session)
         display.say(f"{run.name} starts from the weights of {first.name}.")

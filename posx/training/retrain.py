@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+from posx.config.catalog import PACKAGED, Catalog
 from posx.data.corpus import prepare
 from posx.runs.directory import Run, create
 from posx.training.finetune import first_run, with_weights
@@ -13,16 +14,16 @@ from posx.training.resume import check_same_text
 from posx.utils.console import Display
 
 
-def train_again(run: Run, folder: Path, display: Display, config_dir: Path | None = None, trust: bool = False) -> Run:
+def train_again(run: Run, folder: Path, display: Display, catalog: Catalog = PACKAGED) -> Run:
     """Train ``run`` in ``folder`` under its name; of a fine-tune first the run that it starts from."""
     config = copy.deepcopy(run.config)
     config.train.threads = run.meta.get("threads")  # another number adds up in another order
     if config.start.run:
-        first = train_again(first_run(run, trust), folder, display, config_dir, trust)
+        first = train_again(first_run(run), folder, display, catalog)
         config = with_weights(config, first)
         config.start.run = first.name
     corpus = prepare(config.data, config.tokenizer, display.say)
     check_same_text(run, corpus)
-    made = create(folder, run.name, config, resume=True, trust=trust)
-    train(made, corpus, display, trust, config_dir)
+    made = create(folder, run.name, config, resume=True)
+    train(made, corpus, display, catalog)
     return made

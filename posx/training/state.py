@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from posx.config.compose import parse_extension
+from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import OptimConfig, RunConfig
 from posx.data.corpus import Corpus, cache_dir
 from posx.evaluation.windows import Slices, check_long_enough
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.tiled import hide_from_compiler
-from posx.models.build import bind, scheme_of
+from posx.models.binding import bind, parse_extension
+from posx.models.build import scheme_of
 from posx.models.decoder import Decoder, initialise
 from posx.runtime import device as machine
 from posx.runtime.threads import pieces
@@ -48,12 +48,12 @@ class Session:
         return pieces(self.device, sequences)
 
 
-def build_model(config: RunConfig, vocab_size: int, trust: bool = False) -> Decoder:
+def build_model(config: RunConfig, vocab_size: int, catalog: Catalog = PACKAGED) -> Decoder:
     """The untrained model of a config."""
-    return Decoder(config.model, scheme_of(config, trust), vocab_size)
+    return Decoder(config.model, scheme_of(config, catalog), vocab_size)
 
 
-def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Path | None = None) -> Session:
+def start(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED) -> Session:
     """Model, optimizer and batches of a run at step 0. Raises PosxError where the corpus cannot serve it."""
     train = config.train
     check_long_enough(corpus, train.context)
@@ -61,7 +61,7 @@ def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Pa
     dtype = machine.pick_dtype(train.dtype, device)
     machine.set_threads(train.threads)
     machine.prepare_for(device, exact=False)
-    model = build_model(config, corpus.vocab_size, trust)
+    model = build_model(config, corpus.vocab_size, catalog)
     initialise(model, train.seed)
     model.to(device)
     work = 3 * flops_per_token(model, train.context) * train.steps * train.batch_tokens
@@ -70,7 +70,7 @@ def start(config: RunConfig, corpus: Corpus, trust: bool = False, config_dir: Pa
         machine.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
     set_compiled(model, compiled)
     optimizer = make_optimizer(model, config.optim, device)
-    specs = parse_extension(train.extension, config_dir, trust)
+    specs = parse_extension(train.extension, catalog)
     extension = bind((), model.scheme, train.context, specs, train.reached)
     slices = Slices(corpus.splits["train"], train.context)
     return Session(config, model, optimizer, slices, device, dtype, compiled, note, extension)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from posx.config.compose import known_extensions, known_schemes
+from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
+from posx.models.classes import known_extensions, known_schemes
 from posx.reporting.views import Entry, Page, entry
 from posx.utils.format import DASH
 
@@ -45,19 +45,16 @@ class Row:
     reason: str = ""
 
 
-def verify(
-    names: Sequence[str] | None, config_dir: Path | None, trust: bool, tell: Callable[[int, int, str], None]
-) -> list[Row]:
+def verify(names: Sequence[str] | None, catalog: Catalog, tell: Callable[[int, int, str], None]) -> list[Row]:
     """Rows of these schemes, by default all. ``tell`` hears how many of how many are done, and which is next.
 
     Raises PosxError for an unknown name. A scheme that fails is a row that is not ok.
     """
-    known, extensions = known_schemes(config_dir, trust), known_extensions(config_dir, trust)
+    known, extensions = known_schemes(catalog), known_extensions(catalog)
     for name in names or ():
         if name not in known and name not in extensions:
             raise unknown("scheme or extension", name, [*known, *extensions])
-    user = config_dir, trust
-    jobs = [*_jobs([n for n in names or sorted(known) if n in known], user)]
+    jobs = [*_jobs([n for n in names or sorted(known) if n in known], catalog)]
     jobs += _extended([n for n in names or sorted(extensions) if n in extensions])
     rows, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)  # models so small lose time on more
@@ -70,7 +67,7 @@ def verify(
     return rows
 
 
-def _jobs(names: Sequence[str], user: tuple[Path | None, bool]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
+def _jobs(names: Sequence[str], catalog: Catalog) -> Iterator[tuple[Row, Callable[[], float | None]]]:
     comparisons: Any = importlib.import_module("posx.verify.oracles.comparisons")
     contract: Any = importlib.import_module("posx.verify.oracles.contract")
     small: Any = importlib.import_module("posx.verify.oracles.small")
@@ -81,7 +78,7 @@ def _jobs(names: Sequence[str], user: tuple[Path | None, bool]) -> Iterator[tupl
             more = "".join(f", {key}={value}" for key, value in settings.items())
             for one in contract.PROPERTIES:
                 row = Row(name, "scheme", "property", f"{one.text}{more}", None, one.tolerance, None)
-                yield row, lambda one=one, which=which: one.difference(which, user)  # type: ignore[misc]
+                yield row, lambda one=one, which=which: one.difference(which, catalog)  # type: ignore[misc]
 
 
 def _extended(names: Sequence[str]) -> Iterator[tuple[Row, Callable[[], float | None]]]:

@@ -20,7 +20,7 @@ from statistics import median
 import torch
 from training import header, in_turn
 
-from posx.config.compose import compose_run
+from posx.models.build import compose_run
 from posx.extensions.base import NONE
 from posx.models.attention.dispatch import attend, pick_backend, plan
 from posx.models.decoder import model_shape

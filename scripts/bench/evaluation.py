@@ -42,7 +42,8 @@ from posx.extensions.base import NONE
 from posx.models.decoder import Decoder
 from posx.runtime import device as machine
 from posx.training.loop import train_step
-from posx.training.state import build_model, start
+from posx.models.build import build_model
+from posx.training.state import start
 from posx.utils.console import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))

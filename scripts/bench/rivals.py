@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posx.config.compose import compose_run
+from posx.models.build import compose_run
 from posx.config.schema import RunConfig
 from posx.data.corpus import Corpus, prepare
 

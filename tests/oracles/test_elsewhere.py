@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import CONTEXT, SCHEMES, extensions, gap, make_model, make_scheme, random_tokens
-from posx.config.compose import parse_extension
+from posx.models.binding import parse_extension
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied, Target
-from posx.models.build import bind, fits, freeze, spec_name
+from posx.models.binding import (bind, fits, freeze, spec_name)
 from posx.models.decoder import Decoder
 
 # Up to L these are the model itself, to the bit: what they change begins beyond.
@@ -220,7 +220,7 @@ REFUSED = (
 
 @pytest.mark.parametrize("name, text, said", REFUSED)
 def test_what_makes_no_sense_is_refused(name: str, text: str, said: str) -> None:
-    from posx.models.build import check_fit
+    from posx.models.binding import check_fit
 
     with pytest.raises(PosxError, match=said):
         check_fit(parse_extension(text), name, make_model(name).scheme, extensions())

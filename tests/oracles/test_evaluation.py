@@ -30,7 +30,7 @@ from posx.evaluation.evaluate import evaluate, make_plan
 from posx.results.aggregate import aggregate
 from posx.results.records import Record, read_record, read_records
 from posx.runs.directory import Run, open_run
-from posx.training.state import build_model
+from posx.models.build import build_model
 from posx.utils.console import Display
 from posx.utils.files import sha256_file
 from posx.verify.oracles import hosts

@@ -33,7 +33,7 @@ from posx.extensions.resonance import Resonance
 from posx.extensions.window import Window, WindowConfig
 from posx.extensions.yarn import Yarn
 from posx.models.attention.dispatch import attend, plan
-from posx.models.build import fits
+from posx.models.binding import fits
 from posx.models.decoder import Decoder
 from posx.schemes.base import Scheme
 from posx.verify.oracles import hosts

@@ -17,7 +17,8 @@ from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
 from posx.models.attention.dispatch import attend, plan
-from posx.models.build import ExtensionSpec, check_fit
+from posx.extensions.base import Extension
+from posx.models.binding import check_fit
 from posx.schemes import linear_rope
 from posx.schemes.base import Scheme
 from posx.verify.oracles import written
@@ -83,7 +84,7 @@ def test_linear_rope_in_chunks_is_as_the_paper_writes_it(
 
 
 def test_a_mask_does_not_fit_linear_attention() -> None:
-    spec = ExtensionSpec("window", extensions()["window"], {"w": 5})
+    spec = Extension("window", extensions()["window"], {"w": 5})
     with pytest.raises(PosxError, match="window changes the mask and does not fit linear-rope") as error:
         check_fit([spec], "linear-rope", make_scheme("linear-rope", ModelConfig()), extensions())
     assert "none, abf, by-parts, dynamic-ntk, llama3, ntk, pi and resonance" in error.value.hint

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import CONTEXT, extend, extensions, gap, make_model, make_scheme, random_tokens
-from posx.config.compose import as_overrides, compose_eval, compose_run, parse_extension
+from posx.config.compose import as_overrides, compose_eval
+from posx.models.build import compose_run
+from posx.models.binding import parse_extension
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import Target
 from posx.extensions.longrope import LongRope
-from posx.models.build import ExtensionSpec, bind, check_fit, fits, freeze, spec_name
+from posx.extensions.base import Extension
+from posx.models.binding import (bind, check_fit, fits, freeze, spec_name)
 from posx.verify.oracles import written
 
 LONG = 4 * CONTEXT
@@ -30,7 +33,7 @@ def longrope(*factors: float, **others: Any) -> LongRope:
     return LongRope(LongRope.Config(factors=":".join(map(str, factors)), **others))
 
 
-def spec(text: str) -> ExtensionSpec:
+def spec(text: str) -> Extension:
     (found,) = parse_extension(text)
     return found
 
@@ -84,8 +87,8 @@ def test_angles_are_the_formula(factors: list[float], n: int, trained_n: int, le
     scheme = make_scheme("rope", ModelConfig(d_model=4, n_heads=1))
     positions = torch.arange(0, 60, 1.5)
     positions = positions.view(2, -1) if rows else positions
-    asked = ExtensionSpec("longrope", LongRope, {"factors": ":".join(map(str, factors)), "n": n})
-    before = ExtensionSpec("longrope", LongRope, {"factors": "2:3", "n": trained_n, "s": 2.0})
+    asked = Extension("longrope", LongRope, {"factors": ":".join(map(str, factors)), "n": n})
+    before = Extension("longrope", LongRope, {"factors": "2:3", "n": trained_n, "s": 2.0})
     found = bind([asked], scheme, length, [before]).angles(positions, scheme.frequencies())
     for place, p in enumerate(positions.flatten().tolist()):
         for k, theta in enumerate(written.frequencies(4)):

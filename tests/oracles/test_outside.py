@@ -37,7 +37,7 @@ from posx.models.attention import tiled as tiles
 from posx.models.loss import nll
 from posx.results.records import Record, read_records
 from posx.runs.directory import Run, open_run
-from posx.training.state import build_model
+from posx.models.build import build_model
 from posx.utils.console import Display
 from posx.verify.oracles import hosts
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from posx.analysis.panels.panel import Lines, Map, Panel
-from posx.analysis.probe import Part, frequencies, grid, parts
+from posx.analysis.probe import Part, grid, parts
 from posx.analysis.properties import Subject
+from posx.schemes.base import frequencies
 from posx.schemes.facts import TURN, Case, turning_facts
 
 PAIRS = 4  # of which distances are drawn
@@ -19,7 +20,7 @@ SAME = 1e-6  # ratios that differ by less are one
 
 def extended(given: Subject) -> list[Panel]:
     """The panels that an extension adds; each only where it does such a thing."""
-    if not given.extension.bound:
+    if not given.extension:
         return []
     several = parts(given.scheme)
     turning = [part for part in several if frequencies(part.scheme) is not None]
@@ -29,7 +30,7 @@ def extended(given: Subject) -> list[Panel]:
 
 def case_of(given: Subject) -> Case:
     """The same as a case of `posx explain`."""
-    moves = "distances" in given.scheme.accepts
+    moves = "distances" in given.scheme.capabilities.accepts
     return Case(given.context, given.length, given.positions, given.extension, given.context, given.context, moves)
 
 
@@ -66,7 +67,7 @@ def _distance(given: Subject, turning: list[Part]) -> list[Panel]:
         assert theta is not None
         ratio = (given.extension.spectrum(theta).double() / theta.double())[theta > 0]
         groups = alike(ratio)
-        if any(one.extension.unscaled(one.target) for one in given.extension.bound):
+        if any(one.unscaled(target) for one, target in given.extension.parts):
             # The first positions turn otherwise: what counts is how far query and key have turned.
             queries, keys = (given.extension.angles(places, theta).double() for places in case.pairs)
             far = torch.full((n, len(ratio)), math.nan, dtype=torch.float64)

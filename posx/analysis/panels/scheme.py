@@ -15,7 +15,6 @@ from posx.analysis.probe import (
     Layer,
     Part,
     content,
-    frequencies,
     grid,
     matrix,
     parts,
@@ -27,7 +26,7 @@ from posx.analysis.probe import (
 from posx.analysis.properties import Subject, draws, weight_by_distance
 from posx.analysis.properties_page import in_layers
 from posx.extensions.base import NONE, Applied
-from posx.schemes.base import Scheme
+from posx.schemes.base import Scheme, frequencies
 
 MOST_MAPS = 4  # side by side
 MOST_LINES = 8  # of a panel
@@ -38,7 +37,7 @@ SAME = 1e-6  # heads that differ by less, over the largest value, are one line
 def panels(given: Subject) -> list[Panel]:
     """All that there is to draw: what an extension does, then from the first layer's input to the weights."""
     found = extended(given)
-    if given.scheme.embeds:
+    if given.scheme.capabilities.embeds:
         found += _embedding(given)
     several = parts(given.scheme)
     for part in several:
@@ -78,7 +77,7 @@ def similarity(table: Tensor) -> Tensor:
 
 def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
     turns = rotates(part.scheme, given.positions)
-    trained = frequencies(part.scheme) if turns or part.scheme.has_own_attention else None
+    trained = frequencies(part.scheme) if turns or part.scheme.capabilities.has_own_attention else None
     theta = None if trained is None else given.extension.spectrum(trained)
     found: list[Panel] = []
     if theta is not None and trained is not None:
@@ -98,7 +97,7 @@ def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
         return found
     by_head, sizes = decay(part.scheme, given.positions, given.extension)
     lines = by_heads(by_head)
-    if given.extension.bound and len(lines) == 1:
+    if given.extension and len(lines) == 1:
         before, _ = decay(part.scheme, given.positions)
         now = by_head[0].masked_fill(~case_of(given).seen.flip(0), math.nan)
         if bool(now.isnan().any()) or float((before - by_head).abs().max()) > 1e-3:
@@ -115,7 +114,7 @@ def _rotation(given: Subject, part: Part, where: str) -> list[Panel]:
             "2/D · Σ_j |S_j|,  S_j = Σ_{k<j} e^{i·d·θ_k}",
             {"": bound(theta, part.scheme.shape.head_dim, given.length).numpy()}, np.arange(given.length),
         ))  # fmt: skip
-    steady = given.extension.bound and float((sizes.amax(1) - sizes.amin(1)).max()) < 1e-3  # a factor, said in words
+    steady = given.extension and float((sizes.amax(1) - sizes.amin(1)).max()) < 1e-3  # a factor, said in words
     if not steady and float((sizes - 1).abs().max()) > 1e-3:
         labels = {"q": sizes[0].numpy(), "k": sizes[1].numpy()}
         found.append(Lines("scale", f"{where}Length of q and k, over that before",
@@ -174,11 +173,11 @@ def matches(by_head: Tensor, formula: Tensor | None) -> bool:
 
 def _attention(given: Subject, part: Part, where: str) -> list[Panel]:
     scheme, found = part.scheme, list[Panel]()
-    asks = scheme.per_layer
+    asks = scheme.capabilities.per_layer
     told = content(given.scheme, given.positions, given.seed) if asks else silence(given.scheme, given.positions)
     first = f"the first of {in_layers([layer + 1 for layer in part.layers])}; " if len(part.layers) > 1 else ""
     of_what = f"{first}one draw of random content" if asks else ""
-    if not scheme.has_own_attention and (scheme.has_bias or scheme.needs_logits):
+    if not scheme.capabilities.has_own_attention and (scheme.capabilities.has_bias or scheme.capabilities.needs_logits):
         layer = Layer(scheme, given.positions, told, given.extension)
         added = matrix(layer, "added")
         if bool((added.nan_to_num() != 0).any()):

@@ -41,7 +41,7 @@ def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
     flow, q, k = ways[0].flow, ways[0].q, ways[0].k
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
-    whole = flow.scheme.needs_logits or len(ways) > 1 or flow.sharpness != 1
+    whole = flow.scheme.capabilities.needs_logits or len(ways) > 1 or flow.sharpness != 1
     most = BLOCK_BYTES // 32 if whole else BLOCK_BYTES  # of which it makes many more of the kind
     step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
     # Without gradients into one output: pieces of it would lie between blocks of memory that grow.
@@ -77,7 +77,7 @@ def _by_logits(ways: Sequence[Way], v: Tensor, start: int, end: int) -> Tensor:
     with torch.autocast(v.device.type, enabled=False):
         logits = flow.scheme.rescore(logits, site)
         weights = flow.scheme.weights(logits if flow.sharpness == 1 else logits * flow.sharpness, site)
-        more = _values(flow.scheme, weights, site, elsewhere) if flow.scheme.has_values else None
+        more = _values(flow.scheme, weights, site, elsewhere) if flow.scheme.capabilities.has_values else None
     out = weights.to(v.dtype) @ v
     return out if more is None else out + more.to(out.dtype)
 

@@ -43,7 +43,7 @@ class Flow:
 
     def at(self, x: Tensor) -> Flow:
         """The flow of the layer whose input, after its norm, is ``x``."""
-        return replace(self, x=x) if self.scheme.per_layer else self
+        return replace(self, x=x) if self.scheme.capabilities.per_layer else self
 
     def sharpened(self, q: Tensor) -> Tensor:
         """Queries [B, H, Tq, D], the last of the T tokens, as an extension multiplies them."""
@@ -71,7 +71,7 @@ def addend_of(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
     first = k.shape[2] - q.shape[2]
     last = first + end
     site = flow.site(first + start, last, q[:, :, start:end], k[:, :, :last])
-    closure = flow.scheme.bias(site) if flow.scheme.has_bias else None
+    closure = flow.scheme.bias(site) if flow.scheme.capabilities.has_bias else None
     return dense_addend(site, closure, flow.extension.masks(), q.shape[1])
 
 

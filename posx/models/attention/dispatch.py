@@ -47,19 +47,19 @@ def plan(
     branches = branches_of(scheme, positions, extension)
     # Without a bias queries can carry the factor of the logits, to any backend; else it meets them in blocks.
     sharpness = extension.sharpness()
-    by_query = not scheme.has_bias and not scheme.needs_logits
-    if block is not None or scheme.needs_logits or branches or (sharpness != 1 and not by_query):
+    by_query = not scheme.capabilities.has_bias and not scheme.capabilities.needs_logits
+    if block is not None or scheme.capabilities.needs_logits or branches or (sharpness != 1 and not by_query):
         backend = "blocks"
     elif backend == "auto":
         backend = pick_backend(scheme, positions.shape[-1], extension, batch, n_heads, positions.device)
     plain = is_plain(scheme, extension)
     if backend == "fused" and not plain and (torch.is_grad_enabled() or positions.device.type != "cpu"):
         backend = "dense"  # the kernel gives an addend no gradients, and a GPU's wants it in the products' precision
-    if backend == "tiles" and scheme.bias_per_layer and torch.is_grad_enabled():
+    if backend == "tiles" and scheme.capabilities.bias_per_layer and torch.is_grad_enabled():
         backend = "blocks"  # with gradients tiles want the addend of all layers
     shared = scheme.prepare(positions, extension)
     flow = Flow(scheme, positions, shared, extension, plain=plain, backend=backend, block=block)
-    if extension.bound:
+    if extension:
         index = torch.arange(positions.shape[-1], device=positions.device)
         temperature = extension.temperature(index)
         if sharpness != 1 and by_query:
@@ -69,9 +69,9 @@ def plan(
     if backend == "fused" and not plain:
         return replace(flow, by_distance=addend_by_distance(scheme, positions, extension, shared, n_heads))
     once = backend == "dense" or (backend == "tiles" and torch.is_grad_enabled() and not plain)
-    if once and not scheme.bias_per_layer:
+    if once and not scheme.capabilities.bias_per_layer:
         site = flow.site(0, positions.shape[-1])
-        closure = scheme.bias(site) if scheme.has_bias else None
+        closure = scheme.bias(site) if scheme.capabilities.has_bias else None
         return replace(flow, addend=dense_addend(site, closure, extension.masks(), n_heads))
     if backend == "flex":
         return replace(flow, seen=seen_blocks(positions.shape[-1], extension.masks(), positions.device))
@@ -80,7 +80,7 @@ def plan(
 
 def branches_of(scheme: Scheme, positions: Tensor, extension: Applied) -> tuple[tuple[Mask, Flow], ...]:
     """The extension's branches, as this scheme prepares for them; none where it knows no distances."""
-    if "distances" not in scheme.accepts:
+    if "distances" not in scheme.capabilities.accepts:
         return ()
     found = []
     index = torch.arange(positions.shape[-1], device=positions.device)
@@ -96,7 +96,7 @@ def pick_backend(
     scheme: Scheme, length: int, extension: Applied, batch: int, n_heads: int, device: torch.device
 ) -> str:
     """The fastest backend that fits, with or without gradients as is the mode."""
-    if scheme.needs_logits:
+    if scheme.capabilities.needs_logits:
         return "blocks"
     training, plain = torch.is_grad_enabled(), is_plain(scheme, extension)
     logits = batch * n_heads * length * length * 4
@@ -105,19 +105,19 @@ def pick_backend(
             return "fused" if kernel_is_fast() else "tiles"
         # Tiles keep their weights for the backward pass: a long context wants torch's kernel, which does not.
         if logits <= DENSE_BYTES_TRAINING:
-            return "blocks" if scheme.bias_per_layer else "tiles"
+            return "blocks" if scheme.capabilities.bias_per_layer else "tiles"
         return "fused" if plain else "blocks"
     if plain:
         return "fused"
     if can_flex(scheme, device):
         return "flex"
     most = DENSE_BYTES_TRAINING if training else DENSE_BYTES
-    return "dense" if logits <= most and not scheme.bias_per_layer else "blocks"
+    return "dense" if logits <= most and not scheme.capabilities.bias_per_layer else "blocks"
 
 
 def is_plain(scheme: Scheme, extension: Applied) -> bool:
     """Whether nothing is added to the logits, only the future is masked, and their softmax weighs the values."""
-    return not scheme.has_bias and not scheme.needs_logits and not extension.masks()
+    return not scheme.capabilities.has_bias and not scheme.capabilities.needs_logits and not extension.masks()
 
 
 def turn_and_attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
@@ -148,7 +148,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    if flow.scheme.has_own_attention:
+    if flow.scheme.capabilities.has_own_attention:
         return flow.scheme.attend(q, k, v, flow.site(k.shape[2] - q.shape[2], k.shape[2], q, k))
     whole = q.shape[2] == k.shape[2]
     if flow.backend == "fused" and whole and flow.plain:
@@ -157,7 +157,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         return _fused_with_mask(q, k, v, flow)
     if flow.backend == "flex" and whole:
         site = flow.site(0, q.shape[2], q, k)
-        return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.has_bias else None, flow.seen)
+        return flex(q, k, v, flow.scheme.bias(site) if flow.scheme.capabilities.has_bias else None, flow.seen)
     if flow.backend == "tiles" and torch.is_grad_enabled() and whole:
         return tiles.differentiable_attention(q, k, v, flow.addend)
     if flow.backend == "tiles" and not torch.is_grad_enabled():
@@ -214,7 +214,7 @@ def addend_by_distance(
     None where that does not say it all: the bias knows more than the distance, more than the future is masked, or
     positions are not one after the other.
     """
-    if not scheme.bias_is_by_distance or extension.masks() or positions.ndim > 1:
+    if not scheme.capabilities.bias_is_by_distance or extension.masks() or positions.ndim > 1:
         return None
     if positions.is_floating_point() or not bool((positions.diff() == 1).all()):
         return None

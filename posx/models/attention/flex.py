@@ -32,7 +32,7 @@ def can_flex(scheme: Scheme, device: torch.device) -> bool:
         and find_spec("triton") is not None
         and find_spec("torch.nn.attention.flex_attention") is not None
         and scheme.shape.head_dim in HEAD_DIMS
-        and not scheme.bias_per_layer
+        and not scheme.capabilities.bias_per_layer
     )
 
 

@@ -23,25 +23,24 @@ Trap: n keys are all that a query ever sees: positions are trained up to ℓ, ho
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from posx.config.compose import complete_scheme, parse_extension
+from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
 from posx.extensions.base import Extension
-from posx.models.build import scheme_of
+from posx.models.binding import parse_extension
+from posx.models.build import complete_scheme, scheme_of
 from posx.models.decoder import model_shape
 from posx.schemes.base import Scheme
 
 FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes")  # what an extension may change under pose
 
 
-def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = False) -> RunConfig:
+def prepared(config: RunConfig, catalog: Catalog = PACKAGED) -> RunConfig:
     """The config of a fine-tune with its recipe's scheme. Raises PosxError where the recipe does not fit."""
-    scheme, name = scheme_of(config, trust), config.scheme["name"]
+    scheme, name = scheme_of(config, catalog), config.scheme["name"]
     if config.train.recipe == "drop":
         if not rotates_only(scheme):
             raise PosxError(
@@ -49,19 +48,19 @@ def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = Fa
                 "It fits rope, partial-rope, p-rope, xpos, and layers of them and of nope.",
             )
         shape = model_shape(config.model, config.base_context)
-        config.scheme = complete_scheme("nope", shape, config_dir, trust)
+        config.scheme = complete_scheme("nope", shape, catalog)
     if config.train.recipe == "pose":
-        if scheme.chooses_positions:
+        if scheme.capabilities.chooses_positions:
             raise PosxError(
                 f"{name} chooses its own positions in training; pose would choose others.", "Leave out --recipe."
             )
-        if not any(one.hears_positions for one in layers(scheme)):
+        if not any(one.capabilities.uses_positions for one in layers(scheme)):
             raise PosxError(
                 f"{name} does not hear where tokens stand, so that positions that skip change nothing.",
                 "Leave out --recipe: at its old context this is the same fine-tune.",
             )
-        for spec in parse_extension(config.train.extension, config_dir, trust):
-            if not follows_positions(spec.cls):
+        for spec in parse_extension(config.train.extension, catalog):
+            if not follows_positions(spec):
                 raise PosxError(
                     f"{spec.name} goes by the number of a token, not by its position, which is what pose changes.",
                     "Train with an extension that changes the spectrum, such as pi or yarn.",
@@ -69,9 +68,9 @@ def prepared(config: RunConfig, config_dir: Path | None = None, trust: bool = Fa
     return config
 
 
-def follows_positions(extension: type[Extension]) -> bool:
+def follows_positions(extension: Extension) -> bool:
     """Whether it acts on positions as pose sets them, or by the scale alone, and not by the number of a token."""
-    sharpens = extension.changes == "temperature" and extension.temperature is Extension.temperature
+    sharpens = extension.changes == "temperature" and type(extension).temperature is Extension.temperature
     return extension.changes in FOLLOWS_POSITIONS or sharpens
 
 
@@ -82,9 +81,15 @@ def layers(scheme: Scheme) -> list[Scheme]:
 
 def rotates_only(scheme: Scheme) -> bool:
     """Whether rotations are all that it does, so that without them the model is that of nope, weight by weight."""
-    if not getattr(scheme, "rotated", 0) or next(scheme.parameters(), None) is not None:
+    if not scheme.capabilities.rotated or next(scheme.parameters(), None) is not None:
         return False
-    return not any(one.embeds or one.has_bias or one.needs_logits or one.has_own_attention for one in layers(scheme))
+    return not any(
+        one.capabilities.embeds
+        or one.capabilities.has_bias
+        or one.capabilities.needs_logits
+        or one.capabilities.has_own_attention
+        for one in layers(scheme)
+    )
 
 
 def skipping(rows: int, n: int, reach: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from posx.config.catalog import Catalog
 from posx.extensions.base import NONE
 from posx.models.attention.dispatch import plan
 from posx.models.attention.flex import flex, seen_blocks
@@ -43,9 +44,9 @@ def _longest(model: Any) -> int:
 
 
 @torch.no_grad()
-def causality(name: str, user: Any) -> float:
+def causality(name: str, catalog: Catalog) -> float:
     """Other tokens from one place on: outputs before it keep every bit, in products of the same shape."""
-    model = make_model(name, user=user)
+    model = make_model(name, catalog=catalog)
     tokens, worst = random_tokens(_longest(model)), 0.0
     for how in ({}, {"backend": "dense"}, {"block": 3}):
         whole = model(tokens, **how)
@@ -57,9 +58,9 @@ def causality(name: str, user: Any) -> float:
 
 
 @torch.no_grad()
-def blocks(name: str, user: Any) -> float:
+def blocks(name: str, catalog: Catalog) -> float:
     """A block of queries, or the last of them alone, as in the whole."""
-    model = make_model(name, user=user)
+    model = make_model(name, catalog=catalog)
     tokens = random_tokens(_longest(model))
     whole = model(tokens, backend="dense")
     found = [gap(model(tokens, block=block), whole) for block in (1, 3, 7, 64)]
@@ -67,32 +68,32 @@ def blocks(name: str, user: Any) -> float:
 
 
 @torch.no_grad()
-def kernel(name: str, user: Any) -> float | None:
+def kernel(name: str, catalog: Catalog) -> float | None:
     """The closure called for one pair at a time by FlexAttention, uncompiled, as with ranges of indices."""
-    layer = Layer(name, 3, 8, CONTEXT, user=user)
+    layer = Layer(name, 3, 8, CONTEXT, catalog=catalog)
     scheme = layer.scheme.at(LAYER)
-    if scheme.needs_logits or scheme.has_own_attention:
+    if scheme.capabilities.needs_logits or scheme.capabilities.has_own_attention:
         return None
     flow = replace(plan(scheme, layer.at, NONE, 2, layer.heads), layer=LAYER if scheme is layer.scheme else 0).at(
         layer.x
     )
     q, k = scheme.rotate(layer.q, layer.k, flow.site(0, layer.length))
     site = flow.site(0, layer.length, q, k)
-    closure = scheme.bias(site) if scheme.has_bias else None
+    closure = scheme.bias(site) if scheme.capabilities.has_bias else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it is not compiled, as it shall not be
         found = flex(q, k, layer.v, closure, seen_blocks(layer.length, [], layer.q.device))
     return gap(found, layer.attended(backend="dense"))
 
 
-def gradients(name: str, user: Any) -> float:
+def gradients(name: str, catalog: Catalog) -> float:
     """How many numbers of the scheme, and how many of the other matrices as a whole, a training step leaves out.
 
     A step at the training length, from the initial values and from sharp ones: a unit may sleep in one of them.
     """
     reached: dict[str, torch.Tensor] = {}
     for sharp in (False, True):
-        model = make_model(name, user=user, sharp=sharp).train()
+        model = make_model(name, catalog=catalog, sharp=sharp).train()
         tokens = random_tokens(CONTEXT + 1, batch=8)
         hidden = model.readable(model(tokens[:, :-1])).flatten(0, 1)
         head_cross_entropy(hidden, model.head_weight, tokens[:, 1:].flatten(), torch.float32).backward()
@@ -104,14 +105,14 @@ def gradients(name: str, user: Any) -> float:
     return float(sum(int((~here).sum()) for here in reached.values()))
 
 
-def slopes(name: str, user: Any, **shape: Any) -> float:
+def slopes(name: str, catalog: Catalog, **shape: Any) -> float:
     """Gradients beside central differences of the loss, for the scheme's numbers and for all others; relative.
 
     A step along the gradient's signs, so that the slope is large beside its rounding. Of two lengths of it the better
     one counts: the longer has more curvature in it, and meets more edges, the shorter more rounding. ``shape``: of the
     model.
     """
-    model, worst = make_model(name, user=user, **shape).train(), 0.0
+    model, worst = make_model(name, catalog=catalog, **shape).train(), 0.0
     tokens = random_tokens(CONTEXT + 1)
 
     def loss() -> torch.Tensor:
@@ -142,9 +143,9 @@ def slopes(name: str, user: Any, **shape: Any) -> float:
 
 
 @torch.no_grad()
-def far(name: str, user: Any) -> float | None:
+def far(name: str, catalog: Catalog) -> float | None:
     """The last 64 queries against 16,384 keys in bf16, beside float32: finite, and off by some of its roundings."""
-    model = make_model(name, n_layers=1, d_model=16, n_heads=2, user=user, **FAR.get(name, {}))
+    model = make_model(name, n_layers=1, d_model=16, n_heads=2, catalog=catalog, **FAR.get(name, {}))
     last = model.scheme.last_position
     if last is not None and last + 1 < LONG:
         return None

@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from posx.config.compose import parse_extension
-from posx.models.build import bind
+from posx.models.binding import bind, parse_extension
 from posx.verify.oracles import written
 from posx.verify.oracles.layer import FAR, LAYER, Comparison, Layer, Pairs
 from posx.verify.oracles.small import CONTEXT

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posx.config.compose import parse_extension
 from posx.config.schema import ModelConfig
-from posx.models.build import bind
+from posx.models.binding import bind, parse_extension
 from posx.verify.oracles import written
 from posx.verify.oracles.elsewhere import ELSEWHERE
 from posx.verify.oracles.layer import FAR, SHAPES, Comparison, Layer, Pairs

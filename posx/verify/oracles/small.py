@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from posx.config.compose import complete_scheme
+from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import ModelConfig
 from posx.models import build as components
+from posx.models.build import complete_scheme
 from posx.models.decoder import Decoder, initialise, model_shape
 from posx.schemes.base import Scheme
 
@@ -37,16 +38,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"shaw-values": ("shaw", {"val
 
 
 def make_scheme(
-    name: str, config: ModelConfig, context: int = CONTEXT, *, user: Any = (None, False), **settings: Any
+    name: str, config: ModelConfig, context: int = CONTEXT, *, catalog: Catalog = PACKAGED, **settings: Any
 ) -> Scheme:
     """The scheme of configs/scheme/``name``.yaml with other settings, checked as posx does it.
 
-    ``user``: a folder of configs of the user's own, and whether their code is trusted.
+    ``catalog``: where the name and its class come from.
     """
-    shape, (config_dir, trust) = model_shape(config, context), user
+    shape = model_shape(config, context)
     name, more = VARIANTS.get(name, (name, {}))
     asked = {"name": name, **TINY.get(name, {}), **more, **settings}
-    return components.make_scheme(complete_scheme(asked, shape, config_dir, trust), shape, trust)
+    return components.make_scheme(complete_scheme(asked, shape, catalog), shape, catalog)
 
 
 def make_model(
@@ -64,7 +65,7 @@ def make_model(
     vocab: int = VOCAB,
     seed: int = 0,
     sharp: bool = True,
-    user: Any = (None, False),
+    catalog: Catalog = PACKAGED,
     **settings: Any,
 ) -> Decoder:
     """A decoder of this scheme; ``settings`` are its own. ``sharp=False``: posx's own initial values."""
@@ -78,7 +79,7 @@ def make_model(
         d_ff=d_ff,
         tie_embeddings=tie_embeddings,
     )
-    model = Decoder(config, make_scheme(name, config, context, user=user, **settings), vocab).eval()
+    model = Decoder(config, make_scheme(name, config, context, catalog=catalog, **settings), vocab).eval()
     initialise(model, seed)
     if sharp:
         sharpen(model, seed)

@@ -1,0 +1,52 @@
+"""Classes by the ``_target_`` of a config. Code from outside posx is imported only where the catalog trusts it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, TypeVar
+
+from posx.config.catalog import PACKAGED, Catalog
+from posx.errors import PosxError
+from posx.extensions.base import Extension
+from posx.schemes.base import Scheme
+
+T = TypeVar("T")
+
+
+def load_class(target: Any, base: type[T], catalog: Catalog = PACKAGED) -> type[T]:
+    """The class that ``_target_`` names; it must be a ``base``. Raises PosxError."""
+    kind = base.__name__.lower()
+    if not isinstance(target, str) or "." not in target:
+        raise PosxError(f"'{target}' names no {kind} class.", "Set _target_ to package.module.Class.")
+    module, _, name = target.rpartition(".")
+    if not catalog.trust and module.split(".")[0] != "posx":
+        raise PosxError(
+            f"{target} is not part of posx, and loading it runs its code.",
+            "Add --trust if you trust its author.",
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PosxError(f"{target} cannot be loaded: {error}.", "Check _target_, and that it is installed.") from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise PosxError(
+            f"{target} is not a posx {kind}.", f"It must be a subclass of {base.__module__}.{base.__name__}."
+        )
+    return found
+
+
+def known_extensions(catalog: Catalog = PACKAGED) -> dict[str, type[Extension]]:
+    """Name → class of every extension that there is."""
+    return {
+        name: load_class(catalog.read("extension", name).get("_target_"), Extension, catalog)
+        for name in catalog.options("extension")
+    }
+
+
+def known_schemes(catalog: Catalog = PACKAGED) -> dict[str, tuple[type[Scheme], dict[str, Any]]]:
+    """Name → (class, the settings of its YAML) of every scheme that there is."""
+    found = {}
+    for name in catalog.options("scheme"):
+        settings = catalog.settings("scheme", name)
+        found[name] = (load_class(settings.pop("_target_", None), Scheme, catalog), settings)
+    return found
