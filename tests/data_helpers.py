@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 import posx
-from posx.models.build import compose_run
 from posx.config.schema import DataConfig, RunConfig
 from posx.data.corpus import Corpus, Split, prepare
+from posx.models.build import compose_run
 from posx.runs.directory import Run, create
 from posx.training.loop import train
 from posx.utils.console import Display

@@ -10,10 +10,9 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from posx.cli.app import app
-from posx.models.classes import known_extensions, known_schemes
-from posx.extensions.base import NONE, Applied
-from posx.extensions.base import Extension
+from posx.extensions.base import NONE, Applied, Extension
 from posx.models.binding import bind
+from posx.models.classes import known_extensions, known_schemes
 from posx.models.decoder import Decoder
 from posx.schemes.base import Scheme, Site
 from posx.verify.oracles.small import (

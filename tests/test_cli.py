@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from data_helpers import child_environment, corpus_of, python, sentence, trained, write_jsonl
 from helpers import posx
 from posx.cli.app import app
-from posx.models.build import compose_run
 from posx.config.schema import RunConfig
+from posx.models.build import compose_run
 from posx.runs.directory import create
 from posx.training.loop import train
 from posx.utils.console import Display

@@ -10,15 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from posx.config.compose import (as_overrides, compose_eval, read_run_config, to_yaml)
-from posx.models.build import compose_run
-from posx.config.catalog import packaged_configs, OPTIONS
-from posx.models.classes import known_schemes
-from posx.models.binding import parse_extension
+from posx.config.catalog import OPTIONS, packaged_configs
+from posx.config.compose import as_overrides, compose_eval, read_run_config, to_yaml
 from posx.config.schema import EvalConfig, OptimConfig, TrainConfig
 from posx.errors import PosxError
-from posx.models.build import make_scheme
-from posx.models.binding import spec_name
+from posx.models.binding import parse_extension, spec_name
+from posx.models.build import compose_run, make_scheme
+from posx.models.classes import known_schemes
 from posx.models.decoder import model_shape
 
 

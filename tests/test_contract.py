@@ -37,14 +37,12 @@ from helpers import (
     random_tokens,
     rotated,
 )
-from posx.config.schema import ModelConfig
+from posx.config.schema import IGNORED, ModelConfig
 from posx.errors import PosxError, Unsupported
-from posx.extensions.base import NONE, Applied
+from posx.extensions.base import NONE, Applied, Extension
 from posx.models.attention.dispatch import plan
-from posx.extensions.base import Extension
 from posx.models.binding import check_fit
 from posx.models.decoder import Decoder, count_parameters, initialise
-from posx.config.schema import IGNORED
 from posx.models.loss import head_cross_entropy, nll
 from posx.schemes import rope
 from posx.schemes.alibi import Alibi

@@ -26,16 +26,18 @@ from typer.testing import CliRunner
 from data_helpers import TINY, child_environment, corpus_of, python, sentence, silent, tiny_config, write_jsonl
 from posx.cli.app import app
 from posx.config.schema import EvalConfig, RunConfig
+from posx.data.sampling import Slices
 from posx.errors import PosxError
-from posx.evaluation.evaluate import evaluate, make_plan
-from posx.evaluation.windows import Slices
+from posx.evaluation.evaluate import evaluate
+from posx.evaluation.plan import make_plan
+from posx.models.build import build_model
 from posx.results.records import Record, read_records
-from posx.runs.directory import Run, check_name, create, group_hash, metrics, open_run, recipe_hash
+from posx.runs.directory import Run, check_name, create, metrics, open_run
+from posx.runs.identity import group_hash, recipe_hash
 from posx.sweeps.plan import JobPlan, read_sweep
 from posx.training.finetune import compose_finetune, default_name, with_weights
 from posx.training.loop import train
 from posx.training.resume import resume
-from posx.models.build import build_model
 from posx.training.state import start
 from posx.utils.console import Display
 from posx.utils.files import sha256_file

@@ -17,17 +17,17 @@ import torch
 
 from data_helpers import by_hand, child_environment
 from helpers import SCHEMES, make_model
-from posx.bench.process import Child, HighWater, serve
-from posx.models.build import compose_run
+from posx.bench.process import Child, serve
 from posx.config.schema import EvalConfig
 from posx.data.corpus import Split
 from posx.errors import Unsupported
+from posx.evaluation.protocols.base import Windows
 from posx.evaluation.scorer import Scorer
-from posx.evaluation.windows import Windows
 from posx.extensions.base import NONE
+from posx.models.build import build_model, compose_run
 from posx.models.decoder import Decoder, initialise
-from posx.runtime import device as machine
-from posx.models.build import build_model
+from posx.runtime import device as devices
+from posx.runtime.memory import HighWater
 from posx.utils.console import Display
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ LENGTHS = (4096, 8192, MULTIPLE * REFERENCE["context"])
 STRIDE = REFERENCE["context"] // 32  # what posx eval scores of a window, unless it is told otherwise
 MOST = 1_500_000_000  # bytes; 0.3 to 0.6 · 10⁹ are usual
 # Twice the length, at most twice the memory and this constant: the C library leaves holes between blocks of many sizes,
-# of which it gives none back (machine.keep_memory), up to 0.2 · 10⁹ bytes more in one run than in the next.
+# of which it gives none back (keep_memory), up to 0.2 · 10⁹ bytes more in one run than in the next.
 CONSTANT = 256_000_000  # bytes
 SHORT = 32  # the context of the models that are only looked at, not measured
 ENDING = ("learned", "learned-concat")
@@ -62,7 +62,7 @@ class Evaluation:
 
     def __init__(self, spec: dict[str, Any]):
         torch.set_num_threads(1)
-        machine.prepare_for(CPU, exact=True)  # as posx eval does
+        devices.prepare_for(CPU, exact=True)  # as posx eval does
         self.config = compose_run(["model=small", f"scheme={spec['scheme']}"])
         self.memory = HighWater(CPU)  # everything is imported, nothing is built
         model = build_model(self.config, self.config.tokenizer.vocab_size)

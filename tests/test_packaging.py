@@ -16,7 +16,7 @@ import yaml
 
 import posx
 from data_helpers import child_environment, sentence, write_jsonl
-from posx.config.catalog import packaged_configs, OPTIONS
+from posx.config.catalog import OPTIONS, packaged_configs
 
 ROOT = Path(posx.__file__).resolve().parent.parent
 OFFLINE = ("Could not find a version", "No matching distribution", "Temporary failure", "ConnectionError", "timed out")

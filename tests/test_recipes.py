@@ -24,22 +24,21 @@ from torch import Tensor
 
 from data_helpers import TINY, by_hand, child_environment, corpus_of, python, sentence, silent, tiny_config, write_jsonl
 from helpers import posx
-from posx.models.binding import parse_extension
-from posx.config.schema import RunConfig
+from posx.config.schema import IGNORED, RunConfig
+from posx.data.sampling import Slices
 from posx.errors import PosxError
-from posx.evaluation.windows import Slices
-from posx.models.binding import bind
-from posx.models.decoder import generator
-from posx.config.schema import IGNORED
+from posx.models.binding import bind, parse_extension
+from posx.models.build import build_model
 from posx.reporting.reproduce import train_command
 from posx.results.aggregate import aggregate
 from posx.results.records import Record, read_record, read_records
-from posx.runs.directory import Run, create, group_hash, metrics, open_run, recipe_hash
+from posx.runs.directory import Run, create, metrics, open_run
+from posx.runs.identity import group_hash, recipe_hash
+from posx.runtime.generator import generator
 from posx.sweeps.plan import JobPlan, _identity, read_sweep
 from posx.training.finetune import compose_finetune, default_name
 from posx.training.recipes import skipping
 from posx.training.resume import resume
-from posx.models.build import build_model
 from posx.training.state import start
 from posx.utils.console import Display
 from posx.utils.files import sha256_of

@@ -22,7 +22,7 @@ from helpers import make_scheme, posx
 from posx.config.schema import ModelConfig
 from posx.evaluation.evolution import Candidate, Space, as_factors, evolve, space_of, tidy
 from posx.evaluation.longrope_search import halves
-from posx.evaluation.windows import TargetSet
+from posx.evaluation.protocols.fixed_targets import TargetSet
 from posx.extensions.base import Target
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig

@@ -20,9 +20,9 @@ from posx.analysis.panels.drawing import picture
 from posx.analysis.panels.scheme import Lines, Map, bound, decay, decay_of, panels, similarity
 from posx.analysis.probe import Layer, content, grid, matrix, parts, silence
 from posx.analysis.properties import Properties, Subject, along_diagonals, measure, reach, subject, weight_by_distance
-from posx.models.build import compose_run
 from posx.extensions.base import NONE
 from posx.models.attention.dispatch import attend, plan
+from posx.models.build import compose_run
 from posx.models.decoder import Decoder, initialise
 from posx.schemes.base import Scheme
 

@@ -18,11 +18,9 @@ from posx.analysis.panels.panel import Lines, Map
 from posx.analysis.panels.scheme import decay_of, panels
 from posx.analysis.probe import Layer, content, matrix, parts
 from posx.analysis.properties import Subject, measure, subject
-from posx.models.build import compose_run
-from posx.models.binding import parse_extension
 from posx.models.attention.dispatch import plan, turn_and_attend
-from posx.models.binding import fits
-from posx.models.build import scheme_of
+from posx.models.binding import fits, parse_extension
+from posx.models.build import compose_run, scheme_of
 
 SMALL = ("train.context=16", "model.d_model=32", "model.n_heads=4", "model.n_layers=2")
 FEWER = {"layers": ("scheme.layers=[rope,nope]",), "t5": ("scheme.buckets=8",)}

@@ -149,8 +149,8 @@ def test_kept_memory_is_not_asked_for_again() -> None:
     """Blocks of 64 MB, given back and asked for again: from the system, each is a new set of empty pages."""
     code = (
         "import resource, sys, torch\n"
-        "from posx import machine\n"
-        "kept = sys.argv[1] == 'keep' and machine.keep_memory()\n"
+        "from posx.runtime.memory import keep_memory\n"
+        "kept = sys.argv[1] == 'keep' and keep_memory()\n"
         "for _ in range(40): torch.empty(16 * 2**20).fill_(1.0)\n"
         "print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt)\n"
     )

@@ -19,15 +19,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from data_helpers import TINY, child_environment, corpus_of, many, python, tiny_config, trained, write_jsonl
-from posx.config.schema import OptimConfig, RunConfig, TrainConfig
+from posx.config.schema import IGNORED, OptimConfig, RunConfig, TrainConfig
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
+from posx.models.build import build_model
 from posx.models.loss import CHUNK
-from posx.config.schema import IGNORED
 from posx.runs.directory import Run, create, metrics, open_run
 from posx.training.loop import learning_rate, train, train_step, validate
 from posx.training.state import Session, start
-from posx.models.build import build_model
 from posx.utils.console import Display
 
 STEPS = ["train.steps=12", "train.log_every=1", "train.checkpoint_every=5"]

@@ -12,21 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_helpers import by_hand
-from posx.data.corpus import Corpus
-from posx.errors import PosxError
-from posx.evaluation.windows import (
-    FEWEST_TARGETS,
-    Slices,
-    TargetSet,
-    Windows,
-    check_long_enough,
-    fixed_targets,
-    non_overlapping,
-    parse_length,
-    stream,
-    windows_of_targets,
-)
+from posx.config.lengths import parse_length
 from posx.config.schema import IGNORED
+from posx.data.corpus import Corpus
+from posx.data.sampling import Slices, check_long_enough
+from posx.errors import PosxError
+from posx.evaluation.protocols.base import Windows
+from posx.evaluation.protocols.fixed_targets import FEWEST_TARGETS, TargetSet, fixed_targets, windows_of_targets
+from posx.evaluation.protocols.non_overlapping import non_overlapping
+from posx.evaluation.protocols.stream import stream
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 

@@ -20,17 +20,17 @@ from posx.analysis.probe import Layer, parts, position_vectors, silence, start
 from posx.analysis.properties_page import in_layers
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.compose import as_overrides, key_of
+from posx.config.lengths import parse_length
 from posx.config.schema import RunConfig, TrainConfig
 from posx.errors import PosxError, Unsupported
-from posx.evaluation.windows import parse_length
 from posx.extensions.base import NONE, Applied, Extension
 from posx.models.binding import bind, check_fit, fits, parse_extension, spec_name
 from posx.models.build import compose_run, scheme_of
 from posx.models.classes import known_extensions
-from posx.reporting.reproduce import shell
 from posx.reporting.views import Page, entry
 from posx.schemes.base import Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
+from posx.utils.shell import shell
 
 MOST_TOKENS = 2**17  # vectors of so many are made to be looked at
 FLAT = 0.1  # nats: an addend below is left to content

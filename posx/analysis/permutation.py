@@ -20,8 +20,8 @@ from posx.extensions.base import NONE
 from posx.models.attention.context import dense_addend
 from posx.models.build import complete_scheme, make_scheme
 from posx.models.classes import known_schemes
-from posx.models.decoder import generator
 from posx.reporting.views import Page, entry
+from posx.runtime.generator import generator
 from posx.schemes.base import ModelShape, Scheme, Site
 from posx.utils.format import DASH
 

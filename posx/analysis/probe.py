@@ -18,7 +18,7 @@ from torch import Tensor
 from posx.extensions.base import NONE, Applied, Mask
 from posx.models.attention.context import Flow, dense_addend, seen_by
 from posx.models.attention.dispatch import branches_of
-from posx.models.decoder import generator
+from posx.runtime.generator import generator
 from posx.schemes.base import Scheme, Site
 
 TOKEN_STD = 0.02  # of token vectors, as the model draws them

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from posx.analysis.probe import Layer, Part, content, matrix, parts, position_vectors, rotates, silence, start, turned
 from posx.config.catalog import PACKAGED, Catalog
+from posx.config.lengths import parse_length
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
-from posx.evaluation.windows import parse_length
 from posx.extensions.base import NONE, Applied
 from posx.models.binding import bind, check_fit, parse_extension, spec_name
 from posx.models.build import scheme_of
 from posx.models.classes import known_extensions
-from posx.models.decoder import generator
+from posx.runtime.generator import generator
 from posx.schemes.base import Scheme
 
 MOST_POSITIONS = 8192

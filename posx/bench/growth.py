@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from posx.bench.process import Child, HighWater, Refused, serve
+from posx.bench.process import Child, Refused, serve
 from posx.bench.schemes import REFERENCE, prepared, setup, with_defaults
 from posx.bench.schemes_page import setup_words
 from posx.bench.synthetic_text import write_corpus
@@ -40,6 +40,7 @@ from posx.reporting.plots import NothingToDraw
 from posx.reporting.plots.style import COLOURS, finish, save, ticks
 from posx.reporting.views import Page, entry
 from posx.runtime.device import pick_device
+from posx.runtime.memory import HighWater
 from posx.utils.console import Display
 from posx.utils.files import read_json, write_json, write_text
 from posx.utils.format import DASH, MB

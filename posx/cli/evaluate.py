@@ -64,8 +64,9 @@ def evaluate(
             ("--protocol", "eval.protocol", one),
         ]
         configs.append(compose_eval(as_overrides(flags, overrides), catalog))
-    from posx.evaluation.evaluate import evaluate_all, make_plan, nothing_computed
-    from posx.evaluation.windows import comparable
+    from posx.config.lengths import comparable
+    from posx.evaluation.evaluate import evaluate_all, nothing_computed
+    from posx.evaluation.plan import make_plan
     from posx.results.aggregate import aggregate
     from posx.runs import directory as runs
 
@@ -135,8 +136,8 @@ def recommend(
     chosen = {"eval.split": "validation", "eval.max_targets": str(RECOMMEND_TARGETS)}
     added = [f"{key}={value}" for key, value in chosen.items() if key not in given]
     config = compose_eval([*added, *overrides], catalog)
-    from posx.evaluation.recommend import page
     from posx.evaluation.recommend import recommend as rank
+    from posx.reporting.recommend_page import page
     from posx.runs import directory as runs
 
     run = runs.find_run(runs_dir, names[0]) if names else runs.newest_finished(runs_dir)

@@ -45,7 +45,8 @@ def reproduce(
             f"The weights of {run.name} are not here; only its records are.",
             "Add --from-scratch to train it again, or run the commands above.",
         )
-    from posx.evaluation.evaluate import evaluate_all, make_plan
+    from posx.evaluation.evaluate import evaluate_all
+    from posx.evaluation.plan import make_plan
 
     with display() as shown, tempfile.TemporaryDirectory() as scratch:
         if from_scratch:

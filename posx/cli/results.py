@@ -176,7 +176,7 @@ def _lengths(
         )
     if not asked:
         return common
-    from posx.evaluation.windows import parse_length  # imports torch
+    from posx.config.lengths import parse_length  # imports torch
 
     contexts = {records[0].base_context for side in (left, right) for records in side.values()}
     found = []

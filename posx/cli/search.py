@@ -73,10 +73,11 @@ def search(
     config = compose_eval([*added, *overrides], catalog)
     if output is not None and output.is_dir():
         raise PosxError(f"{output} is a directory.", "Give -o the name of a file.")
-    from posx.evaluation.longrope_search import as_dict, page, write
+    from posx.evaluation.longrope_search import as_dict, write
     from posx.evaluation.longrope_search import search as find
-    from posx.reporting.reproduce import shell
+    from posx.reporting.search_page import page
     from posx.runs import directory as runs
+    from posx.utils.shell import shell
 
     run = runs.find_run(runs_dir, names[0]) if names else runs.newest_finished(runs_dir)
     with display() as shown:

@@ -94,8 +94,8 @@ def train(
 
 def check_before_writing(config: Any, corpus: Any) -> None:
     """What can be refused before a run directory is made."""
-    from posx.evaluation import windows
-    from posx.runtime import device as machine
+    from posx.data.sampling import check_long_enough
+    from posx.runtime import device as devices
 
-    windows.check_long_enough(corpus, config.train.context)
-    machine.pick_device(config.train.device)
+    check_long_enough(corpus, config.train.context)
+    devices.pick_device(config.train.device)

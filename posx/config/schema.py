@@ -269,7 +269,7 @@ def needs_a_start(what: str) -> PosxError:
 
 
 def check_eval(config: EvalConfig) -> None:
-    """The same for an evaluation. Lengths are read by :func:`posx.evaluation.windows.parse_length`."""
+    """The same for an evaluation. Lengths are read by :func:`posx.config.lengths.parse_length`."""
     _choice("eval.protocol", config.protocol, PROTOCOLS)
     _choice("eval.split", config.split, ("test", "validation"))
     _choice("eval.dtype", config.dtype, ("float32", "bfloat16"))

@@ -41,6 +41,7 @@ from posx.config.schema import DataConfig, TokenizerConfig
 from posx.data.sources import documents, local_files
 from posx.data.tokenizer import encode, id_dtype, token_bytes, train_tokenizer
 from posx.errors import PosxError
+from posx.runs.directory import Run
 from posx.utils.console import SECONDS_BETWEEN_LINES
 from posx.utils.files import read_json, sha256_file, sha256_of, whole_folder, write_json, write_text
 
@@ -201,6 +202,16 @@ def open_corpus(folder: Path) -> Corpus:
             f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; it is made again."
         ) from None
     return Corpus(folder, *digests, lengths, splits, facts)
+
+
+def check_same_text(run: Run, corpus: Corpus) -> None:
+    """The corpus must be the one that the run was started on, or its test split holds training text."""
+    meta = run.meta
+    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
+        raise PosxError(
+            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
+            "Restore data.path as it was, or train the run again under another name.",
+        )
 
 
 class Pace:

@@ -5,110 +5,34 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from posx.config.catalog import PACKAGED, Catalog
-from posx.config.schema import TRAINED, EvalConfig
-from posx.data.corpus import Corpus, prepare
+from posx.config.schema import EvalConfig
+from posx.data.corpus import check_same_text, prepare
 from posx.errors import PosxError, Unsupported, lacks_memory
+from posx.evaluation.plan import Cell, Plan
+from posx.evaluation.protocols import make_protocol
+from posx.evaluation.protocols.base import Protocol, Windows
 from posx.evaluation.scorer import Scorer, context_of, documents_of, scored_tokens, store_targets
-from posx.evaluation.windows import (
-    TargetSet,
-    check_windows,
-    comparable,
-    fixed_targets,
-    non_overlapping,
-    parse_length,
-    stream,
-    windows_of_targets,
-)
-from posx.extensions.base import Extension
 from posx.models import checkpoint as checkpoints
-from posx.models.binding import bind, check_fit, parse_extension, spec_name
-from posx.models.build import build_model, complete, scheme_of
-from posx.models.classes import known_extensions
+from posx.models.binding import bind
+from posx.models.build import build_model
 from posx.models.decoder import count_parameters
 from posx.results.records import Record, read_record, write_record
 from posx.results.sums import write_losses
-from posx.runs.directory import Run, group_hash, recipe_hash
-from posx.runtime import device as machine
-from posx.training.resume import check_same_text
+from posx.runs.directory import Run
+from posx.runs.identity import cell_key, group_hash, recipe_hash
+from posx.runs.provenance import versions
+from posx.runtime import device as devices
+from posx.runtime.memory import peak_memory
+from posx.runtime.threads import set_threads
 from posx.utils.console import Display
-from posx.utils.files import sha256_of
-
-
-@dataclass(frozen=True, eq=False)
-class Cell:
-    """One number to compute: an extension at a length, on top of the one that the run was ``trained`` with."""
-
-    specs: tuple[Extension, ...]
-    length: int
-    trained: tuple[Extension, ...] = ()
-
-    @property
-    def extension(self) -> str:
-        """``trained`` stands for what the run was trained with, which records name beside."""
-        if not self.trained:
-            return spec_name(self.specs)
-        return "+".join([TRAINED, *([spec_name(self.specs)] if self.specs else [])])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an evaluation of one run will do, after every check that needs no work."""
-
-    run: Run
-    config: EvalConfig  # with its stride and target_context filled in
-    asked: tuple[Cell, ...]
-    cells: tuple[Cell, ...]  # asked, and the 1x control
-    catalog: Catalog = PACKAGED
-
-
-def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan:
-    """Read lengths and extensions, and refuse what cannot be: before any work. Raises PosxError."""
-    if run.step == 0:
-        raise PosxError(
-            f"{run.path} has no checkpoint yet.",
-            f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
-        )
-    run = replace(run, config=complete(run.config, catalog))
-    context = run.config.base_context
-    config = comparable(config, [context])
-    lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
-    known = known_extensions(catalog)
-    scheme = scheme_of(run.config, catalog)
-    trained = tuple(parse_extension(run.config.train.extension, catalog))
-    compositions: dict[str, Cell] = {}
-    for text in config.extensions:
-        specs = tuple(parse_extension(text, catalog))
-        check_fit(specs, run.config.scheme["name"], scheme, known)
-        cell = Cell(specs, context, () if text.strip() == "none" else trained)
-        compositions[cell.extension] = cell
-    asked = tuple(replace(cell, length=length) for cell in compositions.values() for length in lengths)
-    control = Cell((), context, trained)
-    # A curve is drawn for each length by itself; all else is a change against the control.
-    alone = config.protocol == "curve" or any(c.extension == control.extension and c.length == context for c in asked)
-    cells = asked if alone else (control, *asked)
-    check_windows(config, [cell.length for cell in cells])
-    return Plan(run, config, asked, cells, catalog)
-
-
-def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
-    """The target set of a config that :func:`comparable` has completed. Raises PosxError where it is too small."""
-    assert config.target_context
-    assert config.stride
-    return fixed_targets(
-        corpus,
-        config.split,
-        config.target_context,
-        config.stride,
-        config.max_targets,
-        config.seed,
-        control=context,
-    )
 
 
 def evaluate(plan: Plan, display: Display) -> list[Record]:
@@ -136,18 +60,16 @@ def evaluate_all(plan: Plan, display: Display, folder: Path | None = None) -> li
 
     That is the run's eval folder, if left out. A cell that cannot be computed is a record with its reason.
     """
-    run, config = plan.run, plan.config
+    run = plan.run
     folder = folder or run.path / "eval"
-    scorer, weights = load_scorer(run, config, display, plan.catalog)
-    corpus = scorer.corpus
-    targets = None
-    if config.protocol in ("fixed-targets", "curve"):
-        targets = targets_of(corpus, config, run.config.base_context)
-        store_targets(folder, targets)
+    scorer, weights = load_scorer(run, plan.config, display, plan.catalog)
+    protocol = make_protocol(scorer.corpus, plan.config, run.config.base_context)
+    if protocol.targets is not None:
+        store_targets(folder, protocol.targets)
     if not run.finished:
         display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
-    notes = [*corpus.notes, *([f"step {run.step} of {run.config.train.steps}"] if not run.finished else [])]
-    records = [_cell(plan, cell, scorer, targets, weights, notes, display, folder) for cell in plan.cells]
+    evaluation = _Evaluation(plan, scorer, protocol, weights, folder, display)
+    records = [evaluation.record(cell) for cell in plan.cells]
     display.finish()
     return records
 
@@ -158,131 +80,123 @@ def load_scorer(run: Run, config: EvalConfig, display: Display, catalog: Catalog
     check_same_text(run, corpus)
     found = checkpoints.newest(run.checkpoints)
     assert found is not None
-    machine.set_threads(config.threads)
-    device = machine.pick_device(config.device)
-    machine.prepare_for(device, exact=True)
+    set_threads(config.threads)
+    device = devices.pick_device(config.device)
+    devices.prepare_for(device, exact=True)
     model = build_model(run.config, corpus.vocab_size, catalog)
     checkpoints.load_weights(found, model)
     model.to(device).eval()
     return Scorer(model, corpus, config, device), checkpoints.manifest(found)["model.safetensors"]["sha256"]
 
 
-def _cell(
-    plan: Plan,
-    cell: Cell,
-    scorer: Scorer,
-    targets: TargetSet | None,
-    weights: str,
-    notes: list[str],
-    display: Display,
-    folder: Path,
-) -> Record:
-    """One record: kept from before where nothing has changed, else computed and written."""
-    run, config = plan.run, plan.config
-    model, corpus, split = scorer.model, scorer.corpus, scorer.corpus.splits[config.split]
-    applied = bind(cell.specs, model.scheme, cell.length, cell.trained, run.config.train.reached)
-    refused: Unsupported | None = None
-    try:
-        resolved = applied.resolved()
-    except Unsupported as error:  # parameters that cannot be at this length
-        resolved, refused = {}, error
-    if targets is not None:
-        windows, digest = windows_of_targets(targets, cell.length), targets.sha256
-        if config.protocol == "curve":  # the same windows, but all of their predictions count
-            windows = replace(windows, scored=windows.lengths)
-            digest = sha256_of(digest, config.protocol, cell.length)
-    else:
-        cut = non_overlapping if config.protocol == "non-overlapping" else stream
-        windows = cut(split, cell.length)
-        digest = sha256_of(corpus.sha256, corpus.tokenizer_sha256, config.split, config.protocol)
-    asked = [cell.extension, resolved, cell.length, digest, config.dtype]
-    # With the version: numbers from before a correction are computed again.
-    key = sha256_of(weights, asked, notes, machine.versions()["posx"])[:16]
-    path = folder / f"{key}.json"
-    parquet = path.with_suffix(".parquet")
-    if path.is_file():
-        kept = read_record(path)
-        if kept.status == "unsupported" or (kept.status == "ok" and parquet.is_file()):
-            return kept
+@dataclass
+class _Evaluation:
+    """What the cells of one run share."""
 
-    meta = run.meta
-    order = scored_tokens(windows)
-    record = Record(
-        run=run.name,
-        label=run.label,
-        scheme=run.config.scheme["name"],
-        scheme_params={k: v for k, v in run.config.scheme.items() if k not in ("name", "_target_")},
-        extension=cell.extension,
-        extension_params=resolved,
-        seed=run.config.train.seed,
-        base_context=meta["lineage"]["base_context"],
-        train_context=meta["lineage"]["train_context"],
-        train_extension=meta["lineage"]["train_extension"],
-        length=cell.length,
-        protocol=config.protocol,
-        split=config.split,
-        stride=targets.stride if targets else None,
-        target_context=targets.target_context if targets else None,
-        n_targets=int(windows.scored.sum()),
-        n_documents=len(np.unique(documents_of(order, split))),
-        targets_sha256=digest,
-        nats=None,
-        bytes=0,
-        status="ok",
-        reason="",
-        parameters=count_parameters(model)["total"],
-        backend="",
-        dtype=config.dtype,
-        device=machine.device_name(scorer.device),
-        seconds=0.0,
-        tokens_per_second=0.0,
-        peak_memory_bytes=0,
-        model=run.config.model.name,
-        data=run.config.data.name,
-        corpus_sha256=corpus.sha256,
-        config_sha256=group_hash(run.config),
-        recipe_sha256=recipe_hash(run.config),
-        parent_sha256=run.config.start.recipe_sha256,
-        train_steps=run.config.train.steps,
-        train_tokens=run.config.train.steps
-        * (run.config.train.batch_tokens // run.config.train.context)
-        * run.config.train.context,
-        train_recipe=run.config.train.recipe,
-        train_reach=run.config.train.reach,
-        checkpoint_sha256=weights,
-        max_targets=config.max_targets if targets else None,
-        target_seed=config.seed if targets else None,
-        left_out=targets.left_out if targets else 0,
-        notes=notes,
-        versions=machine.versions(),
-        path=path,
-    )
-    title = f"{run.name}  {cell.extension}  {cell.length}"
-    began = time.monotonic()
-    try:
-        if refused:
-            raise refused
-        losses = scorer.score(windows, applied, display, title)
-    except Unsupported as error:
-        record = replace(record, status="unsupported", reason=_unsupported(error, cell, run))
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or lacks_memory(error)):
-            raise
-        record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
-    else:
-        seconds = time.monotonic() - began
-        nats = float(losses.astype(np.float64).sum())
-        record = replace(
-            record,
-            nats=nats if math.isfinite(nats) else None,
-            bytes=int(corpus.token_bytes[split.tokens[order]].astype(np.int64).sum()),
-            status="ok" if math.isfinite(nats) else "diverged",
-            reason="" if math.isfinite(nats) else "the model's output is not finite at this length",
-            backend=scorer.backend(cell.length, applied),
-            seconds=round(seconds, 3),
-            tokens_per_second=round(float(windows.lengths.sum()) / max(seconds, 1e-9), 1),
-            peak_memory_bytes=machine.peak_memory(scorer.device),
+    plan: Plan
+    scorer: Scorer
+    protocol: Protocol
+    weights: str
+    folder: Path
+    display: Display
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader of the records should know."""
+        run = self.plan.run
+        unfinished = [] if run.finished else [f"step {run.step} of {run.config.train.steps}"]
+        return [*self.scorer.corpus.notes, *unfinished]
+
+    def record(self, cell: Cell) -> Record:
+        """One record: kept from before where nothing has changed, else computed and written."""
+        run, scorer, protocol = self.plan.run, self.scorer, self.protocol
+        applied = bind(cell.extensions, scorer.model.scheme, cell.length, cell.trained, run.config.train.reached)
+        refused: Unsupported | None = None
+        try:
+            resolved = applied.resolved()
+        except Unsupported as error:  # parameters that cannot be at this length
+            resolved, refused = {}, error
+        windows, digest = protocol.windows(cell.length), protocol.sha256(cell.length)
+        asked = [cell.extension, resolved, cell.length, digest, self.plan.config.dtype]
+        path = self.folder / f"{cell_key(self.weights, asked)}.json"
+        if path.is_file():
+            kept = read_record(path)
+            if kept.status == "unsupported" or (kept.status == "ok" and path.with_suffix(".parquet").is_file()):
+                return kept
+        record = replace(self._blank(cell, resolved, windows, digest), path=path)
+        title = f"{run.name}  {cell.extension}  {cell.length}"
+        began = time.monotonic()
+        try:
+            if refused:
+                raise refused
+            losses, backend = scorer.score(windows, applied, self.display, title)
+        except Unsupported as error:
+            record = replace(record, status="unsupported", reason=_unsupported(error, cell, run))
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, torch.OutOfMemoryError) or lacks_memory(error)):
+                raise
+            record = replace(record, status="oom", reason=_out_of_memory(error, scorer))
+        else:
+            record = self._computed(record, windows, losses, backend, time.monotonic() - began)
+        write_record(path, record)
+        return record
+
+    def _blank(self, cell: Cell, resolved: dict[str, Any], windows: Windows, digest: str) -> Record:
+        """The record of a cell before anything is computed."""
+        run, config, targets = self.plan.run, self.plan.config, self.protocol.targets
+        split, train, lineage = self.protocol.split, run.config.train, run.meta["lineage"]
+        return Record(
+            run=run.name,
+            label=run.label,
+            scheme=run.config.scheme["name"],
+            scheme_params={k: v for k, v in run.config.scheme.items() if k not in ("name", "_target_")},
+            extension=cell.extension,
+            extension_params=resolved,
+            seed=train.seed,
+            base_context=lineage["base_context"],
+            train_context=lineage["train_context"],
+            train_extension=lineage["train_extension"],
+            length=cell.length,
+            protocol=config.protocol,
+            split=config.split,
+            stride=targets.stride if targets else None,
+            target_context=targets.target_context if targets else None,
+            n_targets=int(windows.scored.sum()),
+            n_documents=len(np.unique(documents_of(scored_tokens(windows), split))),
+            targets_sha256=digest,
+            nats=None,
+            bytes=0,
+            status="ok",
+            reason="",
+            parameters=count_parameters(self.scorer.model)["total"],
+            backend="",
+            dtype=config.dtype,
+            device=devices.device_name(self.scorer.device),
+            seconds=0.0,
+            tokens_per_second=0.0,
+            peak_memory_bytes=0,
+            model=run.config.model.name,
+            data=run.config.data.name,
+            corpus_sha256=self.scorer.corpus.sha256,
+            config_sha256=group_hash(run.config),
+            recipe_sha256=recipe_hash(run.config),
+            parent_sha256=run.config.start.recipe_sha256,
+            train_steps=train.steps,
+            train_tokens=train.steps * (train.batch_tokens // train.context) * train.context,
+            train_recipe=train.recipe,
+            train_reach=train.reach,
+            checkpoint_sha256=self.weights,
+            max_targets=config.max_targets if targets else None,
+            target_seed=config.seed if targets else None,
+            left_out=targets.left_out if targets else 0,
+            notes=self.notes,
+            versions=versions(),
         )
+
+    def _computed(self, record: Record, windows: Windows, losses: np.ndarray, backend: str, seconds: float) -> Record:
+        """The record with its sums; the loss of every target is written beside it."""
+        corpus, split = self.scorer.corpus, self.protocol.split
+        order = scored_tokens(windows)
         document = documents_of(order, split)
         columns = {
             "position": (order - split.offsets[document]).astype(np.int32),
@@ -290,9 +204,21 @@ def _cell(
             "bytes": corpus.token_bytes[split.tokens[order]],
             "nll": losses,
         }
-        write_losses(parquet, document, columns)
-    write_record(path, record)
-    return record
+        assert record.path is not None
+        write_losses(record.path.with_suffix(".parquet"), document, columns)
+        nats = float(losses.astype(np.float64).sum())
+        finite = math.isfinite(nats)
+        return replace(
+            record,
+            nats=nats if finite else None,
+            bytes=int(columns["bytes"].astype(np.int64).sum()),
+            status="ok" if finite else "diverged",
+            reason="" if finite else "the model's output is not finite at this length",
+            backend=backend,
+            seconds=round(seconds, 3),
+            tokens_per_second=round(float(windows.lengths.sum()) / max(seconds, 1e-9), 1),
+            peak_memory_bytes=peak_memory(self.scorer.device),
+        )
 
 
 def _unsupported(error: Unsupported, cell: Cell, run: Run) -> str:

@@ -22,11 +22,12 @@ from torch import Tensor
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import TRAINED, EvalConfig
 from posx.errors import PosxError
-from posx.evaluation.evaluate import load_scorer, make_plan, targets_of
+from posx.evaluation.evaluate import load_scorer
 from posx.evaluation.evolution import Candidate, Scored, as_factors, evolve, space_of
+from posx.evaluation.plan import make_plan
+from posx.evaluation.protocols.fixed_targets import FEWEST_TARGETS, TargetSet, targets_of, windows_of_targets
 from posx.evaluation.recommend import beyond
 from posx.evaluation.scorer import Scorer
-from posx.evaluation.windows import FEWEST_TARGETS, TargetSet, windows_of_targets
 from posx.extensions.base import Extension, Target
 from posx.extensions.by_parts import ByParts
 from posx.extensions.longrope import LongRope
@@ -35,14 +36,12 @@ from posx.extensions.pi import PI
 from posx.extensions.yarn import Yarn
 from posx.models.binding import bind, fits
 from posx.models.build import scheme_of
-from posx.reporting.views import Entry, Page, entry
-from posx.results.records import perplexity
 from posx.runs.directory import Run
-from posx.runtime.device import versions
+from posx.runs.provenance import versions
 from posx.schemes.base import frequencies
 from posx.utils.console import Display
 from posx.utils.files import sha256_of, write_text
-from posx.utils.format import DASH, figure, nats, signed
+from posx.utils.format import nats
 
 STARTS: tuple[tuple[str, type[Extension]], ...] = (("pi", PI), ("ntk", NTK), ("by-parts", ByParts), ("yarn", Yarn))
 FOUND = "longrope"
@@ -200,7 +199,7 @@ def _part(drawn: TargetSet, which: slice) -> TargetSet:
     return replace(drawn, ends=ends, documents=drawn.documents[which], sha256=sha256_of(drawn.sha256, ends.tobytes()))
 
 
-# ---------------------------------------------------------------- what is written and shown
+# ---------------------------------------------------------------- what is written
 
 
 def as_dict(found: Search) -> dict[str, Any]:
@@ -238,44 +237,3 @@ def write(path: Path, found: Search) -> None:
     """The YAML that ``longrope(factors=PATH)`` reads."""
     text = yaml.safe_dump(as_dict(found), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
     write_text(path, f"# Chosen on {found.config.split}: report the number of the test split.\n{text}")
-
-
-def page(found: Search) -> Page:
-    """All rows, the best first: on the held-out targets, where there are any."""
-    known = all(row.held_out is not None for row in found.rows)
-    least = min((row.held_out for row in found.rows[1:-1] if row.held_out is not None), default=None)
-
-    def cell(value: float | None) -> Entry:
-        if value is None or math.isinf(value):
-            return entry(DASH)
-        return entry(f"{figure(perplexity(value))} · {nats(value)}", value)
-
-    def parts(row: Row) -> list[Entry]:
-        change = "" if row.held_out is None or least is None else signed(row.held_out - least)
-        told = [entry(row.name), cell(row.searched), cell(row.held_out), entry(change)]
-        return [Entry(one.lines, "uses" if row.name == FOUND else "", one.sort) for one in told]
-
-    ranked = sorted(found.rows, key=lambda row: row.searched if row.held_out is None else row.held_out)
-    best, run = found.best, found.run.config
-    setup = (
-        f"{found.run.name} at {found.length} tokens ({found.length / run.base_context:.4g}x), "
-        f"{found.config.split} split of {run.data.name}, seed {found.config.seed}"
-    )
-    attention = "by s and L" if best.attention is None else f"{best.attention:g}"
-    notes = [
-        f"{FOUND} is the best of {len(found.history)} on the targets of the search, which flatter it: λ from "
-        f"{best.factors[0]:g} to {best.factors[-1]:g}, n = {best.n}, attention {attention}. All others are where the "
-        "search began, as factors of four digits.",
-    ]
-    if known:
-        notes.append("The search did not see the targets held out. Change: against the best of the others on these.")
-        first = ranked[0].name
-        if first != FOUND:
-            notes.append(f"Held out, {first} is better: use it, or search with more targets (eval.max_targets=1024).")
-    else:
-        why = "the search was stopped before" if found.stopped else "there are too few targets for two sets"
-        notes.append(f"{DASH}: nothing was scored on targets held out, since {why}.")
-    notes.append(f"Chosen on {found.config.split}: report the number of the test split.")
-    held_out = f"{found.held_out.n_targets:,} held out" if found.held_out else "held out"
-    heads = ["", f"{found.targets.n_targets:,} of the search, ppl · nats", f"{held_out}, ppl · nats", "change"]
-    return Page("Factors of longrope", setup, heads, [parts(row) for row in ranked], notes, 1)

@@ -14,7 +14,8 @@ import torch
 
 from posx.config.schema import EvalConfig
 from posx.data.corpus import Corpus, Split
-from posx.evaluation.windows import TargetSet, Windows
+from posx.evaluation.protocols.base import Windows
+from posx.evaluation.protocols.fixed_targets import TargetSet
 from posx.extensions.base import Applied
 from posx.models.attention.dispatch import pick_backend
 from posx.models.decoder import Decoder

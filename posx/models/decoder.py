@@ -8,7 +8,6 @@ Shapes: B sequences, T tokens, C = d_model, H heads of D dimensions, V entries o
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from posx.config.schema import ModelConfig
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.dispatch import Flow, plan, turn_and_attend
+from posx.runtime.generator import generator
 from posx.schemes.base import ModelShape, Scheme
 
 
@@ -159,12 +159,6 @@ class Decoder(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., C] to [..., V]."""
         return F.linear(self.readable(hidden), self.head_weight)
-
-
-def generator(seed: int, name: str) -> torch.Generator:
-    """A random stream that depends on the seed and the name alone, not on what was drawn before."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from posx.models.build import compose_run
 from posx.results.records import Record
 from posx.runs.directory import Run, open_run
 from posx.training.finetune import compose_finetune, default_label, first_run
+from posx.utils.shell import shell
 
 SAME = 1e-4  # nats a token: float32 on another machine, or with another number of threads, moves less
 
@@ -50,14 +50,6 @@ def commands(record: Record, runs_dir: Path = Path("runs"), catalog: Catalog = P
 def evaluate_command(record: Record, runs_dir: Path = Path("runs"), catalog: Catalog = PACKAGED) -> str:
     """``posx eval`` for this cell alone."""
     return shell(["posx", "eval", record.run, *eval_arguments(record), *_flags(runs_dir, catalog)])
-
-
-def shell(parts: list[str]) -> str:
-    """A line for a shell; double quotes around single ones, where that is enough, since people read it too."""
-    plain = '"$`\\!'
-    return " ".join(
-        f'"{part}"' if "'" in part and not any(sign in part for sign in plain) else shlex.quote(part) for part in parts
-    )
 
 
 def _flags(runs_dir: Path, catalog: Catalog) -> list[str]:

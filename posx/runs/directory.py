@@ -13,23 +13,8 @@ from typing import Any
 from posx.config.compose import read_run_config, to_yaml
 from posx.config.schema import RunConfig
 from posx.errors import PosxError, unknown
-from posx.utils.files import read_json, sha256_of, write_json, write_text
-
-# Settings that change how fast a run is, or how it is called, but not what it computes.
-# The text's own hash stands for its path.
-FREE_TO_CHANGE = {
-    "label",
-    "train.threads",
-    "train.log_every",
-    "train.device",
-    "data.cache_dir",
-    "data.path",
-    "train.checkpoint_every",
-    "start.run",
-}
-
-# Settings that came after runs were hashed: left out where they say nothing, so that the old hashes stand.
-LATER = {"train.recipe": "none", "train.reach": None}
+from posx.runs.identity import FREE_TO_CHANGE
+from posx.utils.files import read_json, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -135,36 +120,6 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
 def label_of(config: RunConfig) -> str:
     """The row of a table that runs of this config belong to."""
     return config.label or config.scheme["name"]
-
-
-def hashed(config: RunConfig) -> dict[str, Any]:
-    """The config as hashes are made of it."""
-    values = asdict(config)
-    for key, silent in LATER.items():
-        section, _, name = key.partition(".")
-        if values[section][name] == silent:
-            values[section].pop(name)
-    return values
-
-
-def group_hash(config: RunConfig, *also: str) -> str:
-    """The same for runs that differ in their seed alone, and in the settings that are ``also`` named.
-
-    The weights that a fine-tune started from differ with the seed; the recipe that made them does not.
-    """
-    values = hashed(config)
-    for key in ("train.seed", "start.weights_sha256", *FREE_TO_CHANGE, *also):
-        *sections, last = key.split(".")
-        part = values
-        for section in sections:
-            part = part[section]
-        part.pop(last)
-    return sha256_of(values)
-
-
-def recipe_hash(config: RunConfig) -> str:
-    """The same for runs that differ in seed and training context alone: the longer is the shorter's control."""
-    return group_hash(config, "train.context")
 
 
 def free_name(runs_dir: Path, name: str) -> str:

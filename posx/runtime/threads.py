@@ -1,4 +1,4 @@
-"""Several pieces of work at once, each on threads of its own.
+"""Threads: how many there are, and several pieces of work at once, each on threads of its own.
 
 The operations of a small model are too short to be shared by threads: they wait for each other several thousand times a
 step, and where another program has one of the cores, all of them wait for it. A piece of a batch for each thread has
@@ -7,6 +7,7 @@ nothing to wait for until its end.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -17,6 +18,18 @@ import torch
 MOST = 4  # pieces: Python runs one thread at a time between operations
 
 Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(threads: int | None) -> int:
+    """CPU threads for torch; None keeps its choice. Returns what is in force."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
 
 
 def pieces(device: torch.device, most: int) -> int:

@@ -15,7 +15,8 @@ from posx.config.schema import EvalConfig, RunConfig
 from posx.config.validate import typed
 from posx.data.corpus import prepare
 from posx.errors import PosxError
-from posx.evaluation.evaluate import evaluate_all, make_plan
+from posx.evaluation.evaluate import evaluate_all
+from posx.evaluation.plan import make_plan
 from posx.models.build import complete
 from posx.results.records import as_json
 from posx.runs.directory import create, find_run

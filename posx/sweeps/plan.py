@@ -12,27 +12,29 @@ from typing import Any
 
 from rich.table import Table
 
-from posx import __version__
 from posx.config.catalog import Catalog
 from posx.config.compose import compose_eval, key_of, quote
+from posx.config.lengths import check_windows, comparable, parse_length
 from posx.config.schema import TRAINED, EvalConfig, RunConfig, check_eval
 from posx.data.corpus import prepare
+from posx.data.sampling import check_long_enough
 from posx.errors import PosxError
-from posx.evaluation.evaluate import targets_of
-from posx.evaluation.windows import check_long_enough, check_windows, comparable, parse_length
+from posx.evaluation.protocols.fixed_targets import targets_of
 from posx.models.binding import check_fit, parse_extension
 from posx.models.build import compose_run, scheme_of
 from posx.models.classes import known_extensions
 from posx.results.records import Record, as_json, current_records
-from posx.runs.directory import FREE_TO_CHANGE, folder_name, hashed
-from posx.runtime.device import cores, pick_device
+from posx.runs.directory import folder_name
+from posx.runs.identity import NUMERICS, job_hash
+from posx.runtime.device import pick_device
+from posx.runtime.threads import cores
 from posx.sweeps.dashboard import Board
 from posx.sweeps.engines import Job, run_local
 from posx.sweeps.file import FinetuneConfig, SchemeEntry, read_sweep_file
 from posx.training.finetune import compose_finetune, default_name
 from posx.training.recipes import follows_positions
 from posx.utils.console import Display, to_stdout
-from posx.utils.files import read_json, sha256_of, write_json
+from posx.utils.files import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _job_plan(plan: _Planned, contexts: list[int], say: Callable[[str], None]) -
         targets_of(corpus, asked, context)
     after = plan.first.name if plan.first and plan.starts_from_first else None
     config.start.run = after or ""
-    digest = sha256_of(_identity(config), corpus.sha256, corpus.tokenizer_sha256)[:8]
+    digest = job_hash(config, corpus.sha256, corpus.tokenizer_sha256)
     shown = folder_name((plan.first or plan).config.label, config.scheme["name"])
     if after:
         shown = default_name(replace(config, start=replace(config.start, run=shown)))
@@ -196,15 +198,6 @@ def _check_extensions(planned: list[_Planned], catalog: Catalog) -> None:
             check_fit(parse_extension(text, catalog), plan.config.scheme["name"], scheme, known)
 
 
-def _identity(config: RunConfig) -> dict[str, Any]:
-    """The config without what changes no result."""
-    values = hashed(config)
-    for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
-        section, _, name = key.partition(".")
-        values[section].pop(name)
-    return values
-
-
 def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Display) -> tuple[list[Record], list[Job]]:
     """Run what is missing. Returns the records of all jobs that are done, in the sweep's order, and the jobs."""
     jobs = [make_job(plan, sweep, runs_dir, write=True) for plan in sweep.jobs]
@@ -231,7 +224,7 @@ def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Displa
 def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
     """The job of a plan: done, or waiting with its spec written (with ``write``)."""
     spec = {
-        "posx": __version__,  # another version may compute or record something else
+        "posx": NUMERICS,  # others may compute or record something else
         "name": plan.name,
         "runs_dir": str(runs_dir),
         "config": asdict(plan.config),

@@ -9,7 +9,8 @@ from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import RunConfig
 from posx.data.corpus import Corpus
 from posx.models.decoder import count_parameters
-from posx.runtime import device as machine
+from posx.runtime import device as devices
+from posx.runtime.memory import peak_memory
 from posx.training.loop import train_step
 from posx.training.state import set_compiled, start
 
@@ -33,9 +34,9 @@ def estimate(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED, ste
         "epochs": tokens / len(corpus.splits["train"].tokens),
         "seconds": seconds_a_step * config.train.steps,
         "tokens_per_second": session.sequences * config.train.context / seconds_a_step,
-        "peak_memory_bytes": machine.peak_memory(session.device),
+        "peak_memory_bytes": peak_memory(session.device),
         "checkpoint_bytes": 12 * count_parameters(session.model)["total"],
-        "device": machine.device_name(session.device),
+        "device": devices.device_name(session.device),
         "dtype": str(session.dtype).removeprefix("torch."),
         "would_compile": session.compiled,
     }

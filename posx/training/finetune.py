@@ -14,12 +14,13 @@ from typing import Any
 
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.compose import as_overrides, key_of, override_value
+from posx.config.lengths import parse_length
 from posx.config.schema import RunConfig, StartConfig, check_train
 from posx.config.validate import typed
 from posx.errors import PosxError
-from posx.evaluation.windows import parse_length
 from posx.models.build import complete, freeze_extension
-from posx.runs.directory import Run, folder_name, group_hash, label_of, newest_checkpoint, open_run
+from posx.runs.directory import Run, folder_name, label_of, newest_checkpoint, open_run
+from posx.runs.identity import group_hash
 from posx.utils.files import read_json, sha256_of
 
 LONGEST_EXTENSION = 60  # signs of a run's name

@@ -25,14 +25,15 @@ from torch import Tensor
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import IGNORED, OptimConfig, TrainConfig
 from posx.data.corpus import Corpus, Split
+from posx.data.sampling import Slices
 from posx.errors import PosxError
-from posx.evaluation.windows import Slices
 from posx.models import checkpoint as checkpoints
-from posx.models.decoder import generator
 from posx.models.loss import head_cross_entropy, nll
 from posx.results.records import perplexity
 from posx.runs.directory import Run, locked, write_meta
-from posx.runtime import device as machine
+from posx.runtime import device as devices
+from posx.runtime.generator import generator
+from posx.runtime.memory import peak_memory
 from posx.runtime.threads import at_once
 from posx.training.recipes import skipping
 from posx.training.resume import first_meta, resume
@@ -114,7 +115,7 @@ def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, positions:
 
 def _nats(session: Session, tokens: np.ndarray, targets: np.ndarray, positions: Tensor | None) -> Tensor:
     """Sum of nats of a batch, with gradients."""
-    ids, wanted = (machine.to_device(array, session.device) for array in (tokens, targets))
+    ids, wanted = (devices.to_device(array, session.device) for array in (tokens, targets))
     with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
         where = None if positions is None else positions.to(session.device, non_blocking=True)
         hidden = session.model.readable(session.model(ids, where, extension=session.extension))
@@ -132,9 +133,9 @@ def validate(session: Session, split: Split) -> float:
         tokens, targets = slices.batch(0, number, min(left, session.sequences))
         number, left = number + 1, left - len(tokens)
         with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
-            hidden = session.model(machine.to_device(tokens, session.device), extension=session.extension)
+            hidden = session.model(devices.to_device(tokens, session.device), extension=session.extension)
             losses = nll(
-                session.model.logits(hidden).flatten(0, 1), machine.to_device(targets, session.device).flatten()
+                session.model.logits(hidden).flatten(0, 1), devices.to_device(targets, session.device).flatten()
             )
         nats += float(losses.double().sum())
         count += int((targets != IGNORED).sum())
@@ -246,7 +247,7 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
         "seconds": round(spent + time.monotonic() - began, 1),
         "compiled": session.compiled,
         "validation_nats_per_token": validation,
-        "peak_memory_bytes": machine.peak_memory(session.device),
+        "peak_memory_bytes": peak_memory(session.device),
         "embedding": model.scheme.report(model.tokens.weight),
     }
     write_meta(run, meta)

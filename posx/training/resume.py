@@ -10,27 +10,18 @@ from typing import Any
 import torch
 
 from posx.config.catalog import PACKAGED, Catalog
-from posx.data.corpus import Corpus
+from posx.data.corpus import Corpus, check_same_text
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
 from posx.models.attention.dispatch import pick_backend
 from posx.models.decoder import count_parameters
+from posx.runs import provenance
 from posx.runs.directory import Run, metrics
-from posx.runtime import device as machine
+from posx.runtime import device as devices
 from posx.training.finetune import first_run
 from posx.training.state import Session
 from posx.utils.console import Display
 from posx.utils.files import write_text
-
-
-def check_same_text(run: Run, corpus: Corpus) -> None:
-    """The corpus must be the one that the run was started on, or its test split holds training text."""
-    meta = run.meta
-    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
-        raise PosxError(
-            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
-            "Restore data.path as it was, or train the run again under another name.",
-        )
 
 
 def resume(
@@ -74,8 +65,8 @@ def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
     config = run.config
     context = config.train.context
     return {
-        "posx": machine.versions()["posx"],
-        "commit": machine.commit(),
+        "posx": provenance.versions()["posx"],
+        "commit": provenance.commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": None,
         "lineage": {
@@ -84,7 +75,7 @@ def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
             "train_extension": config.train.extension,
             "start": asdict(config.start) if config.start.run else None,
         },
-        **machine.facts(session.device, session.dtype),
+        **devices.facts(session.device, session.dtype),
         "threads": torch.get_num_threads(),
         "compiled": session.compiled,
         "backend": pick_backend(

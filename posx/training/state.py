@@ -10,14 +10,14 @@ from torch import Tensor
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import OptimConfig, RunConfig
 from posx.data.corpus import Corpus, cache_dir
-from posx.evaluation.windows import Slices, check_long_enough
+from posx.data.sampling import Slices, check_long_enough
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.tiled import hide_from_compiler
 from posx.models.binding import bind, parse_extension
 from posx.models.build import scheme_of
 from posx.models.decoder import Decoder, initialise
-from posx.runtime import device as machine
-from posx.runtime.threads import pieces
+from posx.runtime import device as devices
+from posx.runtime.threads import pieces, set_threads
 
 MOST_SHARED = 50_000_000  # parameters of a model that several threads train at once: 200 MB of gradients each
 
@@ -57,17 +57,17 @@ def start(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED) -> Ses
     """Model, optimizer and batches of a run at step 0. Raises PosxError where the corpus cannot serve it."""
     train = config.train
     check_long_enough(corpus, train.context)
-    device = machine.pick_device(train.device)
-    dtype = machine.pick_dtype(train.dtype, device)
-    machine.set_threads(train.threads)
-    machine.prepare_for(device, exact=False)
+    device = devices.pick_device(train.device)
+    dtype = devices.pick_dtype(train.dtype, device)
+    set_threads(train.threads)
+    devices.prepare_for(device, exact=False)
     model = build_model(config, corpus.vocab_size, catalog)
     initialise(model, train.seed)
     model.to(device)
     work = 3 * flops_per_token(model, train.context) * train.steps * train.batch_tokens
-    compiled, note = machine.pick_compile(train.compile, device, work)
+    compiled, note = devices.pick_compile(train.compile, device, work)
     if compiled:
-        machine.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
+        devices.keep_compiled(cache_dir(config.data.cache_dir) / "compiled")
     set_compiled(model, compiled)
     optimizer = make_optimizer(model, config.optim, device)
     specs = parse_extension(train.extension, catalog)

@@ -20,11 +20,11 @@ from statistics import median
 import torch
 from training import header, in_turn
 
-from posx.models.build import compose_run
 from posx.extensions.base import NONE
 from posx.models.attention.dispatch import attend, pick_backend, plan
+from posx.models.build import compose_run
 from posx.models.decoder import model_shape
-from posx.runtime import device as machine
+from posx.runtime import device as devices
 from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.base import ModelShape, Scheme
 from posx.schemes.nope import Nope, NopeConfig
@@ -85,9 +85,9 @@ def main() -> None:
     config = compose_run(["model=small"])
     shape = model_shape(config.model, config.train.context)
     schemes = {"nope": Nope(NopeConfig(), shape), "alibi": Alibi(AlibiConfig(), shape)}
-    types = {"training": machine.pick_dtype(config.train.dtype, CPU), "evaluation": torch.float32}
+    types = {"training": devices.pick_dtype(config.train.dtype, CPU), "evaluation": torch.float32}
     torch.set_num_threads(1)  # as each of the threads that share a batch has it
-    machine.prepare_for(CPU, exact=True)
+    devices.prepare_for(CPU, exact=True)
     print(
         f"Attention of a layer in ms: {shape.n_heads} heads of {shape.head_dim}, {TOKENS:,} tokens or one sequence; "
         f"training is forward and backward in {str(types['training']).removeprefix('torch.')}, evaluation forward in "

@@ -36,13 +36,14 @@ from training import Answer, Side, Sides, header, in_turn, spread
 
 from posx.bench.process import serve
 from posx.config.schema import EvalConfig
+from posx.evaluation.protocols.base import Windows
+from posx.evaluation.protocols.fixed_targets import fixed_targets, windows_of_targets
 from posx.evaluation.scorer import Scorer
-from posx.evaluation.windows import Windows, fixed_targets, windows_of_targets
 from posx.extensions.base import NONE
-from posx.models.decoder import Decoder
-from posx.runtime import device as machine
-from posx.training.loop import train_step
 from posx.models.build import build_model
+from posx.models.decoder import Decoder
+from posx.runtime import device as devices
+from posx.training.loop import train_step
 from posx.training.state import start
 from posx.utils.console import Display
 
@@ -108,7 +109,7 @@ def loop(model: str, path: Path, chosen: Windows) -> Score:
 
 def ours(model: str, path: Path, chosen: Windows, dtype: str) -> Score:
     """posx, with the defaults of its evaluation."""
-    machine.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
+    devices.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
     scorer = Scorer(trained(model, path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
     display = Display(quiet=True)
     return lambda: scorer.score(chosen, NONE, display, "")

@@ -26,9 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from posx.models.build import compose_run
 from posx.config.schema import RunConfig
 from posx.data.corpus import Corpus, prepare
+from posx.models.build import compose_run
 
 LAYERS, WIDTH, HEADS, CONTEXT, VOCABULARY, BATCH = 4, 256, 4, 256, 4096, 16
 TOKENS = BATCH * CONTEXT  # of one step

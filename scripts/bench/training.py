@@ -32,7 +32,8 @@ import rivals
 import torch
 
 from posx.bench.process import Child, Refused, serve
-from posx.runtime import device as machine
+from posx.runs import provenance
+from posx.runtime import device as devices
 
 POSX = "posx-learned"
 PRODUCTS = "products"
@@ -107,11 +108,11 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 def header(*packages: str) -> str:
     """On what and by what a table was made."""
-    commit = machine.commit() or "unknown"
+    commit = provenance.commit() or "unknown"
     changed = "+" if commit.endswith("+") else ""
     names = ["torch", *packages]
     return (
-        f"Machine: {machine.device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads; "
+        f"Machine: {devices.device_name(torch.device('cpu'))}, {torch.get_num_threads()} threads; "
         f"posx {version('posx')} ({commit[:10]}{changed}), Python {platform.python_version()}, "
         f"{', '.join(f'{name} {version(name)}' for name in names)}. Command: `python {shlex.join(sys.argv)}`."
     )

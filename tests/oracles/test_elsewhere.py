@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from helpers import CONTEXT, SCHEMES, extensions, gap, make_model, make_scheme, random_tokens
-from posx.models.binding import parse_extension
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied, Target
-from posx.models.binding import (bind, fits, freeze, spec_name)
+from posx.models.binding import bind, fits, freeze, parse_extension, spec_name
 from posx.models.decoder import Decoder
 
 # Up to L these are the model itself, to the bit: what they change begins beyond.

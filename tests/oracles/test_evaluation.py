@@ -26,11 +26,12 @@ from data_helpers import corpus_of, sentence, tiny_config, trained, write_jsonl
 from posx.config.schema import EvalConfig
 from posx.data.corpus import split_documents
 from posx.errors import PosxError
-from posx.evaluation.evaluate import evaluate, make_plan
+from posx.evaluation.evaluate import evaluate
+from posx.evaluation.plan import make_plan
+from posx.models.build import build_model
 from posx.results.aggregate import aggregate
 from posx.results.records import Record, read_record, read_records
 from posx.runs.directory import Run, open_run
-from posx.models.build import build_model
 from posx.utils.console import Display
 from posx.utils.files import sha256_file
 from posx.verify.oracles import hosts

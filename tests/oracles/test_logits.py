@@ -15,9 +15,8 @@ from torch import Tensor
 from helpers import CONTEXT, extensions, gap, make_model, make_scheme, random_tokens
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
-from posx.extensions.base import NONE
+from posx.extensions.base import NONE, Extension
 from posx.models.attention.dispatch import attend, plan
-from posx.extensions.base import Extension
 from posx.models.binding import check_fit
 from posx.schemes import linear_rope
 from posx.schemes.base import Scheme

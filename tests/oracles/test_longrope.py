@@ -15,14 +15,12 @@ from torch import Tensor
 
 from helpers import CONTEXT, extend, extensions, gap, make_model, make_scheme, random_tokens
 from posx.config.compose import as_overrides, compose_eval
-from posx.models.build import compose_run
-from posx.models.binding import parse_extension
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
-from posx.extensions.base import Target
+from posx.extensions.base import Extension, Target
 from posx.extensions.longrope import LongRope
-from posx.extensions.base import Extension
-from posx.models.binding import (bind, check_fit, fits, freeze, spec_name)
+from posx.models.binding import bind, check_fit, fits, freeze, parse_extension, spec_name
+from posx.models.build import compose_run
 from posx.verify.oracles import written
 
 LONG = 4 * CONTEXT

@@ -30,14 +30,16 @@ from posx.cli.app import app
 from posx.config.schema import EvalConfig
 from posx.data.corpus import Corpus, Split
 from posx.evaluation import scorer as scoring
-from posx.evaluation.evaluate import evaluate, make_plan, targets_of
+from posx.evaluation.evaluate import evaluate
+from posx.evaluation.plan import make_plan
+from posx.evaluation.protocols.fixed_targets import targets_of
 from posx.extensions.base import NONE
 from posx.models.attention import dispatch as attention
 from posx.models.attention import tiled as tiles
+from posx.models.build import build_model
 from posx.models.loss import nll
 from posx.results.records import Record, read_records
 from posx.runs.directory import Run, open_run
-from posx.models.build import build_model
 from posx.utils.console import Display
 from posx.verify.oracles import hosts
 

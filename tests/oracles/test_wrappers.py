@@ -12,12 +12,13 @@ from torch import Tensor
 
 from data_helpers import by_hand
 from helpers import CONTEXT, extend, gap, make_model, make_scheme, random_tokens
-from posx.models.build import compose_run
-from posx.models.classes import known_extensions
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
 from posx.models.binding import fits
-from posx.models.decoder import Decoder, generator
+from posx.models.build import compose_run
+from posx.models.classes import known_extensions
+from posx.models.decoder import Decoder
+from posx.runtime.generator import generator
 from posx.training.loop import train_step
 from posx.training.state import start
 

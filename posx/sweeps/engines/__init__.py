@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from posx.errors import PosxError
-from posx.runtime.device import cores
+from posx.runtime.threads import cores
 
 POLL_SECONDS = 0.25
 SECONDS_TO_SAVE = 60  # what a job gets to end its step and write a checkpoint

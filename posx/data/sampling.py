@@ -1,0 +1,57 @@
+"""Training windows: random slices of documents, a pure function of seed and step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from posx.config.schema import IGNORED
+from posx.data.corpus import Corpus, Split
+from posx.errors import PosxError
+
+
+class Slices:
+    """Random windows of ``context`` tokens, each inside one document; every start is equally likely.
+
+    A document that is shorter than a window is taken whole and the rest is masked; documents are never joined.
+    """
+
+    def __init__(self, split: Split, context: int):
+        self.split, self.context = split, context
+        usable = split.lengths >= 2
+        self.first = split.offsets[:-1][usable]
+        self.end = split.offsets[1:][usable]
+        starts = np.maximum(1, self.end - self.first - context)
+        self.cumulative = np.cumsum(starts)
+
+    def batch(self, seed: int, step: int, size: int, first: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, int64 [size, context], of one step: a pure function of its arguments.
+
+        Targets past a document's end are IGNORED; the inputs there are 0. With ``first`` [size], only so many tokens
+        of each window follow each other, and the others begin further on in its document, anywhere.
+        """
+        random = np.random.Generator(np.random.Philox(key=np.array([seed, step], dtype=np.uint64)))
+        drawn = random.integers(self.cumulative[-1], size=size)
+        document = np.searchsorted(self.cumulative, drawn, side="right")
+        before = np.where(document > 0, self.cumulative[document - 1], 0)
+        start = self.first[document] + drawn - before
+        place = np.arange(self.context + 1)
+        index = start[:, None] + place
+        if first is not None:
+            left = np.maximum(0, self.end[document] - 1 - index[:, -1])
+            index += random.integers(left + 1)[:, None] * (place >= first[:, None])
+        inside = index < self.end[document][:, None]
+        ids = np.where(inside, self.split.tokens[np.where(inside, index, 0)].astype(np.int64), 0)
+        return ids[:, :-1], np.where(inside[:, 1:], ids[:, 1:], IGNORED)
+
+
+def check_long_enough(corpus: Corpus, context: int) -> None:
+    """Refuse a context that no training document fills."""
+    longest = int(corpus.splits["train"].lengths.max())
+    if longest < context + 1:
+        raise PosxError(
+            f"train.context={context} reads windows of {context + 1} tokens, but the longest training document has "
+            f"{longest}.",
+            f"Set train.context to at most {longest - 1}, or give longer documents."
+            if longest > 2
+            else "Give more text.",
+        )

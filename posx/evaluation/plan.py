@@ -1,0 +1,71 @@
+"""What an evaluation of one run will compute, after every check that needs no work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from posx.config.catalog import PACKAGED, Catalog
+from posx.config.lengths import check_windows, comparable, parse_length
+from posx.config.schema import TRAINED, EvalConfig
+from posx.errors import PosxError
+from posx.extensions.base import Extension
+from posx.models.binding import check_fit, parse_extension, spec_name
+from posx.models.build import complete, scheme_of
+from posx.models.classes import known_extensions
+from posx.runs.directory import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One number to compute: extensions at a length, on top of those that the run was ``trained`` with."""
+
+    extensions: tuple[Extension, ...]
+    length: int
+    trained: tuple[Extension, ...] = ()
+
+    @property
+    def extension(self) -> str:
+        """``trained`` stands for what the run was trained with, which records name beside."""
+        if not self.trained:
+            return spec_name(self.extensions)
+        return "+".join([TRAINED, *([spec_name(self.extensions)] if self.extensions else [])])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation of one run will do."""
+
+    run: Run
+    config: EvalConfig  # with its stride and target_context filled in
+    asked: tuple[Cell, ...]
+    cells: tuple[Cell, ...]  # asked, and the 1x control
+    catalog: Catalog = PACKAGED
+
+
+def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan:
+    """Read lengths and extensions, and refuse what cannot be: before any work. Raises PosxError."""
+    if run.step == 0:
+        raise PosxError(
+            f"{run.path} has no checkpoint yet.",
+            f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
+        )
+    run = replace(run, config=complete(run.config, catalog))
+    context = run.config.base_context
+    config = comparable(config, [context])
+    lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
+    known = known_extensions(catalog)
+    scheme = scheme_of(run.config, catalog)
+    trained = tuple(parse_extension(run.config.train.extension, catalog))
+    compositions: dict[str, Cell] = {}
+    for text in config.extensions:
+        extensions = tuple(parse_extension(text, catalog))
+        check_fit(extensions, run.config.scheme["name"], scheme, known)
+        cell = Cell(extensions, context, () if text.strip() == "none" else trained)
+        compositions[cell.extension] = cell
+    asked = tuple(replace(cell, length=length) for cell in compositions.values() for length in lengths)
+    control = Cell((), context, trained)
+    # A curve is drawn for each length by itself; all else is a change against the control.
+    alone = config.protocol == "curve" or any(c.extension == control.extension and c.length == context for c in asked)
+    cells = asked if alone else (control, *asked)
+    check_windows(config, [cell.length for cell in cells])
+    return Plan(run, config, asked, cells, catalog)

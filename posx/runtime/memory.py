@@ -1,0 +1,79 @@
+"""Memory: kept between steps, and how much of it was held."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+
+def keep_memory() -> bool:
+    """Have glibc keep freed memory for the next step; returns whether it could be asked.
+
+    By default it gives large blocks back to the system, which then hands out pages of zeros again: tens of thousands
+    of page faults a step, a fifth of the time of a training step on a CPU (docs/LOG.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+    return bool(mallopt(trim_threshold, -1) and mallopt(mmap_max, 0))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that torch held on the GPU, or that this process has held in all on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident(key: str = "VmRSS") -> int | None:
+    """Bytes of this process in memory now, or with ``VmHWM`` at most; None where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(key + ":")), None)
+
+
+class HighWater:
+    """The most memory held since :meth:`reset`, in bytes above what this process held when this was made.
+
+    Where the system cannot forget an old peak, it is the most since the process began.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.reset()
+        now = self._now()
+        self.before = self._most() if now is None else now
+
+    def _now(self) -> int | None:
+        return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else resident()
+
+    def _most(self) -> int:
+        found = resident("VmHWM") if self.device.type != "cuda" else None
+        return peak_memory(self.device) if found is None else found
+
+    def reset(self) -> None:
+        """Forget what was held before, and hand back to the system what is free."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        with suppress(AttributeError, OSError, TypeError):  # of another C library
+            ctypes.CDLL(None).malloc_trim(0)  # else memory that an earlier burst freed would still count
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        return max(0, self._most() - self.before)
