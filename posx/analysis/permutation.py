@@ -17,12 +17,14 @@ from torch import Tensor
 from posx.config.catalog import Catalog
 from posx.errors import unknown
 from posx.extensions.base import NONE
-from posx.models.attention.context import dense_addend
+from posx.models.attention.blockwise import weights_of
+from posx.models.attention.context import Call, dense_addend
+from posx.models.attention.dispatch import attend, plan
 from posx.models.build import complete_scheme, make_scheme
 from posx.models.classes import known_schemes
 from posx.reporting.views import Page, entry
 from posx.runtime.generator import generator
-from posx.schemes.base import ModelShape, Scheme, Site
+from posx.schemes.base import ModelShape, Scheme
 from posx.utils.format import DASH
 
 SENTENCE = ("dog", "bites", "man")
@@ -63,16 +65,16 @@ def outputs(scheme: Scheme, vectors: Tensor, weights: Tensor, masked: bool) -> T
     positions = scheme.positions(len(vectors))
     x = scheme.embed(vectors[None], positions)
     q, k, v = ((x @ w).unflatten(-1, (SHAPE.n_heads, SHAPE.head_dim)).transpose(1, 2) for w in weights)
-    site = Site(positions, positions, shared=scheme.prepare(positions, NONE), x=x)
-    q, k = scheme.rotate(q, k, site)
-    site = replace(site, q=q, k=k)
-    if scheme.capabilities.has_own_attention:
-        out = scheme.attend(q, k, v, site)
+    flow = replace(plan(scheme, positions, NONE, Call(1, SHAPE.n_heads)), x=x)
+    if masked:
+        out = attend(q, k, v, flow)
     else:
+        q, k = flow.rotated(q, k)
+        # Queries behind all keys see all of them.
+        site = replace(flow.site(0, len(positions), q, k), q_start=len(positions))
         closure = scheme.bias(site) if scheme.capabilities.has_bias else None
-        where = site if masked else replace(site, q_start=len(vectors))  # queries behind all keys see all of them
-        logits = q @ k.mT * SHAPE.head_dim**-0.5 + dense_addend(where, closure, [], SHAPE.n_heads)
-        out = scheme.weights(scheme.rescore(logits, site), site) @ v
+        addend = dense_addend(site, closure, [], SHAPE.n_heads)
+        out = weights_of(flow, q @ k.mT * SHAPE.head_dim**-0.5 + addend, site) @ v
     return out.transpose(1, 2).flatten(2)[0]
 
 

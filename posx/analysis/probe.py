@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from posx.extensions.base import NONE, Applied, Mask
-from posx.models.attention.context import Flow, dense_addend, seen_by
-from posx.models.attention.dispatch import branches_of
+from posx.extensions.base import NONE, Applied
+from posx.models.attention.blockwise import logits_of, ways_of, weights_of
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import plan
 from posx.runtime.generator import generator
 from posx.schemes.base import Scheme, Site
 
@@ -94,83 +95,44 @@ def silence(scheme: Scheme, positions: Tensor) -> Content:
 # ---------------------------------------------------------------- attention
 
 
-@dataclass(frozen=True)
-class Way:
-    """q and k [B, H, T, D] as the pairs of ``where`` meet each other; None: all pairs that stand in no branch."""
-
-    q: Tensor
-    k: Tensor
-    flow: Flow
-    where: Mask | None = None
-
-    def site(self, i: int) -> Site:
-        """Query i beside the keys that it may see."""
-        return self.flow.site(i, i + 1, self.q[:, :, i : i + 1], self.k[:, :, : i + 1])
-
-    def products(self, i: int) -> Tensor:
-        """q·k / √D of query i, float32 [B, H, i + 1]."""
-        q, k = self.q[:, :, i, None].double(), self.k[:, :, : i + 1].double()
-        return (q @ k.mT * q.shape[-1] ** -0.5).float()[:, :, 0]
-
-    def logits(self, i: int) -> Tensor:
-        """The same with the bias, −inf where a key is not seen."""
-        scheme, site = self.flow.scheme, self.site(i)
-        closure = scheme.bias(site) if scheme.capabilities.has_bias else None
-        addend = dense_addend(site, closure, self.flow.extension.masks(), self.q.shape[1])
-        return self.products(i) + addend[:, :, 0]
-
-
 class Layer:
     """The first layer that a scheme serves, for one query at a time: memory grows with T.
 
-    ``positions`` are those after the extension.
+    Its logits and weights are those of the attention backend "blocks", with products in float64. ``positions`` are
+    those after the extension.
     """
 
     def __init__(self, scheme: Scheme, positions: Tensor, given: Content, extension: Applied = NONE):
         self.scheme, self.positions = scheme, positions
-        self.sharpness = extension.sharpness()
-        temperature = extension.temperature(torch.arange(len(positions)))
-        plain = Flow(scheme, positions, scheme.prepare(positions, extension), extension)
-        self.ways = []
-        for where, flow in [(None, plain), *branches_of(scheme, positions, extension)]:
-            q, k = scheme.rotate(given.q, given.k, flow.site(0, len(positions)))
-            q = q if temperature is None else q * temperature[:, None]
-            self.ways.append(Way(q, k, replace(flow, x=given.x), where))
+        call = Call(len(given.q), given.q.shape[1], block=1)
+        flow = replace(plan(scheme, positions, extension, call), x=given.x)
+        self.ways = [replace(way, q=way.q.double(), k=way.k.double()) for way in ways_of(given.q, given.k, flow)]
 
     def products(self, i: int) -> Tensor:
         """q·k / √D of query i, float32 [B, H, i + 1]."""
-        return self._of_ways(i, [way.products(i) for way in self.ways])
+        return logits_of(self.ways, i, i + 1, addend=False)[0][:, :, 0]
 
     def logits(self, i: int) -> Tensor:
         """What the softmax is given, or would be: with the bias in it, and rescored; float32 [B, H, i + 1].
 
         −inf where a key is not seen.
         """
-        logits = self._of_ways(i, [way.logits(i) for way in self.ways])
-        return self.scheme.rescore(logits[:, :, None], self.ways[0].site(i))[:, :, 0] * self.sharpness
-
-    def _of_ways(self, i: int, found: list[Tensor]) -> Tensor:
-        """Of what each way makes of query i, [B, H, i + 1], that of the way in which each pair stands."""
-        out = found[0]
-        for way, own in zip(self.ways[1:], found[1:], strict=True):
-            assert way.where is not None
-            where = seen_by(way.where, i, i + 1, own.shape[0], own.shape[1], own.device)
-            out = torch.where(where.expand(*own.shape[:2], 1, i + 1)[:, :, 0], own, out)
-        return out
+        logits, site, _ = logits_of(self.ways, i, i + 1)
+        return self.scheme.rescore(logits, site)[:, :, 0] * self.ways[0].flow.sharpness
 
     def added(self, i: int) -> Tensor:
         """What the scheme adds to the products of query i."""
-        return self.logits(i) - self.products(i) * self.sharpness
+        return self.logits(i) - self.products(i) * self.ways[0].flow.sharpness
 
     def weights(self, i: int) -> Tensor:
         """What query i takes of each value, [B, H, i + 1]."""
-        site = self.ways[0].site(i)
+        way = self.ways[0]
         if self.scheme.capabilities.has_own_attention:  # values that are the unit vectors come out as their weights
-            assert site.q is not None
-            assert site.k is not None
-            values = torch.eye(i + 1).expand(*site.q.shape[:2], -1, -1)
-            return self.scheme.attend(site.q, site.k, values, site)[:, :, 0]
-        return self.scheme.weights(self.logits(i)[:, :, None], site)[:, :, 0]
+            q, k = way.q[:, :, i : i + 1].float(), way.k[:, :, : i + 1].float()
+            values = torch.eye(i + 1).expand(*q.shape[:2], -1, -1)
+            return self.scheme.attend(q, k, values, way.flow.site(i, i + 1, q, k))[:, :, 0]
+        logits, site, _ = logits_of(self.ways, i, i + 1)
+        return weights_of(way.flow, logits, site)[:, :, 0]
 
 
 def grid(n: int) -> Tensor:

@@ -90,7 +90,7 @@ class _Judge:
         """Of a candidate, or of the model as it is; infinite where that is no number."""
         asked = [candidate.extension()] if candidate else []
         applied = bind(asked, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.reached)
-        losses = self.scorer.score(windows_of_targets(targets, self.length), applied, Display(quiet=True), "")
+        losses, _ = self.scorer.score(windows_of_targets(targets, self.length), applied, Display(quiet=True), "")
         mean = float(losses.astype(np.float64).sum()) / targets.n_targets
         return mean if math.isfinite(mean) else math.inf
 

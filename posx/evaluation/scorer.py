@@ -17,7 +17,7 @@ from posx.data.corpus import Corpus, Split
 from posx.evaluation.protocols.base import Windows
 from posx.evaluation.protocols.fixed_targets import TargetSet
 from posx.extensions.base import Applied
-from posx.models.attention.dispatch import pick_backend
+from posx.models.attention.context import Call
 from posx.models.decoder import Decoder
 from posx.models.loss import nll
 from posx.runtime.device import to_device
@@ -61,13 +61,18 @@ class Scorer:
         """Input tokens of one forward pass: what fits a CPU's cache, or fills a GPU."""
         return self.config.batch_tokens or (4096 if self.device.type == "cpu" else 65536)
 
-    def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> np.ndarray:
-        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`."""
+    def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> tuple[np.ndarray, str]:
+        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`, and the backends that ran.
+
+        The names of several attention backends are joined with "+".
+        """
         first = np.concatenate([[0], np.cumsum(windows.scored)])
         losses = np.empty(first[-1], dtype=np.float32)
         batches = list(self._batches(windows))
         side_by_side = self._side_by_side(batches, windows)
-        waiting, lock, done = iter(batches), Lock(), 0
+        waiting: Iterator[tuple[int, np.ndarray]] = iter(enumerate(batches))
+        lock, done = Lock(), 0
+        backends: list[list[str]] = [[] for _ in batches]
         display.start(title, len(windows.starts))
 
         def work() -> None:
@@ -79,10 +84,10 @@ class Scorer:
             ):
                 while True:
                     with lock:
-                        rows = next(waiting, None)
-                    if rows is None:
+                        number, rows = next(waiting, (-1, np.empty(0)))
+                    if number < 0:
                         return
-                    values = self._score(windows, rows, extension)
+                    values, backends[number] = self._score(windows, rows, extension)
                     for row, value in zip(rows, values, strict=True):
                         losses[first[row] : first[row + 1]] = value
                     with lock:
@@ -93,15 +98,18 @@ class Scorer:
             at_once([work] * side_by_side)
         finally:
             waiting = iter(())  # after an error or Ctrl-C the others end with the batch that they are at
-        return losses
+        return losses, "+".join(dict.fromkeys(name for names in backends for name in names))
 
-    def _score(self, windows: Windows, rows: np.ndarray, extension: Applied) -> np.ndarray:
-        """NLL [rows, scored] of windows of one shape."""
+    def _score(self, windows: Windows, rows: np.ndarray, extension: Applied) -> tuple[np.ndarray, list[str]]:
+        """NLL [rows, scored] of windows of one shape, and the attention backends that computed it."""
         length, tail = int(windows.lengths[rows[0]]), int(windows.scored[rows[0]])
         index = windows.starts[rows][:, None] + np.arange(length + 1)
         ids = to_device(self.corpus.splits[self.config.split].tokens[index].astype(np.int64), self.device)
-        hidden = self.model(ids[:, :-1], extension=extension, tail=tail if tail < length else None)
-        return self._nll(hidden.flatten(0, 1), ids[:, -tail:].flatten()).view(len(rows), tail).cpu().numpy()
+        call = Call(len(rows), self.model.config.n_heads, tail if tail < length else None)
+        prepared = self.model.prepare(self.model.scheme.positions(length, self.device), extension, call)
+        hidden = self.model.run(ids[:, :-1], prepared)
+        losses = self._nll(hidden.flatten(0, 1), ids[:, -tail:].flatten()).view(len(rows), tail)
+        return losses.cpu().numpy(), prepared.backends
 
     def _side_by_side(self, batches: list[np.ndarray], windows: Windows) -> int:
         """How many batches run at once, each on one thread: a small model's operations are too short to share.
@@ -128,14 +136,6 @@ class Scorer:
             size = max(1, self.batch_tokens // int(shape[0]) // pieces(self.device, MOST))  # they share the cache
             for start in range(0, len(rows), size):
                 yield rows[start : start + size]
-
-    @torch.inference_mode()
-    def backend(self, length: int, extension: Applied) -> str:
-        """The name of the path that attention takes at this length, or the names where layers differ."""
-        batch, heads = max(1, self.batch_tokens // length), self.model.config.n_heads
-        schemes = (self.model.scheme.at(number) for number in range(self.model.config.n_layers))
-        names = (pick_backend(scheme, length, extension, batch, heads, self.device) for scheme in schemes)
-        return "+".join(dict.fromkeys(names))
 
 
 def store_targets(folder: Path, targets: TargetSet) -> None:

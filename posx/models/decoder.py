@@ -8,7 +8,9 @@ Shapes: B sequences, T tokens, C = d_model, H heads of D dimensions, V entries o
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,8 @@ from torch import Tensor, nn
 
 from posx.config.schema import ModelConfig
 from posx.extensions.base import NONE, Applied
-from posx.models.attention.dispatch import Flow, plan, turn_and_attend
+from posx.models.attention.context import Call, Flow
+from posx.models.attention.dispatch import attend, choose, plan
 from posx.runtime.generator import generator
 from posx.schemes.base import ModelShape, Scheme
 
@@ -52,7 +55,7 @@ class Attention(nn.Module):
             q, k, v = (self._heads(part) for part in joint.split([len(w) for w in weights], dim=-1))
         else:
             q, k, v = self._heads(self.q(rows)), self._heads(self.k(x)), self._heads(self.v(x))
-        out = turn_and_attend(q, k, v, flow.at(x))
+        out = attend(q, k, v, flow.at(x))
         return self.out(out.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -102,6 +105,20 @@ class Block(nn.Module):
         return stream + self.feed_forward(self.feed_forward_norm(stream))
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass before it meets tokens: ``positions`` after the extension, what each layer is handed, the tail."""
+
+    positions: Tensor
+    flows: tuple[Flow, ...]
+    tail: int | None = None
+
+    @property
+    def backends(self) -> list[str]:
+        """The attention backends that it runs, each once."""
+        return list(dict.fromkeys(flow.backend.name for flow in self.flows if flow.backend))
+
+
 class Decoder(nn.Module):
     """Token ids in, final hidden states out; :meth:`logits` maps those to the vocabulary."""
 
@@ -127,25 +144,49 @@ class Decoder(nn.Module):
         """Final hidden states [B, T, C] of token ids [B, T], or [B, tail, C] of the last ``tail`` tokens.
 
         ``positions`` ([T] or [B, T]; by default the scheme's, 0 .. T − 1) are what the extension acts on. ``block`` and
-        ``backend`` ("auto", "dense", "fused") choose how attention is computed, never what.
+        ``backend`` ("auto", "dense", "fused", …) choose how attention is computed, never what.
         """
         if positions is None:
             positions = self.scheme.positions(tokens.shape[1], tokens.device)
+        call = Call(len(tokens), self.config.n_heads, tail, block, backend)
+        return self.run(tokens, self.prepare(positions, extension, call))
+
+    def prepare(self, positions: Tensor, extension: Applied, call: Call) -> Pass:
+        """What a pass over tokens at these ``positions`` ([T] or [B, T], before the extension) needs beside them."""
         positions = extension.positions(positions)
-        x = self.scheme.embed(self.tokens(tokens), positions)
-        flows: list[Flow] = []
-        plans: dict[Scheme, list[Flow]] = {}
-        for scheme in map(self.scheme.at, range(len(self.blocks))):
-            if scheme not in plans:
-                first = plan(scheme, positions, extension, len(tokens), self.config.n_heads, block, backend)
-                plans[scheme] = [first]
-            else:  # the number is for those who ask for it: to the compiler every other number is another program
-                first, number = plans[scheme][0], len(plans[scheme])
-                plans[scheme].append(replace(first, layer=number) if scheme.capabilities.per_layer else first)
-            flows.append(plans[scheme][-1])
-        for layer, own in zip(self.blocks[:-1], flows, strict=False):
-            x = layer(x, own)
-        return self.norm(self.blocks[-1](x, flows[-1], tail))
+        planned: dict[tuple[Scheme, str], Flow] = {}
+        served: Counter[Scheme] = Counter()
+        flows = []
+        for scheme, own, backend in self._choices(extension, call, positions.shape[-1], positions.device):
+            if (scheme, backend) not in planned:
+                planned[scheme, backend] = plan(scheme, positions, extension, own)
+            flow, number = planned[scheme, backend], served[scheme]
+            # The number is for those who ask for it: to the compiler every other number is another program.
+            flows.append(replace(flow, layer=number) if number and scheme.capabilities.per_layer else flow)
+            served[scheme] += 1
+        return Pass(positions, tuple(flows), call.queries)
+
+    def run(self, tokens: Tensor, prepared: Pass) -> Tensor:
+        """Final hidden states of token ids [B, T], see :meth:`forward`."""
+        x = self.scheme.embed(self.tokens(tokens), prepared.positions)
+        for layer, flow in zip(self.blocks[:-1], prepared.flows, strict=False):
+            x = layer(x, flow)
+        return self.norm(self.blocks[-1](x, prepared.flows[-1], prepared.tail))
+
+    def backends(self, batch: int, length: int, extension: Applied = NONE) -> str:
+        """The backends of a pass over ``batch`` sequences of ``length`` tokens, in torch's present mode."""
+        call = Call(batch, self.config.n_heads)
+        choices = self._choices(extension, call, length, self.tokens.weight.device)
+        return "+".join(dict.fromkeys(backend for _, _, backend in choices))
+
+    def _choices(
+        self, extension: Applied, call: Call, length: int, device: torch.device
+    ) -> Iterator[tuple[Scheme, Call, str]]:
+        """Scheme, call and backend of each layer: only the last one may have fewer queries than tokens."""
+        whole, last = replace(call, queries=None), len(self.blocks) - 1
+        for layer in range(len(self.blocks)):
+            scheme, own = self.scheme.at(layer), call if layer == last else whole
+            yield scheme, own, choose(scheme, extension, own, length, device).name
 
     @property
     def head_weight(self) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from posx.errors import PosxError
 from posx.runs.provenance import versions
 from posx.runtime.memory import keep_memory
+from posx.runtime.processor import processor
 from posx.runtime.threads import cores
 
 
@@ -33,19 +34,7 @@ def fast_bf16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    flags = cpu_flags()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def cpu_flags() -> set[str]:
-    """Instruction sets, as Linux names them; empty where they cannot be read."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return set(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return set()
+    return processor().fast_bf16
 
 
 def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:

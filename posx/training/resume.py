@@ -13,7 +13,6 @@ from posx.config.catalog import PACKAGED, Catalog
 from posx.data.corpus import Corpus, check_same_text
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
-from posx.models.attention.dispatch import pick_backend
 from posx.models.decoder import count_parameters
 from posx.runs import provenance
 from posx.runs.directory import Run, metrics
@@ -78,14 +77,7 @@ def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
         **devices.facts(session.device, session.dtype),
         "threads": torch.get_num_threads(),
         "compiled": session.compiled,
-        "backend": pick_backend(
-            session.model.scheme,
-            context,
-            session.extension,
-            session.sequences // config.train.accumulation,
-            config.model.n_heads,
-            session.device,
-        ),
+        "backend": session.model.backends(session.sequences // config.train.accumulation, context, session.extension),
         "corpus_sha256": corpus.sha256,
         "tokenizer_sha256": corpus.tokenizer_sha256,
         "vocab_size": corpus.vocab_size,

@@ -7,13 +7,14 @@ a pair can stand, and every logit is taken from the way of its pair, before one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from posx.extensions.base import Mask
-from posx.models.attention.context import Flow, addend_of, seen_by
+from posx.models.attention.context import Backend, Flow, addend_of, seen_by
+from posx.models.attention.dense import products
 from posx.schemes.base import Scheme, Site
 
 BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
@@ -29,11 +30,22 @@ class Way:
     where: Mask | None = None
 
 
-def products(q: Tensor, k: Tensor, v: Tensor, addend: Tensor) -> Tensor:
-    """softmax(q·k / √D + addend)·v, [B, H, Tq, D]."""
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    weights = torch.softmax(logits + addend, dim=-1, dtype=torch.float32)
-    return weights.to(v.dtype) @ v
+class Blocks(Backend):
+    """For everything that no other backend knows."""
+
+    name = "blocks"
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+        return in_blocks([Way(q, k, flow)], v)
+
+
+def ways_of(q: Tensor, k: Tensor, flow: Flow) -> list[Way]:
+    """q [B, H, Tq, D] and k [B, H, Tk, D] as a layer makes them, rotated for each way in which a pair can stand."""
+    ways = [Way(*flow.rotated(q, k), flow)]
+    for where, branch in flow.branches:
+        own = replace(branch, layer=flow.layer, x=flow.x)
+        ways.append(Way(*own.rotated(q, k), own, where))
+    return ways
 
 
 def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
@@ -63,31 +75,51 @@ def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
 
 
 def _by_logits(ways: Sequence[Way], v: Tensor, start: int, end: int) -> Tensor:
-    """Queries ``start`` to ``end`` over v [B, H, last, D], where the scheme or an extension wants all of the logits."""
-    flow, last = ways[0].flow, v.shape[2]
-    logits, site = _logits(ways[0], start, end)
-    elsewhere: list[tuple[Tensor, Site]] = []
-    for way in ways[1:]:
-        assert way.where is not None
-        where = seen_by(way.where, last - end + start, last, len(v), v.shape[1], v.device)
-        if bool(where.any()):
-            own, its_site = _logits(way, start, end)
-            logits = torch.where(where, own, logits)
-            elsewhere.append((where, its_site))
+    """Queries ``start`` to ``end`` over v [B, H, last, D], where the scheme or an extension needs all of the logits."""
+    flow = ways[0].flow
+    logits, site, elsewhere = logits_of(ways, start, end)
     with torch.autocast(v.device.type, enabled=False):
-        logits = flow.scheme.rescore(logits, site)
-        weights = flow.scheme.weights(logits if flow.sharpness == 1 else logits * flow.sharpness, site)
+        weights = weights_of(flow, logits, site)
         more = _values(flow.scheme, weights, site, elsewhere) if flow.scheme.capabilities.has_values else None
     out = weights.to(v.dtype) @ v
     return out if more is None else out + more.to(out.dtype)
 
 
-def _logits(way: Way, start: int, end: int) -> tuple[Tensor, Site]:
-    """float32 [B, H, end − start, last], with the bias and −inf for what is not seen, and what they are of."""
+def logits_of(
+    ways: Sequence[Way], start: int, end: int, addend: bool = True
+) -> tuple[Tensor, Site, list[tuple[Tensor, Site]]]:
+    """float32 logits [B, H, end − start, last] of queries ``start`` to ``end``, each pair's from the way it stands in.
+
+    With the bias, and −inf for what is not seen, or without either ``addend``; before :meth:`Scheme.rescore`. Also the
+    site of the first way, and for each other one where it applies and its site.
+    """
+    logits, site = _logits(ways[0], start, end, addend)
+    elsewhere: list[tuple[Tensor, Site]] = []
+    batch, n_heads, n_queries, last = logits.shape
+    for way in ways[1:]:
+        assert way.where is not None
+        where = seen_by(way.where, last - n_queries, last, batch, n_heads, logits.device)
+        if bool(where.any()):
+            own, its_site = _logits(way, start, end, addend)
+            logits = torch.where(where, own, logits)
+            elsewhere.append((where, its_site))
+    return logits, site, elsewhere
+
+
+def weights_of(flow: Flow, logits: Tensor, site: Site) -> Tensor:
+    """Attention weights float32 [B, H, Tq, Tk] of logits with bias and mask."""
+    logits = flow.scheme.rescore(logits, site)
+    return flow.scheme.weights(logits if flow.sharpness == 1 else logits * flow.sharpness, site)
+
+
+def _logits(way: Way, start: int, end: int, addend: bool) -> tuple[Tensor, Site]:
+    """float32 [B, H, end − start, last] of one way, and the site that they are of."""
     last = way.k.shape[2] - way.q.shape[2] + end
     q, k = way.q[:, :, start:end], way.k[:, :, :last]
     logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
-    return logits + addend_of(way.q, way.k, way.flow, start, end), way.flow.site(last - end + start, last, q, k)
+    if addend:
+        logits = logits + addend_of(way.q, way.k, way.flow, start, end)
+    return logits, way.flow.site(last - end + start, last, q, k)
 
 
 def _values(scheme: Scheme, weights: Tensor, site: Site, elsewhere: Sequence[tuple[Tensor, Site]]) -> Tensor:

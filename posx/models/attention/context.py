@@ -9,7 +9,69 @@ import torch
 from torch import Tensor
 
 from posx.extensions.base import NONE, Applied, Mask
-from posx.schemes.base import Closure, Scheme, Site
+from posx.schemes.base import Capabilities, Closure, Scheme, Site
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of attention: its shape, and what a caller may force.
+
+    ``queries``: how many of the last tokens have one (None: all). ``block``: a number of queries at a time, which forces
+    the backend "blocks". ``backend``: a backend's name, or "auto" for the fastest that serves the call.
+    """
+
+    batch: int
+    n_heads: int
+    queries: int | None = None
+    block: int | None = None
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the choice of a backend goes by. ``plain``: nothing is added to logits, and only the future is masked."""
+
+    does: Capabilities
+    plain: bool
+    training: bool
+    batch: int
+    n_heads: int
+    head_dim: int
+    length: int
+    queries: int
+    device: torch.device
+
+    @property
+    def whole(self) -> bool:
+        """Whether every token has a query."""
+        return self.queries == self.length
+
+    @property
+    def logit_bytes(self) -> int:
+        """Of a layer's float32 logits."""
+        return self.batch * self.n_heads * self.length * self.length * 4
+
+
+class Backend:
+    """A way to compute causal attention. All give the same numbers, to rounding; each has a file of its own."""
+
+    name: str
+
+    def serves(self, case: Case) -> bool:
+        """Whether it can compute this."""
+        return True
+
+    def instead(self, case: Case) -> str:
+        """The backend to try where it cannot."""
+        return "blocks"
+
+    def prepare(self, flow: Flow, n_heads: int) -> Flow:
+        """The flow with what all layers share."""
+        return flow
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+        """Output [B, H, Tq, D] of rotated q [B, H, Tq, D] over rotated k and v [B, H, Tk, D], the last Tq of Tk tokens."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -19,7 +81,7 @@ class Flow:
     ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
     [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
     :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
-    ``block`` is a number of queries that forces the path by blocks. ``layer`` and its input ``x`` [B, T, C] belong to
+    ``block`` is how many queries the backend "blocks" takes at a time (None: by memory). ``layer`` and its input ``x`` [B, T, C] belong to
     one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
     ``branches`` are flows of pairs that stand elsewhere, where their queries are at ``query_positions`` [T].
     """
@@ -31,7 +93,7 @@ class Flow:
     addend: Tensor | None = None
     by_distance: Tensor | None = None
     plain: bool = False
-    backend: str = "blocks"
+    backend: Backend | None = None
     block: int | None = None
     seen: Any = None  # flex: which pairs see each other
     layer: int = 0
@@ -44,6 +106,11 @@ class Flow:
     def at(self, x: Tensor) -> Flow:
         """The flow of the layer whose input, after its norm, is ``x``."""
         return replace(self, x=x) if self.scheme.capabilities.per_layer else self
+
+    def rotated(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """q [B, H, Tq, D] and k [B, H_kv, Tk, D] of a layer as their logits are made of them."""
+        queries, keys = self.scheme.rotate(q, k, self.site(k.shape[2] - q.shape[2], k.shape[2]))
+        return self.sharpened(queries), keys
 
     def sharpened(self, q: Tensor) -> Tensor:
         """Queries [B, H, Tq, D], the last of the T tokens, as an extension multiplies them."""

@@ -9,6 +9,7 @@ Untested on a GPU: none was at hand.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache, reduce
 from importlib.util import find_spec
 from typing import Any
@@ -17,22 +18,41 @@ import torch
 from torch import Tensor
 
 from posx.extensions.base import Mask
-from posx.schemes.base import Closure, Scheme
+from posx.models.attention.context import Backend, Case, Flow
+from posx.schemes.base import Closure
 
 HEAD_DIMS = (16, 32, 64, 128, 256)  # what the kernel is written for
 
 
-def can_flex(scheme: Scheme, device: torch.device) -> bool:
-    """Whether the kernel serves this scheme: on an Ampere GPU or later, with Triton, for a bias by index."""
+class Flex(Backend):
+    """FlexAttention, for a bias by index."""
+
+    name = "flex"
+
+    def serves(self, case: Case) -> bool:
+        return case.whole
+
+    def prepare(self, flow: Flow, n_heads: int) -> Flow:
+        seen = seen_blocks(flow.positions.shape[-1], flow.extension.masks(), flow.positions.device)
+        return replace(flow, seen=seen)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+        site = flow.site(0, q.shape[2], q, k)
+        closure = flow.scheme.bias(site) if flow.scheme.capabilities.has_bias else None
+        return flex(q, k, v, closure, flow.seen)
+
+
+def is_fast(case: Case) -> bool:
+    """Whether its kernel serves this case: on an Ampere GPU or later, with Triton, for a bias by index."""
     return (
-        device.type == "cuda"
-        and torch.cuda.get_device_capability(device) >= (8, 0)
+        case.device.type == "cuda"
+        and torch.cuda.get_device_capability(case.device) >= (8, 0)
         # The first to give gradients to what a closure captures, and to take any length.
         and torch.torch_version.TorchVersion(torch.__version__) >= "2.6"
         and find_spec("triton") is not None
         and find_spec("torch.nn.attention.flex_attention") is not None
-        and scheme.shape.head_dim in HEAD_DIMS
-        and not scheme.capabilities.bias_per_layer
+        and case.head_dim in HEAD_DIMS
+        and not case.does.bias_per_layer
     )
 
 

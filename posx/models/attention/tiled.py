@@ -11,11 +11,15 @@ Products run in the precision of q, k and v, everything between them in float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from posx.models.attention.context import Backend, Case, Flow, addend_of
+from posx.models.attention.dense import shared_addend
 
 # Measured, see docs/LOG.md, 2026-11-24 and 2026-11-25.
 TILE_BYTES = 4 * 2**20  # of a tile's logits in float32
@@ -23,6 +27,27 @@ QUERIES = 256  # of a tile: fewer skip more of the future, more make faster prod
 FEWEST_QUERIES = 32
 
 AddendOf = Callable[[int, int], Tensor | None]
+
+
+class Tiled(Backend):
+    """Tiles, on a CPU."""
+
+    name = "tiles"
+
+    def serves(self, case: Case) -> bool:
+        if not case.training:
+            return True
+        return case.whole and not case.does.bias_per_layer  # with gradients they take the addend of all layers
+
+    def prepare(self, flow: Flow, n_heads: int) -> Flow:
+        if flow.plain or not torch.is_grad_enabled():
+            return flow
+        return replace(flow, addend=shared_addend(flow, n_heads))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
+        if torch.is_grad_enabled():
+            return differentiable_attention(q, k, v, flow.addend)
+        return tiled_attention(q, k, v, lambda start, end: None if flow.plain else addend_of(q, k, flow, start, end))
 
 
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, addend_of: AddendOf) -> Tensor:

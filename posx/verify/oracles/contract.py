@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from posx.config.catalog import Catalog
 from posx.extensions.base import NONE
+from posx.models.attention.context import Call
 from posx.models.attention.dispatch import plan
 from posx.models.attention.flex import flex, seen_blocks
 from posx.models.loss import head_cross_entropy
@@ -74,7 +75,7 @@ def kernel(name: str, catalog: Catalog) -> float | None:
     scheme = layer.scheme.at(LAYER)
     if scheme.capabilities.needs_logits or scheme.capabilities.has_own_attention:
         return None
-    flow = replace(plan(scheme, layer.at, NONE, 2, layer.heads), layer=LAYER if scheme is layer.scheme else 0).at(
+    flow = replace(plan(scheme, layer.at, NONE, Call(2, layer.heads)), layer=LAYER if scheme is layer.scheme else 0).at(
         layer.x
     )
     q, k = scheme.rotate(layer.q, layer.k, flow.site(0, layer.length))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from posx.config.schema import ModelConfig
 from posx.extensions.base import NONE, Applied
-from posx.models.attention.dispatch import plan, turn_and_attend
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import attend, plan
 from posx.verify.oracles import written
 from posx.verify.oracles.small import CONTEXT, gap, make_scheme
 
@@ -81,9 +82,9 @@ class Layer:
         n = last or self.length
         scheme = self.scheme.at(LAYER)
         layer = LAYER if scheme is self.scheme else 0
-        flow = plan(scheme, self.at, extension, len(self.q), self.heads, block, **how)
-        flow = replace(flow, layer=layer).at(self.x)
-        return turn_and_attend(self.q[:, :, -n:], self.k, self.v, flow)
+        call = Call(len(self.q), self.heads, None if n == self.length else n, block, **how)
+        flow = replace(plan(scheme, self.at, extension, call), layer=layer).at(self.x)
+        return attend(self.q[:, :, -n:], self.k, self.v, flow)
 
 
 def by_layer(
