@@ -62,9 +62,9 @@ class Scorer:
         return self.config.batch_tokens or (4096 if self.device.type == "cpu" else 65536)
 
     def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> tuple[np.ndarray, str]:
-        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`, and the backends that ran.
+        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`, and what computed it.
 
-        The names of several attention backends are joined with "+".
+        The second is the name of the attention backend; several are joined with "+".
         """
         first = np.concatenate([[0], np.cumsum(windows.scored)])
         losses = np.empty(first[-1], dtype=np.float32)

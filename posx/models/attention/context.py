@@ -16,8 +16,8 @@ from posx.schemes.base import Capabilities, Closure, Scheme, Site
 class Call:
     """A call of attention: its shape, and what a caller may force.
 
-    ``queries``: how many of the last tokens have one (None: all). ``block``: a number of queries at a time, which forces
-    the backend "blocks". ``backend``: a backend's name, or "auto" for the fastest that serves the call.
+    ``queries``: how many of the last tokens have one (None: all). ``block``: a number of queries at a time, which
+    forces the backend "blocks". ``backend``: a backend's name, or "auto" for the fastest that serves the call.
     """
 
     batch: int
@@ -70,7 +70,10 @@ class Backend:
         return flow
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-        """Output [B, H, Tq, D] of rotated q [B, H, Tq, D] over rotated k and v [B, H, Tk, D], the last Tq of Tk tokens."""
+        """Output [B, H, Tq, D] of q [B, H, Tq, D] over k, v [B, H, Tk, D]; the queries are the last Tq of the Tk tokens.
+
+        q and k are rotated already.
+        """
         raise NotImplementedError
 
 
@@ -80,9 +83,9 @@ class Flow:
 
     ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
     [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
-    :func:`addend_by_distance`) where that says as much; ``plain`` where nothing is added and only the future is masked.
-    ``block`` is how many queries the backend "blocks" takes at a time (None: by memory). ``layer`` and its input ``x`` [B, T, C] belong to
-    one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
+    sdpa.py) where that says as much; ``plain`` where nothing is added and only the future is masked.
+    ``block`` is how many queries the backend "blocks" takes at a time (None: by memory). ``layer`` and its input ``x``
+    [B, T, C] belong to one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
     ``branches`` are flows of pairs that stand elsewhere, where their queries are at ``query_positions`` [T].
     """
 

@@ -1,7 +1,7 @@
 """torch's scaled-dot-product attention, whose kernel never holds all logits.
 
-Where nothing is added and only the future is masked it serves everywhere. On a CPU without gradients also elsewhere: what
-is added goes in as its mask, for some queries at a time.
+Where nothing is added and only the future is masked it serves everywhere. On a CPU without gradients also elsewhere:
+what is added goes in as its mask, for some queries at a time.
 """
 
 from __future__ import annotations

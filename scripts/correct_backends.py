@@ -1,0 +1,91 @@
+"""Correct the attention backend that records and meta.json of posx 0.3.0 name, where it is not the one that ran.
+
+    .venv/bin/python scripts/correct_backends.py results [--dry-run]
+
+Until 0.4.0 three places guessed the backend. Where an extension moves pairs (self-extend, rerope, leaky-rerope,
+dual-chunk, sinks, lm-infinite) and where a scheme has attention of its own (linear-rope), the guess was wrong: attention
+ran in blocks, or as the scheme computes it. No number changes: only the field ``backend`` is written again, from what
+the dispatch of today chooses for the same scheme, extension and length on the same kind of processor, which is what
+0.3.0 ran. Records of older versions are left alone: their backends no longer exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from posx.config.compose import read_run_config
+from posx.config.schema import RunConfig
+from posx.models.binding import bind, parse_extension
+from posx.models.build import build_model, complete
+from posx.models.decoder import Decoder
+from posx.runtime.processor import KINDS, force
+
+VERSION = "0.3.0"
+CPU_BATCH_TOKENS = 4096  # of an evaluation, when nothing else was set
+
+
+def kind_of(device: str) -> str:
+    """A processor on which posx chooses as on the recorded one."""
+    return "Intel with AMX" if "Intel" in device else "AMD without bf16"
+
+
+def of_record(model: Decoder, config: RunConfig, record: dict[str, Any]) -> str:
+    """The backend of an evaluation cell."""
+    trained = parse_extension(config.train.extension)
+    asked = parse_extension(record["extension"])
+    applied = bind(asked, model.scheme, record["length"], trained, config.train.reached)
+    with torch.inference_mode():
+        return model.backends(max(1, CPU_BATCH_TOKENS // record["length"]), record["length"], applied)
+
+
+def of_training(model: Decoder, config: RunConfig) -> str:
+    """The backend of a training step."""
+    extension = parse_extension(config.train.extension)
+    applied = bind((), model.scheme, config.train.context, extension, config.train.reached)
+    sequences = config.train.batch_tokens // config.train.context // config.train.accumulation
+    return model.backends(sequences, config.train.context, applied)
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--dry-run", action="store_true", help="Say what would change; write nothing.")
+    arguments = parser.parse_args()
+    changes: Counter[tuple[str, str, str, str]] = Counter()
+    for path in sorted(arguments.results.glob("**/config.yaml")):
+        meta_path = path.parent / "meta.json"
+        meta = json.loads(meta_path.read_text("utf-8"))
+        if "GPU" in meta["device"] or "NVIDIA" in meta["device"]:
+            continue
+        config = complete(read_run_config(path))
+        model = build_model(config, 256)
+        for one in [meta_path, *sorted((path.parent / "eval").glob("*.json"))]:
+            values = json.loads(one.read_text("utf-8"))
+            is_meta = one == meta_path
+            version = values["posx"] if is_meta else values["versions"]["posx"]
+            if version != VERSION or not values["backend"]:
+                continue
+            force(KINDS[kind_of(values["device"])])
+            found = of_training(model, config) if is_meta else of_record(model, config, values)
+            if found != values["backend"]:
+                what = "training" if is_meta else values["extension"].partition("(")[0]
+                changes[config.scheme["name"], what, values["backend"], found] += 1
+                if not arguments.dry_run:
+                    write(one, values | {"backend": found})
+    for (scheme, what, before, after), count in sorted(changes.items()):
+        print(f"{count:4d}  {scheme}, {what}: {before} → {after}")
+    print(f"{sum(changes.values())} files {'would be ' if arguments.dry_run else ''}corrected.")
+
+
+if __name__ == "__main__":
+    main()
