@@ -2,9 +2,9 @@
 
     .venv/bin/python scripts/correct_backends.py results [--dry-run]
 
-Until 0.4.0 three places guessed the backend. Where an extension moves pairs (self-extend, rerope, leaky-rerope,
-dual-chunk, sinks, lm-infinite) and where a scheme has attention of its own (linear-rope), the guess was wrong: attention
-ran in blocks, or as the scheme computes it. No number changes: only the field ``backend`` is written again, from what
+Until 0.4.0 three places guessed the backend. The guess was wrong where an extension moves pairs (self-extend, rerope,
+leaky-rerope, dual-chunk, sinks, lm-infinite) and where a scheme has attention of its own (linear-rope): attention ran
+in blocks, or as the scheme computes it. No number changes: only the field ``backend`` is written again, from what
 the dispatch of today chooses for the same scheme, extension and length on the same kind of processor, which is what
 0.3.0 ran. Records of older versions are left alone: their backends no longer exist.
 """

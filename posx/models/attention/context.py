@@ -70,9 +70,9 @@ class Backend:
         return flow
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-        """Output [B, H, Tq, D] of q [B, H, Tq, D] over k, v [B, H, Tk, D]; the queries are the last Tq of the Tk tokens.
+        """Output [B, H, Tq, D] of rotated q [B, H, Tq, D] and k, and v, [B, H, Tk, D].
 
-        q and k are rotated already.
+        The queries are the last Tq of the Tk tokens.
         """
         raise NotImplementedError
 
@@ -83,9 +83,9 @@ class Flow:
 
     ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
     [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
-    sdpa.py) where that says as much; ``plain`` where nothing is added and only the future is masked.
-    ``block`` is how many queries the backend "blocks" takes at a time (None: by memory). ``layer`` and its input ``x``
-    [B, T, C] belong to one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
+    sdpa.py) where that says as much; ``plain`` where nothing is added and only the future is masked. ``block`` is how
+    many queries the backend "blocks" takes at a time (None: by memory). ``layer`` and its input ``x`` [B, T, C] belong
+    to one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
     ``branches`` are flows of pairs that stand elsewhere, where their queries are at ``query_positions`` [T].
     """
 
