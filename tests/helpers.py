@@ -28,7 +28,8 @@ from posx.verify.oracles.small import (
 )
 
 __all__ = [
-    "CONTEXT", "TINY", "VARIANTS", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "needed",
+    "CONTEXT", "TINY", "VARIANTS", "VOCAB", "extend", "extensions", "gap", "make_model", "make_scheme", "named",
+    "needed",
     "posx", "random_tokens", "rotated", "schemes", "sharpen",
 ]  # fmt: skip
 
@@ -40,7 +41,7 @@ SCHEMES = tuple(sorted(known_schemes()))
 ABSOLUTE = ("fire", "learned", "learned-concat", "randomized", "shape", "sinusoidal", "sinusoidal-concat")
 RELATIVE = tuple(s for s in SCHEMES if s not in ABSOLUTE)
 # Schemes whose attention can leave out keys.
-MASKABLE = tuple(s for s, (cls, _) in sorted(known_schemes().items()) if cls.masks)
+MASKABLE = tuple(s for s, (cls, _) in sorted(known_schemes().items()) if getattr(cls, "masks", True))
 schemes = functools.cache(known_schemes)
 extensions = functools.cache(known_extensions)
 
@@ -50,9 +51,15 @@ def rotated(scheme: Scheme, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Te
     return scheme.rotate(q, k, Site(positions, positions, shared=scheme.prepare(positions, NONE)))
 
 
+def named(name: str, **params: Any) -> Extension:
+    """An extension by its name on the command line."""
+    cls = extensions()[name]
+    return cls.of(cls.Config(**params), name)
+
+
 def extend(model: Decoder, length: int, **asked: dict[str, Any]) -> Applied:
     """Extensions by name with their parameters, bound at this length: ``extend(model, 64, pi={})``."""
-    specs = [Extension(name, extensions()[name], params) for name, params in asked.items()]
+    specs = [named(name, **params) for name, params in asked.items()]
     return bind(specs, model.scheme, length)
 
 

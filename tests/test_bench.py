@@ -29,7 +29,7 @@ from posx.bench import schemes_page as costs
 from posx.bench import synthetic_text as pseudotext
 from posx.bench.schemes import Figures, Found
 from posx.cli.bench import numbers
-from posx.config.catalog import OPTIONS
+from posx.config.catalog import PACKAGED
 from posx.errors import PosxError
 from posx.reporting.formats import markdown, show_page
 from posx.utils.console import Display
@@ -384,7 +384,7 @@ def test_scaling_counts_seconds_of_as_many_tokens_at_every_context(
 
 def test_by_default_every_scheme_at_the_reference_shape() -> None:
     plan = bench.make_plan([])
-    assert sorted(plan.configs) == sorted(OPTIONS("scheme"))
+    assert sorted(plan.configs) == sorted(PACKAGED.options("scheme"))
     assert plan.lengths == (256, 1024, 4096)
     assert plan.eval.dtype == "float32"
     model, train = plan.baseline.model, plan.baseline.train

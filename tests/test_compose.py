@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from posx.config.catalog import OPTIONS, packaged_configs
+from posx.config.catalog import PACKAGED, Catalog, packaged_configs
 from posx.config.compose import as_overrides, compose_eval, read_run_config, to_yaml
 from posx.config.schema import EvalConfig, OptimConfig, TrainConfig
 from posx.errors import PosxError
@@ -20,10 +20,10 @@ from posx.models.classes import known_schemes
 from posx.models.decoder import model_shape
 
 
-def refused(*overrides: str, **OPTIONS: Any) -> PosxError:
+def refused(*overrides: str, config_dir: Path | None = None, trust: bool = False) -> PosxError:
     """The error of a training config; it must be a whole one."""
     with pytest.raises(PosxError) as caught:
-        compose_run(list(overrides), **OPTIONS)
+        compose_run(list(overrides), Catalog(config_dir, trust))
     return whole(caught.value)
 
 
@@ -58,7 +58,7 @@ def test_an_override_beats_the_yaml_wherever_it_stands() -> None:
         assert config.model.d_model == 256
 
 
-@pytest.mark.parametrize("size", sorted(OPTIONS("model")))
+@pytest.mark.parametrize("size", sorted(PACKAGED.options("model")))
 def test_each_size_composes_to_what_its_yaml_says(size: str) -> None:
     file = yaml.safe_load((packaged_configs() / "model" / f"{size}.yaml").read_text("utf-8"))
     config = compose_run([f"model={size}"])
@@ -68,7 +68,7 @@ def test_each_size_composes_to_what_its_yaml_says(size: str) -> None:
             assert getattr(getattr(config, section), key) == value, f"{section}.{key}"
 
 
-@pytest.mark.parametrize("scheme", sorted(OPTIONS("scheme")))
+@pytest.mark.parametrize("scheme", sorted(PACKAGED.options("scheme")))
 def test_each_scheme_composes_to_its_class_and_yaml(scheme: str) -> None:
     cls, settings = known_schemes()[scheme]
     config = compose_run([f"scheme={scheme}"])
@@ -408,21 +408,21 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_a_config_dir_adds_options(own: Path) -> None:
-    assert compose_run(["scheme=rope-500k"], own).scheme == {
+    assert compose_run(["scheme=rope-500k"], Catalog(own)).scheme == {
         "name": "rope-500k",
         "_target_": "posx.schemes.rope.Rope",
         "base": 500000.0,
         "fraction": 1.0,
     }
-    assert compose_run(["scheme=rope-500k", "scheme.base=99"], own).scheme["base"] == 99
-    assert "rope-500k" not in OPTIONS("scheme")
+    assert compose_run(["scheme=rope-500k", "scheme.base=99"], Catalog(own)).scheme["base"] == 99
+    assert "rope-500k" not in PACKAGED.options("scheme")
     assert "rope-500k" not in refused("scheme=rope-500").hint
     assert "Did you mean rope-500k" in refused("scheme=rope-500", config_dir=own).hint
 
 
 def test_a_config_dir_with_signs_in_its_path(own: Path, tmp_path: Path) -> None:
     other = own.rename(tmp_path / "my configs (v=2), 100%")
-    assert compose_run(["scheme=rope-500k"], other).scheme["base"] == 500000
+    assert compose_run(["scheme=rope-500k"], Catalog(other)).scheme["base"] == 500000
 
 
 def test_a_clash_of_names_is_an_error(own: Path) -> None:
@@ -450,9 +450,9 @@ def test_foreign_code_is_not_imported_without_trust(own: Path, package: Path) ->
 
 
 def test_foreign_code_works_with_trust(own: Path, package: Path) -> None:
-    config = compose_run(["scheme=strange"], own, trust=True)
+    config = compose_run(["scheme=strange"], Catalog(own, trust=True))
     assert config.scheme == {"name": "strange", "_target_": "strangepos.Strange", "strength": 3.0}
-    made = make_scheme(config.scheme, model_shape(config.model, 64), trust=True)
+    made = make_scheme(config.scheme, model_shape(config.model, 64), Catalog(own, trust=True))
     assert (type(made).__name__, made.config.strength) == ("Strange", 3.0)
     assert (package / "__init__.py.was-imported").exists()
     assert "scheme.strength" in refused("scheme=strange", "scheme.strenght=1", config_dir=own, trust=True).hint
@@ -519,7 +519,7 @@ def test_parameters_arrive_with_their_types() -> None:
     (pi,) = parse_extension("pi(s=4)")
     assert (pi.params, type(pi.params["s"])) == ({"s": 4.0}, float)
     (window,) = parse_extension("window(w=64)")
-    assert (window.make().config.w, type(window.make().config.w)) == (64, int)
+    assert (window.config.w, type(window.config.w)) == (64, int)
 
 
 @pytest.mark.parametrize(
@@ -573,7 +573,7 @@ def test_a_list_of_choices_is_never_empty() -> None:
 # ---------------------------------------------------------------- stored
 
 
-@pytest.mark.parametrize("scheme", sorted(OPTIONS("scheme")))
+@pytest.mark.parametrize("scheme", sorted(PACKAGED.options("scheme")))
 def test_a_config_comes_back_from_its_yaml(scheme: str, tmp_path: Path) -> None:
     overrides = [f"scheme={scheme}", "model=small", "optim.lr=3e-4", "label='λ: x #1'", "train.threads=2"]
     config = compose_run([*overrides, "data=text", f"data.path={tmp_path}/a=b (c).txt"])

@@ -20,7 +20,9 @@ from torch import Tensor
 
 import posx.models.attention.blockwise
 import posx.models.attention.context
+import posx.models.attention.dense
 import posx.models.attention.dispatch
+import posx.models.attention.sdpa
 import posx.models.attention.tiled
 import posx.models.loss
 from helpers import (
@@ -34,13 +36,15 @@ from helpers import (
     gap,
     make_model,
     make_scheme,
+    named,
     random_tokens,
     rotated,
 )
 from posx.config.schema import IGNORED, ModelConfig
 from posx.errors import PosxError, Unsupported
-from posx.extensions.base import NONE, Applied, Extension
-from posx.models.attention.dispatch import plan
+from posx.extensions.base import NONE, Applied
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import choose, plan
 from posx.models.binding import check_fit
 from posx.models.decoder import Decoder, count_parameters, initialise
 from posx.models.loss import head_cross_entropy, nll
@@ -92,7 +96,7 @@ def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     def unmasked(site: Any, *rest: Any) -> Tensor:
         return masked(replace(site, q_start=site.k_pos.shape[-1]), *rest)
 
-    for module in (posx.models.attention.dispatch, posx.models.attention.context):
+    for module in (posx.models.attention.dense, posx.models.attention.context):
         monkeypatch.setattr(module, "dense_addend", unmasked)
 
 
@@ -354,7 +358,7 @@ def test_blocks_equal_the_whole(name: str, family: str) -> None:
         for how in ways(model, extension, flex=True):
             assert gap(model(tokens, extension=extension, **how), whole) < ROUNDING, (length, how)
         if {"backend": "fused"} in ways(model, extension):
-            assert plan(model.scheme, torch.arange(length), extension, 2, 3, backend="fused").backend == "fused"
+            assert choose(model.scheme, extension, Call(2, 3, backend="fused"), length, tokens.device).name == "fused"
 
 
 @torch.no_grad()
@@ -374,7 +378,7 @@ def test_asking_for_the_fused_kernel_changes_no_number(name: str, family: str) -
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [s for s in SCHEMES if small(s, "gpt").scheme.bias_by_distance])
+@pytest.mark.parametrize("name", [s for s in SCHEMES if small(s, "gpt").scheme.capabilities.bias_is_by_distance])
 def test_a_bias_by_distance_is_one(name: str) -> None:
     """What is added for a query and a key, wherever they stand; the fused path reads all of it off the last query."""
     scheme, length = small(name, "gpt").scheme, 41
@@ -422,12 +426,12 @@ def test_a_bias_stays_float32_beside_bf16(name: str) -> None:
     heads = scheme.shape.n_heads
     q, k, v = (torch.randn(2, heads, length, width) for _ in range(3))
     positions = torch.arange(length)
-    dense = posx.models.attention.dispatch.plan(scheme, positions, NONE, 2, heads, backend="dense")
-    exact = posx.models.attention.dispatch.attend(q, k, v, dense)
-    fused = posx.models.attention.dispatch.plan(scheme, positions, NONE, 2, heads, backend="fused")
+    dense = plan(scheme, positions, NONE, Call(2, heads, backend="dense"))
+    exact = posx.models.attention.dispatch.attend_rotated(q, k, v, dense)
+    fused = plan(scheme, positions, NONE, Call(2, heads, backend="fused"))
     assert fused.by_distance is not None
     with torch.autocast("cpu", torch.bfloat16):
-        found = posx.models.attention.dispatch.attend(*(x.bfloat16() for x in (q, k, v)), fused)
+        found = posx.models.attention.dispatch.attend_rotated(*(x.bfloat16() for x in (q, k, v)), fused)
     assert found.dtype == torch.bfloat16
     assert gap(found.float(), exact) < BF16_ROUNDING
 
@@ -462,8 +466,8 @@ def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeyp
             monkeypatch.setattr(posx.models.attention.tiled, "QUERIES", queries)
             monkeypatch.setattr(posx.models.attention.tiled, "FEWEST_QUERIES", min(queries, 4))
             monkeypatch.setattr(posx.models.attention.blockwise, "BLOCK_BYTES", most)
-            monkeypatch.setattr(posx.models.attention.dispatch, "MASK_QUERIES", queries)
-            monkeypatch.setattr(posx.models.attention.dispatch, "MASK_BYTES", most)
+            monkeypatch.setattr(posx.models.attention.sdpa, "MASK_QUERIES", queries)
+            monkeypatch.setattr(posx.models.attention.sdpa, "MASK_BYTES", most)
             for backend in ("tiles", "blocks", "fused"):
                 assert gap(model(tokens, extension=extension, backend=backend), whole) < ROUNDING
                 with torch.no_grad():
@@ -735,7 +739,7 @@ def test_limits_themselves_are_fine() -> None:
 )
 def test_extensions_that_do_not_fit_are_refused(asked: dict[str, Any], name: str, message: str) -> None:
     known = extensions()
-    specs = [Extension(e, known[e], params) for e, params in asked.items()]
+    specs = [named(e, **params) for e, params in asked.items()]
     with pytest.raises(PosxError, match=message):
         check_fit(specs, name, small(name, "gpt").scheme, known)
 

@@ -16,7 +16,7 @@ import yaml
 
 import posx
 from data_helpers import child_environment, sentence, write_jsonl
-from posx.config.catalog import OPTIONS, packaged_configs
+from posx.config.catalog import PACKAGED, packaged_configs
 
 ROOT = Path(posx.__file__).resolve().parent.parent
 OFFLINE = ("Could not find a version", "No matching distribution", "Temporary failure", "ConnectionError", "timed out")
@@ -114,8 +114,8 @@ def test_a_wheel_finds_its_own_configs_from_anywhere(unpacked: Path, tmp_path: P
     package, configs, schemes, extensions, printed = done.stdout.split("\n", 4)
     assert Path(package).is_relative_to(unpacked)
     assert Path(configs) == unpacked / "posx" / "configs"
-    assert schemes.split() == sorted(OPTIONS("scheme"))
-    assert extensions.split() == sorted(OPTIONS("extension"))
+    assert schemes.split() == sorted(PACKAGED.options("scheme"))
+    assert extensions.split() == sorted(PACKAGED.options("extension"))
     assert yaml.safe_load(printed)["scheme"]["_target_"] == "posx.schemes.alibi.Alibi"
     assert list(tmp_path.iterdir()) == []
 
@@ -153,9 +153,10 @@ def test_the_core_names_no_scheme(module: str) -> None:
     if module == "schemes/base.py":  # its docstring may say who needs a hook, its code may not
         text = re.sub(r'"""[\s\S]*?"""', "", text)
     classes = {
-        yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2] for path in OPTIONS("scheme").values()
+        yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2]
+        for path in PACKAGED.options("scheme").values()
     }
-    words = {part for name in OPTIONS("scheme") for part in (name, name.replace("-", "_"))} | classes
+    words = {part for name in PACKAGED.options("scheme") for part in (name, name.replace("-", "_"))} | classes
     words -= {"shape", "Shape", "layers", "Layers"}  # words of any decoder
     assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base", "facts"}
     found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))

@@ -74,7 +74,7 @@ def after(session: Session, steps: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("scheme", ["t5", "learned"])
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_training_in_pieces(text: Path, scheme: str, accumulation: int) -> None:  # noqa: F811
+def test_training_in_pieces(text: Path, scheme: str, accumulation: int) -> None:
     """Fourteen windows on two and on three threads: the steps of one thread, and bit for bit the same a second time."""
     own = ["scheme.buckets=8"] if scheme == "t5" else []
     size = [f"scheme={scheme}", *own, f"train.batch_tokens={14 * 16}", f"train.accumulation={accumulation}"]
@@ -91,7 +91,7 @@ def test_training_in_pieces(text: Path, scheme: str, accumulation: int) -> None:
             assert float((value - trained[1, 0][name]).abs().max()) <= 0.02 * moved, name
 
 
-def test_a_compiled_or_large_model_is_trained_whole(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_compiled_or_large_model_is_trained_whole(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_of(text, "train.threads=2")
     assert session.pieces(4) == 2
     assert session.pieces(1) == 1

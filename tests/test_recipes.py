@@ -593,5 +593,5 @@ def test_reached_is_the_context_without_pose(runs: Path) -> None:
     run: Run = open_run(runs / "rope")
     assert run.config.train.reached == L
     scheme = build_model(run.config, 300).scheme
-    (bound,) = bind(parse_extension("pi"), scheme, 40, (), run.config.train.reached).bound
+    bound = bind(parse_extension("pi"), scheme, 40, (), run.config.train.reached)
     assert bound.target.scale == 40 / L

@@ -21,7 +21,8 @@ from posx.analysis.panels.scheme import Lines, Map, bound, decay, decay_of, pane
 from posx.analysis.probe import Layer, content, grid, matrix, parts, silence
 from posx.analysis.properties import Properties, Subject, along_diagonals, measure, reach, subject, weight_by_distance
 from posx.extensions.base import NONE
-from posx.models.attention.dispatch import attend, plan
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import attend_rotated, plan
 from posx.models.build import compose_run
 from posx.models.decoder import Decoder, initialise
 from posx.schemes.base import Scheme
@@ -230,10 +231,10 @@ def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
     told = content(one.scheme, one.positions, seed=3)
     with torch.no_grad():
         probed = matrix(Layer(one.scheme, one.positions, told), "weights").nan_to_num()
-        flow = plan(one.scheme, one.positions, NONE, 1, 4).at(told.x)
+        flow = plan(one.scheme, one.positions, NONE, Call(1, 4)).at(told.x)
         q, k = one.scheme.rotate(told.q, told.k, flow.site(0, 24))
         v = torch.randn(1, 4, 24, 8, generator=torch.Generator().manual_seed(4))
-        assert gap(probed @ v, attend(q, k, v, flow)) < 1e-5
+        assert gap(probed @ v, attend_rotated(q, k, v, flow)) < 1e-5
 
 
 def test_a_long_matrix_is_thinned_out_and_says_where() -> None:

@@ -18,7 +18,8 @@ from posx.analysis.panels.panel import Lines, Map
 from posx.analysis.panels.scheme import decay_of, panels
 from posx.analysis.probe import Layer, content, matrix, parts
 from posx.analysis.properties import Subject, measure, subject
-from posx.models.attention.dispatch import plan, turn_and_attend
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import attend, plan
 from posx.models.binding import fits, parse_extension
 from posx.models.build import compose_run, scheme_of
 
@@ -161,7 +162,7 @@ def test_slopes_and_sharpness_reach_what_is_added() -> None:
 def test_the_probe_attends_as_the_model_does(name: str, extension: str) -> None:
     """What the probe's weights make of values, against attention of the model, with what an extension does to it."""
     specs, config = parse_extension(extension), compose_run([f"scheme={name}", *SMALL, *FEWER.get(name, ())])
-    if not all(fits(spec.cls, scheme_of(config)) for spec in specs):
+    if not all(fits(type(spec), scheme_of(config)) for spec in specs):
         return
     one = given(name, extension, length="40")
     told = content(one.scheme, one.positions, seed=3)
@@ -170,8 +171,8 @@ def test_the_probe_attends_as_the_model_does(name: str, extension: str) -> None:
         scheme = parts(one.scheme)[0].scheme
         probed = matrix(Layer(scheme, one.positions, told, one.extension), "weights").nan_to_num()
         v = torch.randn(1, 4, n, 8, generator=torch.Generator().manual_seed(4))
-        flow = plan(scheme, one.positions, one.extension, 1, 4, backend="dense").at(told.x)
-        assert gap(probed @ v, turn_and_attend(told.q, told.k, v, flow)) < 2e-5
+        flow = plan(scheme, one.positions, one.extension, Call(1, 4, backend="dense")).at(told.x)
+        assert gap(probed @ v, attend(told.q, told.k, v, flow)) < 2e-5
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ HASHED: dict[str, dict[str, Any]] = {
 
 
 def hashed(
-    lengths: list[int] = [90, 50, 70],  # noqa: B006 (not changed)
+    lengths: list[int] = [90, 50, 70],
     corpus: dict[str, str] | None = None,
     split: str = "test",
     **changes: int,

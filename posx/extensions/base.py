@@ -94,6 +94,12 @@ class Extension:
         default = self.Config()
         return {k: v for k, v in asdict(self.config).items() if v != getattr(default, k)}
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and (self.name, self.config) == (other.name, other.config)  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), str(self)))
+
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v:.10g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.params.items())
         return f"{self.name}({inside})" if inside else self.name

@@ -21,7 +21,8 @@ import torch
 from training import header, in_turn
 
 from posx.extensions.base import NONE
-from posx.models.attention.dispatch import attend, pick_backend, plan
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import attend_rotated, choose, plan
 from posx.models.build import compose_run
 from posx.models.decoder import model_shape
 from posx.runtime import device as devices
@@ -52,9 +53,9 @@ def layer(
     def seconds(backend: str) -> float:
         with torch.inference_mode(not training):
             began = time.perf_counter()
-            flow = plan(scheme, positions, NONE, batch, shape.n_heads, backend=backend)
+            flow = plan(scheme, positions, NONE, Call(batch, shape.n_heads, backend=backend))
             planned = time.perf_counter()
-            out = attend(q, k, v, flow)
+            out = attend_rotated(q, k, v, flow)
             if training:
                 torch.autograd.grad(out, (q, k, v), gradient)
             return (planned - began) / shape.n_layers + time.perf_counter() - planned
@@ -104,7 +105,7 @@ def main() -> None:
                 backends = WITH_GRADIENTS if training and scheme.has_bias else BACKENDS
                 found = medians(seconds, backends, arguments.seconds)
                 with torch.inference_mode(not training):
-                    chosen = pick_backend(scheme, length, NONE, batch, shape.n_heads, CPU)
+                    chosen = choose(scheme, NONE, Call(batch, shape.n_heads), length, CPU).name
                 cells = [figure(1000 * found[backend], 3) if backend in found else DASH for backend in BACKENDS]
                 print(f"| {work} | {name} | {length} | {batch} | {' | '.join(cells)} | {chosen} |", flush=True)
 

@@ -18,8 +18,8 @@ from helpers import CONTEXT, gap, make_model, make_scheme, random_tokens
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 from posx.extensions.base import NONE
-from posx.models.attention.context import dense_addend
-from posx.models.attention.dispatch import attend, plan
+from posx.models.attention.context import Call, dense_addend
+from posx.models.attention.dispatch import attend_rotated, plan
 from posx.schemes.base import Scheme, Site, entries
 
 TOLERANCE = 1e-6
@@ -73,8 +73,8 @@ def test_shaw_settings() -> None:
 def attended(scheme: Scheme, site: Site, v: Tensor, tail: int | None = None, block: int | None = None) -> Tensor:
     """Attention of LAYER at the positions of the keys; with ``tail``, of the last queries."""
     assert site.q is not None
-    flow = replace(plan(scheme, site.k_pos, NONE, len(v), v.shape[1], block), layer=LAYER)
-    return attend(site.q[:, :, -(tail or v.shape[2]) :], site.k, v, flow)
+    flow = replace(plan(scheme, site.k_pos, NONE, Call(len(v), v.shape[1], block=block)), layer=LAYER)
+    return attend_rotated(site.q[:, :, -(tail or v.shape[2]) :], site.k, v, flow)
 
 
 @torch.no_grad()
@@ -85,14 +85,14 @@ def test_shaws_values_of_16384_keys() -> None:
     """
     scheme, n = scheme_of("shaw", 2, 8, values=True, clip=16), 16384
     q, k, v = torch.zeros(1, 2, 64, 8), torch.zeros(1, 2, n, 8), torch.randn(1, 2, n, 8)
-    flow = replace(plan(scheme, torch.arange(n), NONE, 1, 2), layer=LAYER)
-    found, exact = attend(q, k, v, flow), v.double().cumsum(2)[:, :, -64:]
+    flow = replace(plan(scheme, torch.arange(n), NONE, Call(1, 2)), layer=LAYER)
+    found, exact = attend_rotated(q, k, v, flow), v.double().cumsum(2)[:, :, -64:]
     seen = torch.arange(n - 63, n + 1).double()[:, None]
     rows = scheme.value_table[LAYER].double()
     expected = (exact + rows[:16].sum(0) + (seen - 16) * rows[16]) / seen
     assert gap(found, expected) < 2e-6
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), flow)
+        rounded = attend_rotated(q.bfloat16(), k.bfloat16(), v.bfloat16(), flow)
     assert rounded.dtype == torch.bfloat16
     assert gap(rounded, expected) < 2**-7 * float(expected.abs().max())
 

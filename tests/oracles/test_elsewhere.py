@@ -40,7 +40,7 @@ def applied(text: str, model: Decoder, length: int) -> Applied:
 def a_scheme_for(text: str) -> str:
     """The first of some schemes that all its parts fit."""
     for name in ("rope", "alibi", "learned"):
-        if all(fits(spec.cls, make_model(name).scheme) for spec in parse_extension(text)):
+        if all(fits(type(spec), make_model(name).scheme) for spec in parse_extension(text)):
             return name
     raise AssertionError(text)
 
@@ -127,7 +127,7 @@ def test_up_to_the_training_context_nothing_changes_to_the_bit(text: str) -> Non
 @pytest.mark.parametrize("name", ["rope", "alibi", "t5", "shaw", "nope"])
 def test_up_to_the_training_context_it_is_the_same_to_rounding(text: str, name: str) -> None:
     model = make_model(name)
-    if not all(fits(spec.cls, model.scheme) for spec in parse_extension(text)):
+    if not all(fits(type(spec), model.scheme) for spec in parse_extension(text)):
         return
     for length in (1, 7, CONTEXT):
         tokens = random_tokens(length)

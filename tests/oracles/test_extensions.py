@@ -20,7 +20,7 @@ from x_transformers.x_transformers import RotaryEmbedding
 from helpers import CONTEXT, MASKABLE, SCHEMES, extend, extensions, gap, make_model, make_scheme, needed, random_tokens
 from posx.config.schema import ModelConfig
 from posx.extensions.abf import ABF
-from posx.extensions.base import NONE, Applied, Bound, Extension, Target
+from posx.extensions.base import NONE, Applied, Extension, Target
 from posx.extensions.by_parts import ByParts, ByPartsConfig
 from posx.extensions.dynamic_ntk import DynamicNTK, DynamicNTKConfig
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
@@ -32,7 +32,8 @@ from posx.extensions.pi import PI, ScaledConfig
 from posx.extensions.resonance import Resonance
 from posx.extensions.window import Window, WindowConfig
 from posx.extensions.yarn import Yarn
-from posx.models.attention.dispatch import attend, plan
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import attend_rotated, plan
 from posx.models.binding import fits
 from posx.models.decoder import Decoder
 from posx.schemes.base import Scheme
@@ -46,7 +47,7 @@ LONG = 4 * CONTEXT
 
 def together(parts: Iterable[Extension], target: Target) -> Applied:
     """These extensions in this order; ``bind`` would sort them."""
-    return Applied(tuple(Bound(part, target) for part in parts))
+    return Applied(tuple(parts), target)
 
 
 @torch.no_grad()
@@ -225,8 +226,8 @@ def test_window_is_its_brute_force(name: str, w: int, how: dict[str, Any]) -> No
     if name == "t5":
         nn.init.normal_(scheme.table, generator=draw)
     extension = together([Window(WindowConfig(w=w))], Target(CONTEXT, length))
-    flow = plan(scheme, torch.arange(length), extension, 1, n_heads, **how)
-    assert gap(attend(q, k, v, flow)[0], brute_force(q[0], k[0], v[0], w, bias)) < 3e-6
+    flow = plan(scheme, torch.arange(length), extension, Call(1, n_heads, **how))
+    assert gap(attend_rotated(q, k, v, flow)[0], brute_force(q[0], k[0], v[0], w, bias)) < 3e-6
 
 
 def outside(length: int, w: int) -> Tensor:
@@ -361,8 +362,8 @@ COMPOSITIONS = [
 def test_order_changes_nothing(name: str, parts: list[Extension]) -> None:
     """Not one bit: Applied itself may sort nothing, and parts that touch different things commute exactly."""
     model = make_model(name)
-    (bound,) = extend(model, LONG, window={}).bound
-    target = bound.target
+    target = extend(model, LONG, window={}).target
+    assert target is not None
     tokens = random_tokens(LONG)
     first, *others = (model(tokens, extension=together(order, target)) for order in itertools.permutations(parts))
     assert all(torch.equal(first, other) for other in others)

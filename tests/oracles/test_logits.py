@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import CONTEXT, extensions, gap, make_model, make_scheme, random_tokens
+from helpers import CONTEXT, extensions, gap, make_model, make_scheme, named, random_tokens
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
-from posx.extensions.base import NONE, Extension
-from posx.models.attention.dispatch import attend, plan
+from posx.extensions.base import NONE
+from posx.models.attention.context import Call
+from posx.models.attention.dispatch import attend_rotated, plan
 from posx.models.binding import check_fit
 from posx.schemes import linear_rope
 from posx.schemes.base import Scheme
@@ -44,8 +45,8 @@ def scheme_of(name: str, heads: int, width: int, **settings: Any) -> Scheme:
 @torch.no_grad()
 def ours(scheme: Scheme, q: Tensor, k: Tensor, v: Tensor, block: int | None = None) -> Tensor:
     """Attention of layer 0, the queries being the last of the tokens."""
-    flow = plan(scheme, torch.arange(k.shape[2]), NONE, len(q), q.shape[1], block)
-    return attend(q, k, v, flow)
+    flow = plan(scheme, torch.arange(k.shape[2]), NONE, Call(len(q), q.shape[1], block=block))
+    return attend_rotated(q, k, v, flow)
 
 
 def test_the_first_token_attends_to_nothing_and_a_sharp_row_gives_all_away() -> None:
@@ -83,7 +84,7 @@ def test_linear_rope_in_chunks_is_as_the_paper_writes_it(
 
 
 def test_a_mask_does_not_fit_linear_attention() -> None:
-    spec = Extension("window", extensions()["window"], {"w": 5})
+    spec = named("window", w=5)
     with pytest.raises(PosxError, match="window changes the mask and does not fit linear-rope") as error:
         check_fit([spec], "linear-rope", make_scheme("linear-rope", ModelConfig()), extensions())
     assert "none, abf, by-parts, dynamic-ntk, llama3, ntk, pi and resonance" in error.value.hint

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helpers import CONTEXT, extend, extensions, gap, make_model, make_scheme, random_tokens
+from helpers import CONTEXT, extend, extensions, gap, make_model, make_scheme, named, random_tokens
 from posx.config.compose import as_overrides, compose_eval
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError, Unsupported
@@ -85,8 +85,8 @@ def test_angles_are_the_formula(factors: list[float], n: int, trained_n: int, le
     scheme = make_scheme("rope", ModelConfig(d_model=4, n_heads=1))
     positions = torch.arange(0, 60, 1.5)
     positions = positions.view(2, -1) if rows else positions
-    asked = Extension("longrope", LongRope, {"factors": ":".join(map(str, factors)), "n": n})
-    before = Extension("longrope", LongRope, {"factors": "2:3", "n": trained_n, "s": 2.0})
+    asked = named("longrope", factors=":".join(map(str, factors)), n=n)
+    before = named("longrope", factors="2:3", n=trained_n, s=2.0)
     found = bind([asked], scheme, length, [before]).angles(positions, scheme.frequencies())
     for place, p in enumerate(positions.flatten().tolist()):
         for k, theta in enumerate(written.frequencies(4)):
@@ -112,7 +112,7 @@ def test_what_a_fine_tune_keeps_is_a_text() -> None:
     """With its scale, and nothing of a file."""
     (kept,) = freeze([spec("longrope(factors=1:2.50:4, n=2)")], CONTEXT, LONG)
     assert str(kept) == "longrope(factors=1:2.5:4, n=2, s=4)"
-    again, theta = spec(str(kept)).make(), torch.tensor([1.0, 0.1, 0.01])
+    again, theta = spec(str(kept)), torch.tensor([1.0, 0.1, 0.01])
     for length in (3, CONTEXT, LONG, 1000):
         here = Target(CONTEXT, length)
         assert torch.equal(again.spectrum(theta, here), longrope(1, 2.5, 4).spectrum(theta, FAR))

@@ -34,8 +34,9 @@ from posx.evaluation.evaluate import evaluate
 from posx.evaluation.plan import make_plan
 from posx.evaluation.protocols.fixed_targets import targets_of
 from posx.extensions.base import NONE
-from posx.models.attention import dispatch as attention
+from posx.models.attention import sdpa
 from posx.models.attention import tiled as tiles
+from posx.models.attention.dispatch import forced
 from posx.models.build import build_model
 from posx.models.loss import nll
 from posx.results.records import Record, read_records
@@ -414,21 +415,18 @@ def test_batches_threads_and_blocks_change_no_sum(
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "LOGIT_ROWS", 7)
         alike(base, number_of())
-    assert base.backend == ("fused" if attention.kernel_is_fast() else "tiles")
+    assert base.backend == ("fused" if sdpa.is_fast() else "tiles")
     with monkeypatch.context() as patch:
         patch.setattr(tiles, "FEWEST_QUERIES", 3)
-        for module in (attention, scoring):
-            patch.setattr(module, "pick_backend", lambda *args: "tiles")
         for most in (1, 10_000, 64 * 2**20):  # a head and three queries a tile, some, and all
             patch.setattr(tiles, "TILE_BYTES", most)
-            alike(base, number_of())
+            with forced("tiles"):
+                alike(base, number_of())
     for backend in ("dense", "blocks", "tiles", "fused"):
-        with monkeypatch.context() as patch:
-            for module in (attention, scoring):
-                patch.setattr(module, "pick_backend", lambda *args, backend=backend: backend)
+        with forced(backend):
             other = number_of()
-            assert other.backend == backend
-            alike(base, other)
+        assert other.backend == backend
+        alike(base, other)
 
 
 @pytest.mark.parametrize("length", [37, 3 * CONTEXT])
