@@ -43,7 +43,7 @@ def ways_of(q: Tensor, k: Tensor, flow: Flow) -> list[Way]:
     """q [B, H, Tq, D] and k [B, H, Tk, D] as a layer makes them, rotated for each way in which a pair can stand."""
     ways = [Way(*flow.rotated(q, k), flow)]
     for where, branch in flow.branches:
-        own = replace(branch, layer=flow.layer, x=flow.x)
+        own = replace(branch, layer=flow.layer, x=flow.x, temperature=flow.temperature)
         ways.append(Way(*own.rotated(q, k), own, where))
     return ways
 

@@ -1,0 +1,38 @@
+"""Tests of ``posx.config.compose``: inner schemes."""
+
+from __future__ import annotations
+
+import pytest
+
+from posx.errors import PosxError
+from posx.models.build import compose_run
+
+
+def test_an_inner_scheme_is_written_out_in_the_config() -> None:
+    config = compose_run(["scheme=randomized", "scheme.inner=rope"])
+    rope = {"name": "rope", "_target_": "posx.schemes.rope.Rope", "base": 10000.0, "fraction": 1.0}
+    assert config.scheme["inner"] == rope
+    config = compose_run(["scheme=ssmax", "scheme.inner={name: rope, base: 500}"])
+    assert config.scheme["inner"] == {**rope, "base": 500.0}
+    config = compose_run(["scheme=layers", "scheme.layers=[alibi,nope]"])
+    assert [one["name"] for one in config.scheme["layers"]] == ["alibi", "nope"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["scheme=ssmax", "scheme.inner=ropr"], "ropr"),
+        (["scheme=ssmax", "scheme.inner=3"], "takes a scheme"),
+        (["scheme=ssmax", "scheme.inner={name: rope, bse: 500}"], "scheme.inner.bse"),
+        (["scheme=ssmax", "scheme.inner={name: rope, base: 0}"], "scheme.base"),
+        (["scheme=layers", "scheme.layers=[rope,nop]"], "nop"),
+        (["scheme=layers", "scheme.layers=rope"], "takes a list"),
+        (["scheme=randomized", "scheme.longest=8"], "too few positions"),
+        (["scheme=randomized", "scheme.evaluation=any"], "sample, spread or first"),
+        (["scheme=shape", "scheme.shift=-1"], "below 0"),
+    ],
+)
+def test_inner_schemes_that_cannot_be_are_sentences(overrides: list[str], said: str) -> None:
+    with pytest.raises(PosxError, match=said) as error:
+        compose_run(overrides)
+    assert error.value.hint

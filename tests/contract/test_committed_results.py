@@ -1,0 +1,51 @@
+"""Laws that cross packages: committed results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from posx.reporting.formats import choose, render
+from posx.results.aggregate import aggregate
+from posx.results.records import read_record, read_records
+from posx.runs.directory import open_run
+from posx.runs.identity import group_hash, job_hash, recipe_hash
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/table.md"))
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
+def test_the_committed_table_is_that_of_the_records(folder: Path) -> None:
+    cells = choose(aggregate(read_records(folder, [])), None)
+    assert render(cells, "md") == (folder / "table.md").read_text("utf-8")
+
+
+def test_there_are_results() -> None:
+    assert {"quickstart", "seeds", "finetune"} <= {folder.name for folder in RESULTS}
+
+
+def test_the_tables_of_the_readme_are_committed_ones() -> None:
+    committed = {line for folder in RESULTS for line in (folder / "table.md").read_text("utf-8").splitlines()}
+    committed |= {line for path in RESULTS for line in (path / "protocols.md").read_text("utf-8").splitlines()}
+    rows = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if "<br>" in line]
+    assert len(rows) > 5
+    assert [line for line in rows if line not in committed] == []
+
+
+FINETUNES = sorted((ROOT / "results" / "finetune").glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize("path", FINETUNES[::7], ids=lambda path: path.parent.name)
+def test_the_hashes_of_runs_without_a_recipe_are_what_they_were(path: Path) -> None:
+    """Those in the records that are committed, from before there were recipes; a seed of today joins their row."""
+    run = open_run(path.parent)
+    records = [read_record(one) for one in (path.parent / "eval").glob("*.json")]
+    assert {r.config_sha256 for r in records} == {group_hash(run.config)}
+    assert {r.recipe_sha256 for r in records} == {recipe_hash(run.config)}
+    assert {(r.train_recipe, r.train_reach, r.recipe) for r in records} == {("none", None, "")}
+    # And a sweep finds the run under its name.
+    assert run.name.endswith(job_hash(run.config, run.meta["corpus_sha256"], run.meta["tokenizer_sha256"]))

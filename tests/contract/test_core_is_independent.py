@@ -1,0 +1,45 @@
+"""Laws that cross packages: core is independent."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+import yaml
+
+from fixtures.packages import ROOT
+from posx.config.catalog import PACKAGED
+
+
+@pytest.mark.parametrize("module", ["model.py", "attention.py", "loss.py", "extensions/base.py", "schemes/base.py"])
+def test_the_core_names_no_scheme(module: str) -> None:
+    """Neither in code nor in words: a new scheme is a new file, and touches none of these."""
+    text = (ROOT / "posx" / module).read_text("utf-8")
+    if module == "schemes/base.py":  # its docstring may say who needs a hook, its code may not
+        text = re.sub(r'"""[\s\S]*?"""', "", text)
+    classes = {
+        yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2]
+        for path in PACKAGED.options("scheme").values()
+    }
+    words = {part for name in PACKAGED.options("scheme") for part in (name, name.replace("-", "_"))} | classes
+    words -= {"shape", "Shape", "layers", "Layers"}  # words of any decoder
+    assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base", "facts"}
+    found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))
+    assert found == []
+
+
+@pytest.mark.parametrize("folder", ["schemes", "extensions"])
+def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
+    """DESIGN: model, attention, schemes and extensions import torch and nothing else."""
+    core = [ROOT / "posx" / f"{name}.py" for name in ("model", "attention", "blocks", "flow", "tiles", "flex")]
+    files = [*(ROOT / "posx" / folder).glob("*.py"), *core]
+    standard = sys.stdlib_module_names
+    for path in files:
+        modules = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text("utf-8"), re.MULTILINE)
+        foreign = {m.split(".")[0] for m in modules} - standard - {"torch", "posx"}
+        assert foreign == set(), path
+        own = {m for m in modules if m.startswith("posx.")}
+        names = ("schemes", "extensions", "attention", "blocks", "flow", "tiles", "flex", "model", "errors", "config")
+        carried = tuple(f"posx.{name}" for name in names)
+        assert [m for m in own if not m.startswith(carried)] == [], path

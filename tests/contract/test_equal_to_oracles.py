@@ -1,0 +1,20 @@
+"""Laws that cross packages: equal to oracles."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.models import SCHEMES, extensions
+from posx.verify.oracles.comparisons import COMPARISONS
+from posx.verify.oracles.extended import EXTENDED
+from posx.verify.oracles.layer import Comparison
+
+
+@pytest.mark.parametrize("one", [*COMPARISONS, *EXTENDED], ids=lambda one: f"{one.name}: {one.oracle}")
+def test_schemes_and_extensions_are_their_oracles(one: Comparison) -> None:
+    assert one.difference() <= one.tolerance
+
+
+def test_every_scheme_and_extension_has_an_oracle() -> None:
+    assert {one.name for one in COMPARISONS} == set(SCHEMES)
+    assert {one.name for one in EXTENDED} == set(extensions())

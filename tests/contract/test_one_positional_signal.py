@@ -1,0 +1,107 @@
+"""Laws that cross packages: one positional signal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import posx.models.attention.blockwise
+import posx.models.attention.context
+import posx.models.attention.dense
+import posx.models.attention.dispatch
+import posx.models.attention.sdpa
+import posx.models.attention.tiled
+import posx.models.loss
+from fixtures.laws import FROM_ZERO, NAMES, ROUNDING, both_families, small
+from fixtures.models import CONTEXT, gap, make_scheme, random_tokens
+from posx.config.schema import ModelConfig
+from posx.models.decoder import Decoder
+
+VISIBLE = 1e-2
+
+
+# Order is known from positions alone, and what they do for each pair can be seen without the mask. The others know
+# it from the keys between two tokens, or have an attention of their own.
+BY_POSITION = [s for s in NAMES if make_scheme(s, ModelConfig()).by_position and s != "linear-rope"]
+
+
+@pytest.fixture
+def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every query sees every key, the future too.
+
+    ``dense_addend`` hides key j from the query at key index q_start + i while j > q_start + i. It is called
+    here with a q_start behind all keys, so that it hides none; the closure was made from the true site and
+    still gives the true distances. Callers ask for ``backend="dense"``: the fused kernel masks by itself.
+    """
+    masked = posx.models.attention.context.dense_addend
+
+    def unmasked(site: Any, *rest: Any) -> Tensor:
+        return masked(replace(site, q_start=site.k_pos.shape[-1]), *rest)
+
+    for module in (posx.models.attention.dense, posx.models.attention.context):
+        monkeypatch.setattr(module, "dense_addend", unmasked)
+
+
+DOG_BITES_MAN = torch.tensor([[7, 33, 52]])
+
+
+MAN_BITES_DOG = DOG_BITES_MAN.flip(1)
+
+
+@torch.no_grad()
+def bag_distance(model: Decoder) -> float:
+    """How far the vectors of dog, bites and man are from those of the same words in the other sentence."""
+    one, other = (model(t, backend="dense") for t in (DOG_BITES_MAN, MAN_BITES_DOG))
+    return gap(one, other.flip(1))
+
+
+@both_families
+def test_dog_bites_man_is_man_bites_dog_to_nope(family: str, without_mask: None) -> None:
+    assert bag_distance(small("nope", family)) < ROUNDING
+
+
+@both_families
+def test_nope_reads_order_from_the_mask(family: str) -> None:
+    assert bag_distance(small("nope", family)) > VISIBLE
+
+
+@both_families
+@pytest.mark.parametrize("name", [s for s in BY_POSITION if s != "nope"])
+def test_dog_bites_man_is_not_man_bites_dog_to_the_others(name: str, family: str, without_mask: None) -> None:
+    assert bag_distance(small(name, family)) > VISIBLE
+
+
+@torch.no_grad()
+@both_families
+def test_nope_is_permutation_equivariant_without_its_mask(family: str, without_mask: None) -> None:
+    model, tokens = small("nope", family), random_tokens(3 * CONTEXT)
+    for seed in range(5):
+        order = torch.randperm(3 * CONTEXT, generator=torch.Generator().manual_seed(seed))
+        assert gap(model(tokens[:, order], backend="dense"), model(tokens, backend="dense")[:, order]) < ROUNDING
+
+
+@torch.no_grad()
+@both_families
+@pytest.mark.parametrize("name", BY_POSITION)
+def test_positions_are_the_only_signal(name: str, family: str, without_mask: None) -> None:
+    """All tokens at one position and no mask: no scheme knows the order by any other way."""
+    model, tokens = small(name, family), random_tokens(CONTEXT)
+    order = torch.randperm(CONTEXT, generator=torch.Generator().manual_seed(3))
+    same = torch.full((CONTEXT,), 5)
+    expected = model(tokens, same, backend="dense")[:, order]
+    assert gap(model(tokens[:, order], same, backend="dense"), expected) < ROUNDING
+
+
+@torch.no_grad()
+@both_families
+@pytest.mark.parametrize("name", [s for s in BY_POSITION if s in FROM_ZERO])
+def test_positions_travel_with_their_tokens(name: str, family: str, without_mask: None) -> None:
+    """Tokens and positions permuted together, no mask: the same bag of (token, position) pairs."""
+    model, tokens = small(name, family), random_tokens(CONTEXT)
+    order = torch.randperm(CONTEXT, generator=torch.Generator().manual_seed(4))
+    expected = model(tokens, backend="dense")[:, order]
+    assert gap(model(tokens[:, order], order, backend="dense"), expected) < ROUNDING

@@ -1,0 +1,156 @@
+"""Laws that cross packages: same sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from fixtures.corpora import TINY, child_environment
+from fixtures.recomputed_runs import (
+    CONTEXT,
+    LEAST,
+    Trained,
+    ask,
+    either,  # noqa: F401 - a fixture
+    folder,  # noqa: F401 - a fixture
+    fresh,
+    kept,
+    rope,  # noqa: F401 - a fixture
+)
+from posx.cli.app import app
+from posx.evaluation import scorer as scoring
+from posx.extensions.base import NONE
+from posx.models.attention import sdpa
+from posx.models.attention import tiled as tiles
+from posx.models.attention.dispatch import forced
+from posx.models.build import build_model
+from posx.models.loss import nll
+from posx.results.records import Record, read_records
+
+# Two ways to add up the same float32 products differ in each of a few dozen sums by half a unit in the last place. An
+# NLL of 4 to 8 nats has units of 2^-21 = 4.8e-7: sixteen of them for one target, and, since they fall either way, far
+# less than one a target in a sum, which is held to 2^-22 of itself: what one rounding of each number could do at worst.
+ONE_TARGET = 16 * 2.0**-21
+
+
+OF_A_SUM = 2.0**-22
+
+
+def alike(record: Record, other: Record) -> None:
+    """The same targets, and float32 rounding between their numbers: see ONE_TARGET and OF_A_SUM."""
+    found, values = kept(record), kept(other)
+    assert found.keys() == values.keys()
+    assert max(abs(found[key][0] - values[key][0]) for key in found) <= ONE_TARGET
+    assert record.nats is not None
+    assert other.nats == pytest.approx(record.nats, rel=OF_A_SUM)
+    assert (other.bytes, other.n_targets, other.targets_sha256) == (
+        record.bytes,
+        record.n_targets,
+        record.targets_sha256,
+    )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As every test has it, also after this one."""
+    yield
+    torch.set_num_threads(1)
+
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "fixed-targets": {"stride": 5, "max_targets": 200},
+    "non-overlapping": {},
+    "stream": {},
+    "curve": {"stride": 5, "max_targets": 65},
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.usefixtures("one_thread")
+def test_batches_threads_and_blocks_change_no_sum(
+    either: Trained, tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows a batch, threads, the path that attention takes, queries a block, rows of logits at a time."""
+    number = 0
+
+    def number_of(**settings: Any) -> Record:
+        nonlocal number
+        number += 1
+        (tmp_path / str(number)).mkdir()
+        own = fresh(either, tmp_path / str(number))
+        return ask(own, 37, protocol=protocol, **PROTOCOLS[protocol], **settings)[37]
+
+    base = number_of()
+    for settings in ({"batch_tokens": 1}, {"batch_tokens": 100}, {"batch_tokens": 10**6}):
+        alike(base, number_of(**settings))
+    alike(base, number_of(threads=2, batch_tokens=10**6))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "LOGIT_ROWS", 7)
+        alike(base, number_of())
+    assert base.backend == ("fused" if sdpa.is_fast() else "tiles")
+    with monkeypatch.context() as patch:
+        patch.setattr(tiles, "FEWEST_QUERIES", 3)
+        for most in (1, 10_000, 64 * 2**20):  # a head and three queries a tile, some, and all
+            patch.setattr(tiles, "TILE_BYTES", most)
+            with forced("tiles"):
+                alike(base, number_of())
+    for backend in ("dense", "blocks", "tiles", "fused"):
+        with forced(backend):
+            other = number_of()
+        assert other.backend == backend
+        alike(base, other)
+
+
+@pytest.mark.parametrize("length", [37, 3 * CONTEXT])
+def test_the_size_of_a_block_changes_no_sum(either: Trained, length: int) -> None:
+    """Asked of the model itself, with and without all queries in the last layer."""
+    (checkpoint,) = (either.run.path / "checkpoints").glob("step-*")
+    model = build_model(either.run.config, len(either.sizes)).eval()
+    model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+    ids = torch.tensor([d[: length + 1] for d in either.documents if len(d) > length])
+
+    @torch.inference_mode()
+    def losses(tail: int | None, **how: Any) -> torch.Tensor:
+        hidden = model(ids[:, :-1], extension=NONE, tail=tail, **how)
+        return nll(model.logits(hidden).flatten(0, 1), ids[:, -hidden.shape[1] :].flatten()).double()
+
+    for tail in (None, 5):
+        whole = losses(tail, backend="dense")
+        assert len(whole) == len(ids) * (tail or length)
+        for block in (1, 2, 5, 16, length - 1, length, 1000):
+            part = losses(tail, block=block)
+            assert float((part - whole).abs().max()) <= ONE_TARGET
+            assert float(part.sum()) == pytest.approx(float(whole.sum()), rel=OF_A_SUM)
+
+
+def test_workers_change_no_sum(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two jobs side by side with a thread each, and the first alone with all threads: processes of their own."""
+    monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
+    tiny = [o for o in TINY if not o.startswith("train.threads")]
+    common = ["data=text", f"data.path={folder / 'a.jsonl'}", *tiny, "train.steps=3", "eval.max_targets=128"]
+    found = {}
+    for workers, seeds in ((2, [0, 1]), (1, [0])):
+        values = {
+            "schemes": ["rope"],
+            "seeds": seeds,
+            "overrides": [*common, f"eval.target_context={LEAST}"],
+            "lengths": ["1x", "37", "3x"],
+        }
+        path = tmp_path / f"s{workers}.yaml"
+        path.write_text(yaml.safe_dump(values), "utf-8")
+        runs = tmp_path / f"runs{workers}"
+        result = CliRunner().invoke(app, ["sweep", str(path), "--workers", str(workers), "--runs-dir", str(runs)])
+        assert result.exit_code == 0, result.stderr
+        found[workers] = {r.length: r for r in read_records(runs, []) if r.seed == 0}
+    assert found[1].keys() == found[2].keys() == {CONTEXT, 37, LEAST}
+    for length, record in found[1].items():
+        alike(record, found[2][length])

@@ -1,0 +1,93 @@
+"""Tests of ``posx.data.corpus``: splits."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fixtures.corpora import many
+from fixtures.texts import digest, size
+from posx.data.corpus import split_documents
+from posx.errors import PosxError
+
+
+def joined(splits: dict[str, list[str]]) -> list[str]:
+    return list(chain.from_iterable(splits.values()))
+
+
+@given(
+    lengths=st.lists(st.integers(1, 400), min_size=20, max_size=60),
+    draw=st.randoms(use_true_random=False),
+)
+@settings(max_examples=40, deadline=None)
+def test_held_out_splits_are_the_smallest_that_do(lengths: list[int], draw: object) -> None:
+    """10 % of the bytes and two documents each, taken in the order of the content's sha256."""
+    texts = [f"{n} " + "é" * length for n, length in enumerate(lengths)]
+    ordered = sorted(texts, key=digest)
+    draw.shuffle(texts)  # type: ignore[attr-defined]
+    try:
+        splits, notes = split_documents(texts)
+    except PosxError:
+        # Only where nothing was left: all but one document are not enough for two held-out splits.
+        assert size(ordered[:-1]) * 10 < 2 * size(ordered) + 10 * max(map(len, map(str.encode, texts)))
+        return
+    assert notes == []
+    assert splits["test"] + splits["validation"] + splits["train"] == ordered
+    for name in ("test", "validation"):
+        held = splits[name]
+        assert len(held) >= 2
+        assert 10 * size(held) >= size(texts)
+        assert len(held) == 2 or 10 * size(held[:-1]) < size(texts), "one document less would have done"
+    assert splits["train"]
+
+
+def test_copies_count_once_and_are_noted() -> None:
+    texts = many(30)
+    splits, notes = split_documents(texts + texts[:3] + texts[:1])
+    assert splits == split_documents(texts)[0]
+    assert len(notes) == 1
+    assert notes[0].startswith("4 ")
+    assert "copies" in notes[0]
+
+
+def test_twenty_documents_are_not_cut() -> None:
+    texts = many(20)
+    splits, notes = split_documents(texts)
+    assert sorted(joined(splits)) == sorted(texts)
+    assert notes == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 19])
+def test_few_documents_are_cut_into_contiguous_pieces(count: int) -> None:
+    """Put together again in their order, the pieces are the text; and the note says what was done."""
+    texts = [" ".join(f"w{n}-{k}" for k in range(200 + 37 * n)) + " " for n in range(count)]
+    splits, notes = split_documents(texts)
+    pieces = joined(splits)
+    assert 20 <= len(pieces) <= 20 + count
+    for text in texts:
+        # Every word is its own, so that a piece has one place.
+        own = sorted((piece for piece in pieces if piece in text), key=text.index)
+        assert "".join(own) == text
+        assert all(piece[-1].isspace() for piece in own), "a cut stands behind white space"
+    sizes = [size([piece]) for piece in pieces]
+    assert max(sizes) < 2.5 * sum(sizes) / len(sizes)
+    (note,) = notes
+    for part in (f"only {count} document", f"{len(pieces)} contiguous pieces", "same documents"):
+        assert part in note
+
+
+def test_text_without_white_space_is_cut_too() -> None:
+    """Chinese and Japanese have none."""
+    text = "".join(chr(0x4E00 + (n * 7919) % 5003) for n in range(3000))  # no sign comes twice
+    splits, _ = split_documents([text])
+    pieces = joined(splits)
+    assert "".join(sorted(pieces, key=text.index)) == text
+    assert min(map(len, splits.values())) >= 2
+
+
+def test_too_little_text_is_a_sentence() -> None:
+    with pytest.raises(PosxError, match="nothing to train on"):
+        split_documents(["word"])

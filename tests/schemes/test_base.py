@@ -1,0 +1,65 @@
+"""Tests of ``posx.schemes.base``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import posx.models.attention.blockwise
+import posx.models.attention.context
+import posx.models.attention.dense
+import posx.models.attention.dispatch
+import posx.models.attention.sdpa
+import posx.models.attention.tiled
+import posx.models.loss
+from fixtures.laws import ROUNDING, small
+from fixtures.models import SCHEMES, gap, random_tokens
+from posx.extensions.base import NONE
+from posx.schemes.alibi import Alibi
+from posx.schemes.base import Closure, Site, entries
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [s for s in SCHEMES if small(s, "gpt").scheme.capabilities.bias_is_by_distance])
+def test_a_bias_by_distance_is_one(name: str) -> None:
+    """What is added for a query and a key, wherever they stand; the fused path reads all of it off the last query."""
+    scheme, length = small(name, "gpt").scheme, 41
+    heads = scheme.shape.n_heads
+
+    def added(positions: Tensor) -> Tensor:
+        site = Site(positions, positions, shared=scheme.prepare(positions, NONE))
+        return posx.models.attention.context.dense_addend(site, scheme.bias(site), [], heads)[0]
+
+    here, far = added(torch.arange(length)), added(torch.arange(1000, 1000 + length))
+    torch.testing.assert_close(here, far, rtol=0, atol=0)
+    torch.testing.assert_close(here[:, :-1, :-1], here[:, 1:, 1:], rtol=0, atol=0)
+
+
+class Landmarks(Alibi):
+    """A bias of its own, of the key's place too, which inherits what alibi says about itself."""
+
+    def bias(self, site: Site) -> Closure:
+        return lambda b, h, i, j: -self.slopes[h] * site.distance(b, i, j) + (j % 5 == 0)
+
+
+@torch.no_grad()
+def test_a_subclass_with_a_bias_of_its_own_says_its_own_of_it() -> None:
+    model = small("alibi", "gpt")
+    assert model.scheme.bias_is_by_distance
+    model.scheme = Landmarks(model.scheme.config, model.scheme.shape)
+    assert not model.scheme.bias_is_by_distance
+    tokens = random_tokens(29)
+    assert gap(model(tokens, backend="fused"), model(tokens, backend="dense")) < ROUNDING
+
+
+def test_entries_of_rows() -> None:
+    """One gather, also for a row of entries for each sequence; its gradient counts how often an entry was taken."""
+    rows = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    b, h, i = torch.arange(2)[:, None, None, None], torch.arange(3)[:, None, None], torch.arange(4)[:, None]
+    for n in (torch.arange(28).view(4, 7) % 3, torch.arange(56).view(2, 1, 4, 7) % 5):
+        found = entries(rows, b, h, i, n)
+        assert torch.equal(found, rows[b, h, i, n])
+        (gradient,) = torch.autograd.grad(found.sum(), rows)
+        taken = torch.nn.functional.one_hot(n, 5).sum(-2).expand(2, 3, 4, 5)
+        assert torch.equal(gradient, taken.float())

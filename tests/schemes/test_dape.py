@@ -1,0 +1,21 @@
+"""Tests of ``posx.schemes.dape``."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.models import make_model, make_scheme
+from posx.config.schema import ModelConfig
+from posx.errors import PosxError
+from posx.models.decoder import Decoder
+
+
+def test_dape_wants_a_bias() -> None:
+    with pytest.raises(PosxError, match="wants an inner scheme with a bias"):
+        make_scheme("dape", ModelConfig(), inner="rope")
+    with pytest.raises(PosxError, match="leaves no unit"):
+        make_scheme("dape", ModelConfig(), hidden=0)
+
+
+def test_a_model_of_a_wrapper_is_a_decoder() -> None:
+    assert isinstance(make_model("dape", inner="kerple-log"), Decoder)

@@ -1,0 +1,80 @@
+"""Tests of ``posx.schemes.settings``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from fixtures.models import CONTEXT, make_model, make_scheme, random_tokens
+from fixtures.scheme_formulas import scheme_of
+from posx.config.schema import ModelConfig
+from posx.errors import PosxError
+
+BAD_SETTINGS = [
+    ("rope", {"head_dim": 7}, {}, r"rotates pairs.*head of 7 .*not an even number"),
+    ("rope", {"head_dim": 1}, {}, "not an even number"),
+    ("rope", {}, {"fraction": 0.3}, r"scheme.fraction=0.3 of a head of 16 .*4.8"),
+    ("rope", {}, {"fraction": 0.0}, "must lie above 0"),
+    ("rope", {}, {"fraction": 1.5}, "must lie above 0"),
+    ("rope", {}, {"base": 1.0}, "must be above 1"),
+    ("partial-rope", {"head_dim": 4}, {}, "not an even number"),
+    ("sinusoidal", {}, {"base": 0.5}, "must be above 1"),
+    ("sinusoidal", {}, {"combine": "sum"}, "add or concat, but 'sum'"),
+    ("sinusoidal", {}, {"width": 8}, r"only means something for scheme.combine=concat"),
+    ("learned-concat", {}, {"width": 48}, r"Give a width from 1 to 47"),
+    ("learned-concat", {}, {"width": 0}, "does not fit"),
+    ("t5", {}, {"buckets": 1}, "too few"),
+    ("t5", {}, {"buckets": 32}, r"none is left below max_distance=16"),
+    ("t5", {}, {"buckets": 32, "max_distance": 16}, r"below 32, or a larger scheme.max_distance"),
+]
+
+
+@pytest.mark.parametrize("name, shape, own, message", BAD_SETTINGS)
+def test_settings_that_cannot_work_are_refused(
+    name: str, shape: dict[str, int], own: dict[str, Any], message: str
+) -> None:
+    """In a sentence that ends in a way out."""
+    with pytest.raises(PosxError, match=message) as raised:
+        make_scheme(name, ModelConfig(d_model=48, n_heads=3, **shape), **own)
+    assert raised.value.hint
+    assert raised.value.code == 2
+
+
+def test_limits_themselves_are_fine() -> None:
+    """One step inside each refusal above; the smallest settings give finite outputs."""
+    for name, own in [
+        ("rope", {"fraction": 0.125}),
+        ("learned-concat", {"width": 47}),
+        ("sinusoidal-concat", {"width": 1}),
+        ("t5", {"buckets": 2}),
+        ("t5", {"buckets": 31}),
+    ]:
+        model = make_model(name, **own)
+        assert bool(model(random_tokens(CONTEXT)).isfinite().all()), name
+
+
+REFUSED = [
+    ("kerple-log", {"kernel": "x"}, "log or power"),
+    ("sandwich", {"width": 3}, "no even number"),
+    ("sandwich", {"base": 1.0}, "must be above 1"),
+    ("fire", {"hidden": 0}, "leaves no unit"),
+    ("fire", {"threshold": -1.0}, "must be above 0"),
+    ("fire", {"c": 0.0}, "must be above 0"),
+    ("p-rope", {"kept": 0.0}, "leaves none"),
+    ("p-rope", {"kept": 1.5}, "above 1"),
+    ("forgetting", {"initial": math.nan}, "no number to start from"),
+    ("xpos", {"scale_base": 0.0}, "must lie above 0.115"),
+    ("xpos", {"scale_base": 0.115}, "16 tokens would leave float32"),
+    ("xpos", {"base": 1.0}, "must be above 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "said"), REFUSED)
+def test_settings_without_a_meaning_are_refused(name: str, settings: dict[str, Any], said: str) -> None:
+    good = scheme_of(name, 2)
+    with pytest.raises(PosxError, match=said) as error:
+        type(good).check(dataclasses.replace(good.config, **settings), good.shape)
+    assert error.value.hint
