@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posx.results.aggregate import DELTA, Cell, Comparison, Group
 from posx.results.bootstrap import FEW_DOCUMENTS
+from posx.results.cells import DELTA, Cell, Comparison, Group
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from posx.reporting.formats import ALL, choose, pages
 from posx.reporting.grouping import Sheet, extension_name, row_name, setup, sheets, test_split, without_controls
 from posx.reporting.plots import KINDS, NothingToDraw, plot_position
 from posx.reporting.views import Entry, Page, entry, usable
-from posx.results.aggregate import DELTA, Cell, aggregate
+from posx.results.aggregate import aggregate
+from posx.results.cells import DELTA, Cell
 from posx.results.records import Record
-from posx.utils.console import clock
 from posx.utils.files import read_json, write_text
-from posx.utils.format import DASH, bounds, figure, nats, signed
+from posx.utils.format import DASH, bounds, clock, figure, nats, signed
 
 ALT = {
     "length": "Perplexity over the evaluation context. Bars: 95 % intervals of the change from 1x.",

@@ -16,8 +16,8 @@ from posx.reporting.grouping import (
     sheets,
     without_controls,
 )
-from posx.results.aggregate import DELTA, Cell, Group
 from posx.results.bootstrap import FEW_DOCUMENTS
+from posx.results.cells import DELTA, Cell, Group
 from posx.results.compare import Difference
 from posx.results.curves import by_context, octaves
 from posx.results.records import Record

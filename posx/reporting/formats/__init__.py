@@ -17,7 +17,7 @@ from rich.text import Text
 from posx.config.schema import TABLED
 from posx.reporting.grouping import sheets, test_split
 from posx.reporting.views import Page, curve, gain, grid, long_form, protocols
-from posx.results.aggregate import Cell
+from posx.results.cells import Cell
 
 FORMATS = ("rich", "md", "csv", "latex", "json")
 STYLES = {"uses": "green", "survives": "", "breaks": "red", "undecided": "yellow"}

@@ -29,8 +29,9 @@ from posx.reporting.plots.style import (
     ticks,
     title,
 )
-from posx.results.aggregate import DELTA, Cell
-from posx.results.curves import Line, by_context, by_each_document, by_place, finetunes
+from posx.results.cells import DELTA, Cell
+from posx.results.curves import Line, by_context, by_each_document, by_place
+from posx.results.finetune_curves import finetunes
 from posx.results.records import perplexity
 
 BY = ("context", "place", "document")  # what --kind position is drawn over

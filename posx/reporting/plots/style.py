@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from posx.errors import PosxError
 from posx.reporting.grouping import Sheet, extension_name, row_name
-from posx.results.aggregate import Group
+from posx.results.cells import Group
 from posx.utils.files import whole_file
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
