@@ -20,7 +20,7 @@ from posx.extensions.base import NONE
 from posx.models.attention.context import dense_addend
 from posx.models.build import complete_scheme, make_scheme
 from posx.models.classes import known_schemes
-from posx.reporting.views import Page, entry
+from posx.reporting.table import Page, entry
 from posx.runtime.generator import generator
 from posx.schemes.base import ModelShape, Scheme, Site
 from posx.utils.format import DASH

@@ -16,7 +16,7 @@ from posx.config.catalog import Catalog
 from posx.errors import PosxError
 
 if TYPE_CHECKING:
-    from posx.reporting.views import Page
+    from posx.reporting.table import Page
 
 LONGEST_BURST = 600  # seconds
 
@@ -161,7 +161,7 @@ def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]],
 
         print(json_format.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
         return
-    from posx.reporting.formats import show_page
+    from posx.reporting.formats.terminal import show_page
     from posx.utils.console import to_stdout
 
     console = to_stdout()
@@ -170,7 +170,7 @@ def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]],
 
 
 def _write(pages: list[Page], path: Path) -> None:
-    from posx.reporting.formats import markdown
+    from posx.reporting.formats.markdown import markdown
     from posx.utils.files import write_text
 
     try:

@@ -97,7 +97,7 @@ def evaluate(
 
             print(json_format.dumps([as_json(r) for r in records], indent=1, ensure_ascii=False))
         else:
-            from posx.reporting.formats import show
+            from posx.reporting.formats.terminal import show
             from posx.utils.console import to_stdout
 
             show(aggregate(records), to_stdout(), side_by_side=protocol == "all")
@@ -163,7 +163,7 @@ def recommend(
         ]
         print(json_format.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        from posx.reporting.formats import show_page
+        from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
         show_page(page(choices, records), to_stdout())

@@ -12,7 +12,6 @@ from posx.cli.options import Json, Output, RunsDir, command, dir_flag, display, 
 from posx.errors import PosxError, unknown
 
 Runs = Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Runs; all, if left out.")]
-SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
 
 
 @command("table")
@@ -31,38 +30,33 @@ def table(
     Intervals are crossed bootstraps over documents and seeds, simultaneous over the table (docs/protocol.md).
     """
     from posx.config.schema import PROTOCOLS
-    from posx.reporting.formats import ALL, FORMATS, choose, render, show
+    from posx.reporting.formats import find_format
+    from posx.reporting.grouping import ALL, choose
     from posx.results.aggregate import aggregate
     from posx.results.records import read_records
 
-    chosen = form or SUFFIXES.get(output.suffix if output else "", "md" if output else "rich")
-    if chosen not in FORMATS:
-        raise unknown("format", chosen, FORMATS)
+    chosen = find_format(form, output)
     if protocol is not None and protocol not in (*PROTOCOLS, ALL):
         raise unknown("protocol", protocol, (*PROTOCOLS, ALL))
-    if chosen == "rich" and output is not None:
-        raise PosxError("The rich format is for a terminal.", "For a file take --format md, csv, latex or json.")
     everything = aggregate(read_records(runs_dir, runs or []))
     cells = choose(everything, protocol)
-    there = sorted({cell.comparison.protocol for cell in everything})
+    evaluated = sorted({cell.comparison.protocol for cell in everything})
     if not cells:
         wanted = protocol or "any protocol that a table shows"
-        raise PosxError(f"There are no evaluations under {wanted}.", f"There are some under {', '.join(there)}.")
+        raise PosxError(f"There are no evaluations under {wanted}.", f"There are some under {', '.join(evaluated)}.")
     side_by_side = protocol == ALL
-    if chosen == "rich":
+    if chosen.render is None:
+        from posx.reporting.formats.terminal import show
         from posx.utils.console import to_stdout
 
         show(cells, to_stdout(), side_by_side)
-        others = [name for name in there if name not in {cell.comparison.protocol for cell in cells}]
+        others = [name for name in evaluated if name not in {cell.comparison.protocol for cell in cells}]
         if others:
             print(f"Also evaluated: {', '.join(others)} (--protocol NAME, or all).", file=sys.stderr)
-        next_step(f"posx plot{dir_flag(runs_dir)}, posx report{dir_flag(runs_dir)}")
-        return
-    text = render(cells, chosen, side_by_side)
-    if output is None:
-        sys.stdout.write(text)
+    elif output is None:
+        sys.stdout.write(chosen.render(cells, side_by_side))
     else:
-        _write(output, text)
+        _write(output, chosen.render(cells, side_by_side))
     next_step(f"posx plot{dir_flag(runs_dir)}, posx report{dir_flag(runs_dir)}")
 
 
@@ -97,7 +91,7 @@ def plot(
     length: perplexity over the evaluation context. position: nats over the available context, or the change over the
     place in the document. gain: share of what a long training gains. finetune: over the steps of a fine-tune.
     """
-    from posx.reporting.formats import choose
+    from posx.reporting.grouping import choose
     from posx.results.aggregate import aggregate
     from posx.results.records import read_records
 
@@ -150,12 +144,12 @@ def compare(
         rows = [asdict(one) | {"a_name": name_a, "b_name": name_b, "verdict": one.verdict} for one in found]
         print(json_format.dumps(rows, indent=1, ensure_ascii=False))
     else:
-        from posx.reporting.formats import show_page
-        from posx.reporting.views import compared
+        from posx.reporting.formats.terminal import show_page
+        from posx.reporting.views import comparison
         from posx.utils.console import to_stdout
 
         some = next(iter(left.values()))[0]
-        show_page(compared(found, name_a, name_b, some), to_stdout())
+        show_page(comparison(found, name_a, name_b, some), to_stdout())
     next_step(f"posx table{dir_flag(runs_dir)}")
 
 

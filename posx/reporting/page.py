@@ -17,10 +17,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from posx import __version__
 from posx.errors import PosxError
-from posx.reporting.formats import ALL, choose, pages
-from posx.reporting.grouping import Sheet, extension_name, row_name, setup, sheets, test_split, without_controls
+from posx.reporting.grouping import (
+    ALL,
+    Sheet,
+    choose,
+    extension_name,
+    row_name,
+    setup,
+    sheets,
+    test_split,
+    without_controls,
+)
 from posx.reporting.plots import KINDS, NothingToDraw, plot_position
-from posx.reporting.views import Entry, Page, entry, usable
+from posx.reporting.table import Entry, Page, entry
+from posx.reporting.views import pages, usable
 from posx.results.aggregate import aggregate
 from posx.results.cells import DELTA, Cell
 from posx.results.records import Record

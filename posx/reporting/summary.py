@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posx.reporting.formats import choose, render, show
+from posx.reporting.formats import render
+from posx.reporting.formats.terminal import show
+from posx.reporting.grouping import choose
 from posx.reporting.plots import KINDS, NothingToDraw, plot
 from posx.results.aggregate import aggregate
 from posx.results.records import Record
