@@ -36,7 +36,7 @@ from posx.data.corpus import prepare
 from posx.errors import PosxError
 from posx.models.build import compose_run
 from posx.reporting.formats.markdown import markdown
-from posx.reporting.plots import NothingToDraw
+from posx.reporting.plots.base import NothingToDraw
 from posx.reporting.plots.style import COLOURS, finish, save, ticks
 from posx.reporting.table import Page, entry
 from posx.runtime.device import pick_device

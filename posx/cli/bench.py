@@ -7,16 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, display, next_step
 from posx.config.catalog import Catalog
 from posx.errors import PosxError
-
-if TYPE_CHECKING:
-    from posx.reporting.table import Page
 
 LONGEST_BURST = 600  # seconds
 
@@ -154,7 +151,7 @@ def _check_writable(path: Path, folder: bool) -> None:
         raise PosxError(f"{path} cannot be written: {reason}.", "Choose another -o.")
 
 
-def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]], json: bool) -> None:
+def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Any]], json: bool) -> None:
     """``rows`` as JSON, or ``pages`` for a terminal of so many columns, None where there is no terminal."""
     if json:
         import json as json_format
@@ -169,7 +166,7 @@ def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]],
         show_page(page, console)
 
 
-def _write(pages: list[Page], path: Path) -> None:
+def _write(pages: list[Any], path: Path) -> None:
     from posx.reporting.formats.markdown import markdown
     from posx.utils.files import write_text
 
