@@ -27,7 +27,7 @@ from posx.extensions.base import NONE, Applied, Extension
 from posx.models.binding import bind, check_fit, fits, parse_extension, spec_name
 from posx.models.build import compose_run, scheme_of
 from posx.models.classes import known_extensions
-from posx.reporting.views import Page, entry
+from posx.reporting.table import Page, entry
 from posx.schemes.base import Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 from posx.utils.shell import shell

@@ -22,7 +22,7 @@ from posx.models.attention.context import Call, dense_addend
 from posx.models.attention.dispatch import attend, plan
 from posx.models.build import complete_scheme, make_scheme
 from posx.models.classes import known_schemes
-from posx.reporting.views import Page, entry
+from posx.reporting.table import Page, entry
 from posx.runtime.generator import generator
 from posx.schemes.base import ModelShape, Scheme
 from posx.utils.format import DASH

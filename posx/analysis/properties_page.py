@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from posx.analysis.properties import TAIL, Properties, Subject
-from posx.reporting.views import Entry, Page, entry
+from posx.reporting.table import Entry, Page, entry
 from posx.utils.format import DASH
 
 ROUNDING = 1e-4  # of float32, some thousand positions from the first: below, a property holds

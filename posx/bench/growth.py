@@ -35,10 +35,10 @@ from posx.config.schema import DataConfig, EvalConfig, RunConfig, TokenizerConfi
 from posx.data.corpus import prepare
 from posx.errors import PosxError
 from posx.models.build import compose_run
-from posx.reporting.formats import markdown
-from posx.reporting.plots import NothingToDraw
+from posx.reporting.formats.markdown import markdown
+from posx.reporting.plots.base import NothingToDraw
 from posx.reporting.plots.style import COLOURS, finish, save, ticks
-from posx.reporting.views import Page, entry
+from posx.reporting.table import Page, entry
 from posx.runtime.device import pick_device
 from posx.runtime.memory import HighWater
 from posx.utils.console import Display

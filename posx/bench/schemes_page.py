@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from posx.bench.schemes import BASELINE
-from posx.reporting.formats import width_of
-from posx.reporting.views import Page, entry
+from posx.reporting.table import Page, entry, width_of
 from posx.utils.format import DASH, MB, figure
 
 

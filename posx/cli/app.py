@@ -10,7 +10,23 @@ from typing import Annotated
 import typer
 
 from posx import __version__
-from posx.cli import bench, evaluate, explain, info, reproduce, results, search, show, sweep, train, verify  # noqa: F401 — they enter themselves into the app
+from posx.cli import (  # noqa: F401 — they enter themselves into the app
+    bench,
+    compare,
+    evaluate,
+    explain,
+    info,
+    plot,
+    recommend,
+    report,
+    reproduce,
+    search,
+    show,
+    sweep,
+    table,
+    train,
+    verify,
+)
 from posx.cli.options import app
 
 START = """\

@@ -7,16 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, display, next_step
 from posx.config.catalog import Catalog
 from posx.errors import PosxError
-
-if TYPE_CHECKING:
-    from posx.reporting.views import Page
 
 LONGEST_BURST = 600  # seconds
 
@@ -154,14 +151,14 @@ def _check_writable(path: Path, folder: bool) -> None:
         raise PosxError(f"{path} cannot be written: {reason}.", "Choose another -o.")
 
 
-def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]], json: bool) -> None:
+def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Any]], json: bool) -> None:
     """``rows`` as JSON, or ``pages`` for a terminal of so many columns, None where there is no terminal."""
     if json:
         import json as json_format
 
         print(json_format.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False))
         return
-    from posx.reporting.formats import show_page
+    from posx.reporting.formats.terminal import show_page
     from posx.utils.console import to_stdout
 
     console = to_stdout()
@@ -169,8 +166,8 @@ def _show(rows: list[dict[str, Any]], pages: Callable[[int | None], list[Page]],
         show_page(page, console)
 
 
-def _write(pages: list[Page], path: Path) -> None:
-    from posx.reporting.formats import markdown
+def _write(pages: list[Any], path: Path) -> None:
+    from posx.reporting.formats.markdown import markdown
     from posx.utils.files import write_text
 
     try:

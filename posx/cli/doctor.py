@@ -15,7 +15,8 @@ from posx.data.sources import hub_reachable
 from posx.runs import provenance
 from posx.runtime import device as devices
 from posx.runtime.threads import cores
-from posx.utils.console import clock, to_stdout
+from posx.utils.console import to_stdout
+from posx.utils.format import clock
 
 
 def inspect() -> dict[str, dict[str, Any]]:

@@ -66,7 +66,7 @@ def _permutation(scheme: list[str] | None, json: bool, catalog: Catalog) -> None
     if json:
         print(as_json(found))
     else:
-        from posx.reporting.formats import show_page
+        from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
         show_page(page(found), to_stdout())
@@ -83,7 +83,7 @@ def _cases(
     if json:
         print(as_json(found))
     else:
-        from posx.reporting.formats import show_page
+        from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
         shown = to_stdout()

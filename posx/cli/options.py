@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Runs = Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Runs; all, if left out.")]
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Where runs are kept.")]
 ConfigDir = Annotated[
     Path | None,

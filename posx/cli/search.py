@@ -95,7 +95,7 @@ def search(
         told = as_dict(found) | {"file": str(path)}
         print(json_format.dumps(told, indent=1, ensure_ascii=False))
     else:
-        from posx.reporting.formats import show_page
+        from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
         show_page(page(found), to_stdout())

@@ -65,7 +65,7 @@ def show(
     if json:
         print(as_json(given, found, written))
     else:
-        from posx.reporting.formats import show_page
+        from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
         show_page(page(given, found), to_stdout())

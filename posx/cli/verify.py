@@ -42,7 +42,7 @@ def verify(
     if json:
         print(as_json(rows))
     else:
-        from posx.reporting.formats import show_page
+        from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
         show_page(page(rows), to_stdout())

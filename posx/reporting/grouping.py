@@ -1,11 +1,14 @@
-"""Cells by what may stand side by side: a sheet holds all rows over the same targets, with their names and remarks."""
+"""Which cells share a table: a sheet holds all rows over the same targets, with their names, caption and remarks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from posx.results.aggregate import DELTA, Cell, Comparison, Group
+from posx.config.schema import TABLED
 from posx.results.bootstrap import FEW_DOCUMENTS
+from posx.results.cells import DELTA, Cell, Comparison, Group
+
+ALL = "all"  # in place of a protocol: all of them, side by side
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,25 @@ class Sheet:
 
 
 def test_split(cells: list[Cell]) -> list[Cell]:
-    """Those of the test split, where there is any: the validation split is there to choose by."""
+    """The cells of the test split, if there are any: the validation split is for choosing."""
     return [cell for cell in cells if cell.comparison.split == "test"] or cells
 
 
+def choose(cells: list[Cell], protocol: str | None) -> list[Cell]:
+    """The cells of a protocol. Without one: fixed-targets if there are any, else all protocols that tables show.
+
+    Of the test split, if there is any.
+    """
+    cells = test_split(cells)
+    tabled = [cell for cell in cells if cell.comparison.protocol in TABLED]
+    if protocol in (None, ALL):
+        fixed = [cell for cell in tabled if cell.comparison.protocol == TABLED[0]]
+        return tabled if protocol == ALL or not fixed else fixed
+    return [cell for cell in cells if cell.comparison.protocol == protocol]
+
+
 def sheets(cells: list[Cell]) -> list[Sheet]:
-    """A sheet for each set of targets, in the order of the cells; unlike targets never share one."""
+    """A sheet for each set of targets, in the order of the cells. Different targets never share a sheet."""
     found: dict[Comparison, dict[Group, dict[int, Cell]]] = {}
     for cell in cells:
         found.setdefault(cell.comparison, {}).setdefault(cell.group, {})[cell.length] = cell
@@ -49,7 +65,7 @@ def sheets(cells: list[Cell]) -> list[Sheet]:
 
 
 def _in_order(rows: list[tuple[Group, dict[int, Cell]]]) -> list[tuple[Group, dict[int, Cell]]]:
-    """As they come, but fine-tunes right after the model that they start from, by steps."""
+    """In the given order, but fine-tunes follow the model that they start from, by steps."""
     places: dict[str, int] = {}
     for group, _ in rows:
         places.setdefault(group.config_sha256, len(places))
@@ -69,13 +85,13 @@ def _sheet(comparison: Comparison, rows: list[tuple[Group, dict[int, Cell]]]) ->
 
 
 def without_controls(sheet: Sheet) -> Sheet:
-    """The sheet without models trained long only to show what there is to gain: those never leave their L."""
+    """The sheet without the controls of the attainable gain: models trained long, and evaluated up to their L only."""
     kept = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).trained_long]
     return _sheet(sheet.comparison, kept)
 
 
 def row_name(sheet: Sheet, group: Group) -> str:
-    """The label; where two unlike configs share it, with what tells them apart."""
+    """The label; where two different configs share it, with what distinguishes them."""
     same = [g for g, _ in sheet.rows if g.label == group.label]
     name = group.label
     if len({(g.config_sha256, g.base_context, g.train_extension) for g in same}) > len(
@@ -119,7 +135,7 @@ def setup(sheet: Sheet) -> str:
 
 
 def remarks(sheet: Sheet) -> list[str]:
-    """What a reader must know to believe the numbers, and no further."""
+    """What a reader must know to judge the numbers."""
     record = sheet.any.first
     lines = []
     if sheet.comparison.protocol == "fixed-targets":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,29 +11,45 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib.pyplot as plt
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from posx import __version__
 from posx.errors import PosxError
-from posx.reporting.formats import ALL, choose, pages
-from posx.reporting.grouping import Sheet, extension_name, row_name, setup, sheets, test_split, without_controls
-from posx.reporting.plots import KINDS, NothingToDraw, plot_position
-from posx.reporting.views import Entry, Page, entry, usable
-from posx.results.aggregate import DELTA, Cell, aggregate
+from posx.reporting.grouping import (
+    ALL,
+    Sheet,
+    choose,
+    extension_name,
+    row_name,
+    setup,
+    sheets,
+    test_split,
+    without_controls,
+)
+from posx.reporting.plots import svg
+from posx.reporting.plots.base import NothingToDraw
+from posx.reporting.reproduce import commands, evaluate_command
+from posx.reporting.table import Entry, Page, entry
+from posx.reporting.views import pages, usable
+from posx.results.aggregate import aggregate
+from posx.results.cells import DELTA, Cell
 from posx.results.records import Record
-from posx.utils.console import clock
 from posx.utils.files import read_json, write_text
-from posx.utils.format import DASH, bounds, figure, nats, signed
+from posx.utils.format import DASH, bounds, clock, figure, nats, signed
 
-ALT = {
-    "length": "Perplexity over the evaluation context. Bars: 95 % intervals of the change from 1x.",
-    "context": "Nats a token over the available context in whole windows, with 95 % intervals of each point.",
-    "place": "Change against 1x over the position in the document, with 95 % intervals of each point.",
-    "document": "Change against 1x of each document; the band is the range over seeds.",
-    "gain": "Share of what a training at that length gains, with 95 % intervals.",
-    "finetune": "Change against the first model at 1x over the steps of fine-tuning, with 95 % intervals.",
-}
+# The plots in their order: kind, view, and what they show in words.
+PLOTS = (
+    ("length", None, "Perplexity over the evaluation context. Bars: 95 % intervals of the change from 1x."),
+    (
+        "position",
+        "context",
+        "Nats a token over the available context in whole windows, with 95 % intervals of each point.",
+    ),
+    ("position", "place", "Change against 1x over the position in the document, with 95 % intervals of each point."),
+    ("position", "document", "Change against 1x of each document; the band is the range over seeds."),
+    ("gain", None, "Share of what a training at that length gains, with 95 % intervals."),
+    ("finetune", None, "Change against the first model at 1x over the steps of fine-tuning, with 95 % intervals."),
+)
 
 
 @dataclass(frozen=True)
@@ -187,25 +202,16 @@ def _seed_pages(found: list[Sheet]) -> list[Page]:
 
 
 def _plots(everything: list[Cell], cells: list[Cell]) -> list[_Plot]:
-    drawings: list[tuple[str, Callable[[], Any]]] = [
-        ("length", lambda: KINDS["length"](cells)),
-        ("context", lambda: plot_position(everything, "context")),
-        ("place", lambda: plot_position(cells, "place")),
-        ("document", lambda: plot_position(cells, "document")),
-        ("gain", lambda: KINDS["gain"](cells)),
-        ("finetune", lambda: KINDS["finetune"](cells)),
-    ]
-    out = []
-    for name, draw in drawings:
+    """Every plot that these cells have something for."""
+    plots = []
+    for kind, by, alt in PLOTS:
+        shown = everything if by == "context" else cells  # the context is known under the curve protocol alone
         try:
-            figure = draw()
+            drawing = svg(kind, shown, by)
         except NothingToDraw:
-            continue  # not every set of runs has what every plot draws
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg")
-        plt.close(figure)
-        out.append(_Plot(ALT[name], base64.b64encode(buffer.getvalue()).decode()))
-    return out
+            continue
+        plots.append(_Plot(alt, base64.b64encode(drawing).decode()))
+    return plots
 
 
 def _training_costs(folders: dict[str, Path]) -> Page:
@@ -276,8 +282,6 @@ def _cells_page(records: list[Record]) -> Page:
 
 
 def _commands_and_config(folder: Path, records: list[Record], runs_dir: Path) -> tuple[str, str]:
-    from posx.reporting.reproduce import commands, evaluate_command
-
     config = (folder / "config.yaml").read_text("utf-8") if (folder / "config.yaml").is_file() else ""
     own = [r for r in records if r.path is not None and r.path.parent.parent == folder]
     try:

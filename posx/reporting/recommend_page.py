@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posx.evaluation.recommend import Choice
-from posx.reporting.views import Entry, Footnotes, Page, entry
+from posx.reporting.table import Entry, Footnotes, Page, entry
 from posx.results.aggregate import aggregate
 from posx.results.records import Record, nats_of, perplexity
 from posx.utils.format import bounds, figure, nats, signed

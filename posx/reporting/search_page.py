@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from posx.evaluation.longrope_search import FOUND, Row, Search
-from posx.reporting.views import Entry, Page, entry
+from posx.reporting.table import Entry, Page, entry
 from posx.results.records import perplexity
 from posx.utils.format import DASH, figure, nats, signed
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from posx.reporting.formats import choose, render, show
-from posx.reporting.plots import KINDS, NothingToDraw, plot
+from posx.reporting.formats import render
+from posx.reporting.formats.terminal import show
+from posx.reporting.grouping import choose
+from posx.reporting.plots import KINDS, plot
+from posx.reporting.plots.base import NothingToDraw
 from posx.results.aggregate import aggregate
 from posx.results.records import Record
 from posx.utils.console import Display, to_stdout

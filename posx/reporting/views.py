@@ -1,8 +1,7 @@
-"""Tables before they have a form: what stands in each cell, for a terminal, a paper and a web page alike."""
+"""The tables of posx, one function each: cells in, a page out. :mod:`posx.reporting.formats` gives it a form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from posx.config.schema import PROTOCOLS
@@ -16,47 +15,31 @@ from posx.reporting.grouping import (
     sheets,
     without_controls,
 )
-from posx.results.aggregate import DELTA, Cell, Group
+from posx.reporting.table import Entry, Footnotes, Page, entry, width_of
 from posx.results.bootstrap import FEW_DOCUMENTS
+from posx.results.cells import DELTA, Cell, Group
 from posx.results.compare import Difference
 from posx.results.curves import by_context, octaves
 from posx.results.records import Record
 from posx.utils.format import DASH, bounds, change, count, figure, nats, percent, signed
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A cell: one or more lines. ``style`` is a verdict, or empty; ``sort`` orders a column where scripts run.
-
-    ``unsaid``: what an empty cell repeats from above, for where rows can be sorted.
-    """
-
-    lines: tuple[str, ...]
-    style: str = ""
-    sort: float | None = None
-    unsaid: str = ""
-
-    @property
-    def text(self) -> str:
-        return " ".join(line for line in self.lines if line)
-
-
-@dataclass(frozen=True)
-class Page:
-    """One table with its caption and its remarks. ``left``: how many columns hold text."""
-
-    title: str
-    setup: str
-    heads: list[str]
-    rows: list[list[Entry]]
-    notes: list[str]
-    left: int = 2
-    sections: frozenset[int] = field(default_factory=frozenset)  # rows before which a line is drawn
-
-
-def entry(text: str, sort: float | None = None) -> Entry:
-    """One line."""
-    return Entry((text,), sort=sort)
+def pages(cells: list[Cell], side_by_side: bool = False, width: int | None = None) -> list[Page]:
+    """All tables of these cells. ``width``: columns of the terminal; a grid that is wider becomes a row per number."""
+    if side_by_side:
+        page = protocols(cells)
+        return [page] if page else []
+    found = []
+    for sheet in sheets(cells):
+        if sheet.comparison.protocol == "curve":
+            found.append(curve(sheet))
+            continue
+        page = grid(sheet)
+        found.append(page if width is None or width_of(page) <= width else long_form(sheet))
+        shares = gain(sheet)
+        if shares is not None:
+            found.append(shares)
+    return found
 
 
 def usable(cell: Cell) -> Entry:
@@ -67,24 +50,6 @@ def usable(cell: Cell) -> Entry:
         return entry(f"{cell.usable}", cell.usable)
     sure = "" if cell.usable_sure is None else f"{cell.usable_sure}–"
     return entry(f"{sure}{cell.usable}?", cell.usable_sure or 0)
-
-
-class Footnotes:
-    """Reasons for dashes, numbered as they come."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def mark(self, cell: Cell) -> Entry:
-        """A dash with the number of its reason."""
-        reason = f"{cell.first.status}: {cell.first.reason}"
-        if reason not in self.texts:
-            self.texts.append(reason)
-        return entry(f"{DASH} [{self.texts.index(reason) + 1}]")
-
-    @property
-    def lines(self) -> list[str]:
-        return [f"[{number}] {text}" for number, text in enumerate(self.texts, 1)]
 
 
 def _value(cell: Cell) -> str:
@@ -322,8 +287,8 @@ def curve(sheet: Sheet) -> Page:
     return Page("nats/token by available context", setup(sheet), ["scheme", "extension", *heads], rows, notes)
 
 
-def compared(found: list[Difference], a: str, b: str, some: Record) -> Page:
-    """A against B at each length."""
+def comparison(found: list[Difference], a: str, b: str, some: Record) -> Page:
+    """A − B at each length, with its interval and who is better."""
     rows = []
     for one in found:
         better = {"A is better": "uses", "B is better": "breaks", "undecided": "undecided"}.get(one.verdict, "")

@@ -1,41 +1,20 @@
-"""What there was to gain at a longer length, and how much of it a model gains that was never trained there."""
+"""The attainable gain: what training at a longer length gains, and the share of it without that training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from posx.results.bootstrap import Replicates
-from posx.results.records import Record, nats_of
+from posx.results.cells import Cell, Controls, Share
+from posx.results.records import nats_of
 from posx.results.sums import sums_of
 
-if TYPE_CHECKING:
-    from posx.results.aggregate import Cell, Comparison
 
-
-@dataclass(frozen=True)
-class Share:
-    """How much of what a training at ℓ would have gained is gained without it; nats a token and parts of 1.
-
-    ``attainable`` = nats(1x) − nats_long(ℓ) with its interval; ``long`` is the control's mean at ℓ, ``long_gain`` its
-    own nats(L) − nats(ℓ), None where that was not evaluated. ``share`` is None unless ``attainable`` is shown to be
-    above 0; ``seeds`` are those that all three have.
-    """
-
-    long: float
-    long_gain: float | None
-    attainable: float
-    attainable_interval: tuple[float, float] | None
-    share: float | None
-    interval: tuple[float, float] | None
-    seeds: tuple[int, ...]
-
-
-def with_shares(cells: list[Cell], controls: dict[tuple[Comparison, str, str], Record], replicates: int) -> list[Cell]:
-    """The share of the attainable gain, where a model of the same recipe was trained at the length itself."""
+def with_shares(cells: list[Cell], controls: Controls, replicates: int) -> list[Cell]:
+    """The cells with their share of the attainable gain, where a model of the same recipe was trained at the length."""
     long = {
         (cell.comparison, cell.first.recipe_sha256, cell.group.dtype, cell.length): cell
         for cell in cells
@@ -57,14 +36,13 @@ def _share(
     cell: Cell,
     control: Cell,
     control_short: Cell | None,
-    controls: dict[tuple[Comparison, str, str], Record],
+    controls: Controls,
     replicates: int,
 ) -> Share | None:
+    """``control`` was trained at the cell's length; ``control_short`` is the same model at the cell's L."""
     longs = {r.seed: r for r in control.computed}
     triples = [
-        (controls[cell.comparison, r.checkpoint_sha256, r.dtype], r, longs[r.seed])
-        for r in cell.computed
-        if r.seed in longs and (cell.comparison, r.checkpoint_sha256, r.dtype) in controls
+        (before, r, longs[r.seed]) for r in cell.computed if r.seed in longs and (before := controls.of(r)) is not None
     ]
     if not triples:
         return None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from posx.errors import PosxError
-from posx.results.aggregate import DELTA
 from posx.results.bootstrap import COVERAGE, REPLICATES, Interval, Replicates
+from posx.results.cells import DELTA
 from posx.results.records import Record, nats_of
 from posx.results.sums import sums_of
 

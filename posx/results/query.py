@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
-from posx.results.records import Record, read_records
+from posx.results.records import Record, read_record, read_records
 
 LEAST_KEY = 4  # characters of a cell's key that name it
 
@@ -14,8 +14,6 @@ LEAST_KEY = 4  # characters of a cell's key that name it
 def find_cell(runs_dir: Path, text: str) -> Record:
     """The record with this key (its beginning is enough where no other begins so), or in this file."""
     if Path(text).suffix == ".json" and Path(text).is_file():
-        from posx.results.records import read_record
-
         return read_record(Path(text).resolve())
     records = read_records(runs_dir, [])
     matching = [r for r in records if r.key.startswith(text)] if len(text) >= LEAST_KEY else []

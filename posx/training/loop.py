@@ -38,8 +38,9 @@ from posx.runtime.threads import at_once
 from posx.training.recipes import skipping
 from posx.training.resume import first_meta, resume
 from posx.training.state import Session, set_compiled, start
-from posx.utils.console import Display, clock
+from posx.utils.console import Display
 from posx.utils.files import write_text
+from posx.utils.format import clock
 
 
 class Interrupted(PosxError):

@@ -1,4 +1,4 @@
-"""What a person sees while a command works: a live line on a terminal, plain lines elsewhere. On standard error."""
+"""Progress and messages on standard error: a live line on a terminal, plain lines elsewhere. Consoles for results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from posx.utils.format import clock
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDE = 1000  # columns of a file or a pipe: no table is broken there
@@ -75,14 +77,6 @@ class Display:
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
-
-
-def clock(seconds: float) -> str:
-    """``2 h 05 min``, ``3 min 20 s`` or ``8 s``."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 def console(stderr: bool = False) -> Console:

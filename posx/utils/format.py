@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them."""
+"""Numbers as text, for tables and messages."""
 
 from __future__ import annotations
 
@@ -50,3 +50,11 @@ def count(parameters: int) -> str:
     if parameters >= 1e6:
         return f"{parameters / 1e6:.2f}M"
     return f"{parameters / 1e3:.1f}k"
+
+
+def clock(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s`` or ``8 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

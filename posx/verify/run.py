@@ -18,7 +18,7 @@ import torch
 from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
 from posx.models.classes import known_extensions, known_schemes
-from posx.reporting.views import Entry, Page, entry
+from posx.reporting.table import Entry, Page, entry
 from posx.utils.format import DASH
 
 PACKAGES = ("torch", "transformers", "x-transformers")

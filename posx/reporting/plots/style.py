@@ -1,8 +1,10 @@
-"""What all plots share: colours and names of rows, axes, legends, files."""
+"""What all plots share: colours and names of rows, axes, legends, files. Imports matplotlib."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from posx.errors import PosxError
 from posx.reporting.grouping import Sheet, extension_name, row_name
-from posx.results.aggregate import Group
+from posx.results.cells import DELTA, Group
 from posx.utils.files import whole_file
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
@@ -167,6 +169,20 @@ def label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
         axis.text(length * 1.06, from_screen((0, height))[1], name, fontsize=9, color=colour, va="center")
 
 
+def readable(sheet: Sheet) -> Sheet:
+    """The sheet without fine-tunes if there are too many lines. --kind finetune shows those."""
+    kept = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).first.parent_sha256]
+    return replace(sheet, rows=kept) if len(sheet.rows) > MOST_LINES and kept else sheet
+
+
+def mark_no_change(axis: Axes) -> None:
+    """Lines at zero, and at the δ up to which a model survives."""
+    low, high = axis.get_ylim()
+    axis.axhline(0, color="0.3", linewidth=1)
+    axis.axhline(DELTA, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)))
+    axis.set_ylim(min(low, 0.0), max(high, 0.0))  # δ is shown where it is near, and flattens nothing where it is not
+
+
 def save(figure: Figure, stem: Path, suffixes: Sequence[str] = (".png", ".svg")) -> list[Path]:
     """Write ``stem`` with each suffix. Raises PosxError."""
     written = []
@@ -181,3 +197,13 @@ def save(figure: Figure, stem: Path, suffixes: Sequence[str] = (".png", ".svg"))
     finally:
         plt.close(figure)
     return written
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as an SVG file; the figure is closed."""
+    buffer = io.BytesIO()
+    try:
+        figure.savefig(buffer, format="svg")
+    finally:
+        plt.close(figure)
+    return buffer.getvalue()
