@@ -18,7 +18,8 @@ from fixtures.measured import (
     text,  # noqa: F401 - a fixture
 )
 from posx.bench import schemes_page as costs
-from posx.reporting.formats import markdown, show_page
+from posx.reporting.formats import markdown
+from posx.reporting.formats.terminal import show_page
 from posx.utils.format import figure
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from posx.reporting.formats import choose, render
+from posx.reporting.formats import render
+from posx.reporting.grouping import choose
 from posx.results.aggregate import aggregate
 from posx.results.records import read_record, read_records
 from posx.runs.directory import open_run

@@ -21,9 +21,10 @@ from fixtures.table_cells import (
     remarks,
     shown,
 )
-from posx.reporting.formats import choose, render
-from posx.reporting.grouping import sheets
-from posx.results.aggregate import Cell, aggregate
+from posx.reporting.formats import render
+from posx.reporting.grouping import choose, sheets
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 
 def test_unlike_targets_never_share_a_sheet() -> None:

@@ -29,10 +29,10 @@ from fixtures.reported import (
     tables_of,
     tree_of,
 )
-from posx.reporting.formats import sheets
-from posx.reporting.grouping import Sheet, without_controls
+from posx.reporting.grouping import Sheet, sheets, without_controls
 from posx.reporting.reproduce import commands, evaluate_command
-from posx.results.aggregate import Cell, Group, aggregate
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell, Group
 from posx.results.records import Record
 
 torch.set_num_threads(1)

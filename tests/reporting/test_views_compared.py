@@ -17,8 +17,8 @@ from fixtures.compare import (
 from fixtures.models import posx
 from fixtures.records import ALIBI, FEW, ROPE, Shelf, by_document, hardness
 from fixtures.stored_records import record, stored
-from posx.reporting.formats import show_page
-from posx.reporting.views import compared as compared_page
+from posx.reporting.formats.terminal import show_page
+from posx.reporting.views import comparison as compared_page
 from posx.results.compare import differences
 from posx.results.query import find_row
 

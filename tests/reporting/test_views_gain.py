@@ -15,7 +15,8 @@ from fixtures.table_cells import (
 from posx.reporting.formats import render
 from posx.reporting.grouping import sheets
 from posx.reporting.views import gain
-from posx.results.aggregate import Cell, aggregate
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 
 def test_the_share_of_the_attainable_gain_is_as_the_protocol_defines_it(attainable: list[Cell]) -> None:

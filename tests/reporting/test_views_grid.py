@@ -19,8 +19,10 @@ from fixtures.table_cells import (
 )
 from posx.reporting.formats import render
 from posx.reporting.grouping import sheets
-from posx.reporting.views import Entry, Page, grid, long_form
-from posx.results.aggregate import Cell, aggregate
+from posx.reporting.table import Entry, Page
+from posx.reporting.views import grid, long_form
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 
 def test_usable_context_is_one_number_for_each_row(tmp_path: Path) -> None:

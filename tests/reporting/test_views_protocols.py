@@ -15,7 +15,8 @@ from fixtures.table_cells import (
 )
 from posx.reporting.formats import render
 from posx.reporting.views import protocols
-from posx.results.aggregate import Cell, aggregate
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 
 def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: list[Cell]) -> None:

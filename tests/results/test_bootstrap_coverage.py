@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fixtures.simulation import CROSSED, REPLICATES, SIMULATIONS, Setting, simulate
-from posx.results.aggregate import verdict_of
 from posx.results.bootstrap import Replicates
+from posx.results.cells import verdict_of
 
 LEAST = 0.94
 

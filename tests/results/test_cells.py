@@ -20,8 +20,9 @@ from fixtures.cells import (
     record,
     shelf,  # noqa: F401 - a fixture
 )
-from posx.results.aggregate import DELTA, aggregate, verdict_of
+from posx.results.aggregate import aggregate
 from posx.results.bootstrap import Interval
+from posx.results.cells import DELTA, verdict_of
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from fixtures.cells import (
     shelf,  # noqa: F401 - a fixture
 )
 from posx.errors import PosxError
-from posx.results.aggregate import DELTA
 from posx.results.bootstrap import Interval, Replicates
+from posx.results.cells import DELTA
 from posx.results.compare import Difference, differences, refuse_unlike
 
 

@@ -19,7 +19,7 @@ from posx.results.records import read_records
 
 def test_a_sweep_with_recipes_runs(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a row and a curve of its own; the point at 0 steps is the extension untrained, which drop has not."""
-    from posx.results.curves import finetunes
+    from posx.results.finetune_curves import finetunes
 
     tune = {"context": "4x", "steps": [2], "extensions": {"rope": ["none"]}, "recipes": {"rope": ["pose", "drop"]}}
     path = sweep_file(tmp_path / "s.yaml", text, controls=[], extensions={}, finetune=tune)

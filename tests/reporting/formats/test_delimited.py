@@ -15,7 +15,8 @@ from fixtures.records import TARGETS, hardness
 from fixtures.stored_records import record
 from fixtures.table_cells import judged  # noqa: F401 - a fixture
 from posx.reporting.formats import render
-from posx.results.aggregate import Cell, aggregate
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 from posx.results.records import Record
 
 

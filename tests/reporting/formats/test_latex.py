@@ -17,8 +17,10 @@ from fixtures.table_cells import (
     printed,
     protocol_cells,  # noqa: F401 - a fixture
 )
-from posx.reporting.formats import render, tex
-from posx.results.aggregate import Cell, aggregate
+from posx.reporting.formats import render
+from posx.reporting.formats.latex import tex
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 NASTY = "50%_of {x} & $y$ #1 ~ ^ \\z"
 

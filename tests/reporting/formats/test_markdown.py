@@ -18,7 +18,8 @@ from fixtures.table_cells import (
     remarks,
 )
 from posx.reporting.formats import render
-from posx.results.aggregate import Cell, aggregate
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 DELTA = 0.01  # PROTOCOL.md, "Verdict"
 

@@ -20,10 +20,11 @@ from fixtures.table_cells import (
     seeds,
     shown,
 )
-from posx.reporting.formats import choose, pages, render
-from posx.reporting.grouping import sheets
-from posx.reporting.views import grid, long_form
-from posx.results.aggregate import Cell, aggregate
+from posx.reporting.formats import render
+from posx.reporting.grouping import choose, sheets
+from posx.reporting.views import grid, long_form, pages
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 FORMS = ("md", "csv", "latex", "json")
 

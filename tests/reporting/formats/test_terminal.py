@@ -24,10 +24,11 @@ from fixtures.table_cells import (
     shown,
     values,
 )
-from posx.reporting.formats import pages, show
+from posx.reporting.formats.terminal import show
 from posx.reporting.grouping import sheets
-from posx.reporting.views import long_form
-from posx.results.aggregate import Cell, aggregate
+from posx.reporting.views import long_form, pages
+from posx.results.aggregate import aggregate
+from posx.results.cells import Cell
 
 
 def grid_heads(text: str) -> bool:

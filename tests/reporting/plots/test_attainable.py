@@ -14,7 +14,7 @@ from fixtures.plotted import (
     shelf,  # noqa: F401 - a fixture
 )
 from fixtures.records import Shelf
-from posx.reporting.plots import plot_gain
+from posx.reporting.plots.attainable import plot_gain
 
 
 @pytest.fixture(autouse=True)

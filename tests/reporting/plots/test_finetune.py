@@ -22,9 +22,9 @@ from fixtures.plotted import (
     xy,
 )
 from fixtures.records import ROPE, Shelf, hardness
-from posx.reporting.plots import plot_finetune
+from posx.reporting.plots.finetune import plot_finetune
 from posx.results.aggregate import aggregate
-from posx.results.curves import finetunes
+from posx.results.finetune_curves import finetunes
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,9 @@ from fixtures.plotted import (
 from fixtures.records import ALIBI, ROPE, Shelf, by_document, hardness
 from fixtures.stored_records import record
 from posx.errors import PosxError
-from posx.reporting.plots import MOST_LINES, plot, plot_length
+from posx.reporting.plots import plot
+from posx.reporting.plots.length import plot_length
+from posx.reporting.plots.style import MOST_LINES
 from posx.results.aggregate import aggregate
 
 

@@ -24,7 +24,7 @@ from fixtures.plotted import (
     xy,
 )
 from fixtures.records import ALIBI, COUNTS, DOCUMENTS, ROPE, TARGETS, Shelf, by_document, hardness
-from posx.reporting.plots import plot_position
+from posx.reporting.plots.position import plot_position
 from posx.results.aggregate import aggregate
 from posx.results.curves import by_context, by_each_document, by_place
 

@@ -26,7 +26,9 @@ from fixtures.plotted import (
 from fixtures.records import Shelf
 from fixtures.stored_records import record
 from posx.errors import PosxError
-from posx.reporting.plots import plot, plot_length, plot_position
+from posx.reporting.plots import plot
+from posx.reporting.plots.length import plot_length
+from posx.reporting.plots.position import plot_position
 from posx.results.aggregate import aggregate
 
 
