@@ -32,7 +32,7 @@ from posx.sweeps.dashboard import Board
 from posx.sweeps.engines import Job, run_local
 from posx.sweeps.file import FinetuneConfig, SchemeEntry, read_sweep_file
 from posx.training.finetune import compose_finetune, default_name
-from posx.training.recipes import follows_positions
+from posx.training.recipes.pose import follows_positions
 from posx.utils.console import Display, to_stdout
 from posx.utils.files import read_json, write_json
 
