@@ -37,12 +37,13 @@ def sweep(
     with display() as shown:
         plan = read_sweep(path, as_overrides([], overrides or []), shown.say, catalog, finetune)
         if dry_run:
-            from posx.sweeps.plan import show_jobs
+            from posx.sweeps.dashboard import show_jobs
+            from posx.sweeps.run import finished_jobs
 
-            show_jobs(plan, runs_dir)
+            show_jobs(plan, finished_jobs(plan, runs_dir))
             next_step("the same command without --dry-run")
             return
-        from posx.sweeps.plan import run_sweep
+        from posx.sweeps.run import run_sweep
 
         records, jobs = run_sweep(plan, runs_dir, workers, shown)
     from posx.reporting.summary import write_results

@@ -95,7 +95,7 @@ class Extension:
         return {k: v for k, v in asdict(self.config).items() if v != getattr(default, k)}
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and (self.name, self.config) == (other.name, other.config)  # type: ignore[attr-defined]
+        return type(other) is type(self) and (self.name, self.config) == (other.name, other.config)
 
     def __hash__(self) -> int:
         return hash((type(self), str(self)))

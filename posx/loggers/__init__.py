@@ -1,1 +1,1 @@
-"""Where training metrics go."""
+"""Where training metrics go: one logger a file."""

@@ -1,21 +1,22 @@
-"""What a person sees of a sweep while it runs."""
+"""What a person sees of a sweep: its jobs before it runs, and how far they are while it does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.live import Live
 from rich.table import Table
 
-from posx.config.schema import RunConfig
+from posx.config.schema import TRAINED, RunConfig
 from posx.runs.directory import Run, metrics
-from posx.sweeps.engines import Job
-from posx.utils.console import Display
+from posx.sweeps.engines.base import Job
+from posx.sweeps.plan import Sweep
+from posx.utils.console import Display, to_stdout
 
 
-class Board:
+class Dashboard:
     """All jobs at a glance: a live table on a terminal, a line at each change elsewhere."""
 
     def __init__(self, configs: Mapping[str, RunConfig], jobs: list[Job], runs_dir: Path, display: Display):
@@ -25,7 +26,7 @@ class Board:
         self.said: dict[str, str] = {}
         self.ticks = 0
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Dashboard:
         if self.live:
             self.live.start()
         return self
@@ -78,3 +79,20 @@ class Board:
         for job in self.jobs:
             table.add_row(job.name, self._line(job))
         return table
+
+
+def show_jobs(sweep: Sweep, done: Collection[str]) -> None:
+    """The jobs of a sweep, and which of them are still to do."""
+    table = Table("job", "scheme", "seed", "context", "steps", "lengths", "extensions", "state")
+    for plan in sweep.jobs:
+        table.add_row(
+            plan.name,
+            plan.config.scheme["name"],
+            str(plan.config.train.seed),
+            str(plan.config.train.context),
+            str(plan.config.train.steps),
+            " ".join(plan.evals[0].lengths),
+            " ".join(dict.fromkeys(e.replace(TRAINED, plan.config.train.extension) for e in plan.evals[0].extensions)),
+            "done" if plan.name in done else "to do",
+        )
+    to_stdout().print(table, markup=False)

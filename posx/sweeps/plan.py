@@ -1,40 +1,30 @@
-"""Sweeps: one file, many runs. Each job is named by what it computes, so that a second sweep does only what is missing.
-
-What a file says is in sweep_file.py.
-"""
+"""From a sweep file to its jobs, each named by what it computes: a second sweep does only what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from posx.config.catalog import Catalog
-from posx.config.compose import compose_eval, key_of, quote
+from posx.config.compose import compose_eval, compose_settings, key_of
 from posx.config.lengths import check_windows, comparable, parse_length
-from posx.config.schema import TRAINED, EvalConfig, RunConfig, check_eval
+from posx.config.schema import TRAINED, EvalConfig, RunConfig, check_eval, check_train
 from posx.data.corpus import prepare
 from posx.data.sampling import check_long_enough
 from posx.errors import PosxError
 from posx.evaluation.protocols.fixed_targets import targets_of
+from posx.extensions.base import Extension
 from posx.models.binding import check_fit, parse_extension
-from posx.models.build import compose_run, scheme_of
+from posx.models.build import complete, compose_run, freeze_extension, scheme_of
 from posx.models.classes import known_extensions
-from posx.results.records import Record, as_json, current_records
 from posx.runs.directory import folder_name
-from posx.runs.identity import NUMERICS, job_hash
-from posx.runtime.device import pick_device
-from posx.runtime.threads import cores
-from posx.sweeps.dashboard import Board
-from posx.sweeps.engines import Job, run_local
-from posx.sweeps.file import FinetuneConfig, SchemeEntry, read_sweep_file
-from posx.training.finetune import compose_finetune, default_name
-from posx.training.recipes import follows_positions
-from posx.utils.console import Display, to_stdout
-from posx.utils.files import read_json, write_json
+from posx.runs.identity import job_hash
+from posx.sweeps.file import SchemeEntry, SweepConfig, read_sweep_file
+from posx.training.finetune import changes, default_name, finetune
+from posx.training.recipes import find_recipe
 
 
 @dataclass(frozen=True)
@@ -69,35 +59,13 @@ def read_sweep(
     """
     file, entries = read_sweep_file(path, overrides)
     planned: list[_Planned] = []
-    for entry in entries:
-        # Nearest to the command line wins: the file, then the row, then what was typed.
-        mine = [*file.overrides, *entry.overrides, *overrides]
-        to_run = [o for o in mine if not key_of(o).startswith("eval.")]
-        to_eval = [o for o in mine if key_of(o).startswith("eval.")]
-        asked = replace(compose_eval(to_eval, catalog), extensions=_for_row(file.extensions, entry, [TRAINED]))
-        if not any(key_of(o) == "eval.lengths" for o in to_eval):
-            asked = replace(asked, lengths=list(file.lengths))
-        check_eval(asked)
-        protocols = [asked.protocol] if any(key_of(o) == "eval.protocol" for o in to_eval) else file.protocols
-        for seed in file.seeds:
-            own = [f"scheme={entry.scheme}", *to_run, f"label={entry.label}", f"train.seed={seed}"]
-            config = compose_run(own, catalog)
-            tunes = list(_finetunes(config, entry, file.finetune, catalog)) if finetune else []
-            # A fine-tune's extension without the training is the first point of its curve.
-            also = [tuned.train.extension for tuned in tunes]
-            first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))
-            first = _Planned(config, first_asked, protocols)
-            planned.append(first)
-            for control in file.controls if seed in (file.control_seeds or file.seeds) else []:
-                context = _control_context(control, asked, first.config.base_context, path)
-                long = compose_run([*own, f"train.context={context}"], catalog)
-                lengths = [str(first.config.base_context), str(context)]
-                long_asked = replace(asked, extensions=["none"], lengths=lengths)
-                planned.append(_Planned(long, long_asked, ["fixed-targets"], first))
-            for tuned in tunes:
-                tuned_asked = replace(asked, extensions=[TRAINED])
-                planned.append(_Planned(tuned, tuned_asked, ["fixed-targets"], first, starts_from_first=True))
-    _check_extensions(planned, catalog)
+    evaluation = cache(lambda some: compose_eval(list(some), catalog))  # most rows have the same
+    rows = [_Row(entry, file, overrides, catalog, evaluation) for entry in entries]
+    for row in rows:
+        planned += row.planned(path, finetune)
+    known = known_extensions(catalog)
+    for row in rows:  # a pair that makes no sense is refused now, not after an hour of training
+        row.check_extensions(known)
     contexts = [plan.config.base_context for plan in planned if plan.first is None]
     jobs: list[JobPlan] = []
     for plan in planned:
@@ -109,7 +77,7 @@ def read_sweep(
 
 @dataclass
 class _Planned:
-    """A run and what is asked of it, before it has a name; a control or a fine-tune belongs to a ``first`` run."""
+    """A run and its evaluation, before it has a name; a control or a fine-tune belongs to a ``first`` run."""
 
     config: RunConfig
     asked: EvalConfig
@@ -117,6 +85,97 @@ class _Planned:
     first: _Planned | None = None
     starts_from_first: bool = False
     name: str = ""
+
+
+class _Row:
+    """A row of the file, composed once: each of its jobs is that config with some fields changed.
+
+    Nearest to the command line wins: the file, then the row, then ``overrides``.
+    """
+
+    def __init__(
+        self,
+        entry: SchemeEntry,
+        file: SweepConfig,
+        overrides: list[str],
+        catalog: Catalog,
+        evaluation: Callable[[tuple[str, ...]], EvalConfig],
+    ):
+        self.entry, self.file, self.catalog = entry, file, catalog
+        overrides = [*file.overrides, *entry.overrides, *overrides]
+        to_eval = [o for o in overrides if key_of(o).startswith("eval.")]
+        to_run = [o for o in overrides if not key_of(o).startswith("eval.")]
+        asked = replace(evaluation(tuple(to_eval)), extensions=_for_row(file.extensions, entry, [TRAINED]))
+        if not any(key_of(o) == "eval.lengths" for o in to_eval):
+            asked = replace(asked, lengths=list(file.lengths))
+        check_eval(asked)
+        self.asked = asked
+        chosen = any(key_of(o) == "eval.protocol" for o in to_eval)
+        self.protocols = [asked.protocol] if chosen else file.protocols
+        self.overrides = [f"scheme={entry.scheme}", *to_run, f"label={entry.label}"]
+        self.settings = compose_settings(self.overrides, catalog)
+        self.parsed: dict[str, list[Extension]] = {}
+        self.firsts: list[_Planned] = []
+
+    def parse(self, text: str) -> list[Extension]:
+        """An extension; each text is read once."""
+        if text not in self.parsed:
+            self.parsed[text] = parse_extension(text, self.catalog)
+        return self.parsed[text]
+
+    def config(self, **train: Any) -> RunConfig:
+        """The complete config with these settings of training. Raises PosxError."""
+        if any("${" in override for override in self.overrides):  # its value may follow from what is changed
+            changed = [f"train.{key}={value}" for key, value in train.items()]
+            return compose_run([*self.overrides, *changed], self.catalog)
+        config = replace(self.settings, train=replace(self.settings.train, **train))
+        check_train(config)
+        return freeze_extension(complete(config, self.catalog), self.catalog)
+
+    def planned(self, path: Path, finetunes: bool) -> Iterator[_Planned]:
+        """The jobs of all seeds: each first run, its controls, its fine-tunes."""
+        file, asked = self.file, self.asked
+        for seed in file.seeds:
+            config = self.config(seed=seed)
+            tunes = list(self.finetunes(config)) if finetunes and file.finetune.steps else []
+            # A fine-tune's extension without the training is the first point of its curve.
+            also = [tuned.train.extension for tuned in tunes]
+            first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))
+            first = _Planned(config, first_asked, self.protocols)
+            self.firsts.append(first)
+            yield first
+            for control in file.controls if seed in (file.control_seeds or file.seeds) else []:
+                context = _control_context(control, asked, config.base_context, path)
+                lengths = [str(config.base_context), str(context)]
+                long_asked = replace(asked, extensions=["none"], lengths=lengths)
+                yield _Planned(self.config(seed=seed, context=context), long_asked, ["fixed-targets"], first)
+            for tuned in tunes:
+                tuned_asked = replace(asked, extensions=[TRAINED])
+                yield _Planned(tuned, tuned_asked, ["fixed-targets"], first, starts_from_first=True)
+
+    def finetunes(self, first: RunConfig) -> Iterator[RunConfig]:
+        """Of a first run: each recipe, extension and number of steps, and the control at the old context."""
+        tune = self.file.finetune
+        context = changes(first, [f"train.context={tune.context}"])["train.context"]
+        shared = changes(first, tune.overrides)
+        kinds: list[dict[str, Any]] = []
+        for name in _for_row(tune.recipes, self.entry, ["none"]):
+            recipe = find_recipe(name)
+            settings = {"train.recipe": name, **recipe.settings(first.base_context, context)}
+            extensions = recipe.usable(_for_row(tune.extensions, self.entry, ["none"]), self.parse)
+            kinds += [{**settings, "train.extension": extension} for extension in extensions]
+        if tune.control:
+            kinds.append({"train.context": first.base_context, "train.extension": "none"})
+        for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
+            for kind in kinds:
+                yield finetune(first, "first", {**shared, **kind, "train.steps": steps}, self.catalog)
+
+    def check_extensions(self, known: dict[str, type[Extension]]) -> None:
+        """Refuse extensions that do not fit the scheme, which is the same for all seeds. Raises PosxError."""
+        config = self.firsts[0].config
+        scheme = scheme_of(config, self.catalog)
+        for text in self.firsts[0].asked.extensions:
+            check_fit(self.parse(text), config.scheme["name"], scheme, known)
 
 
 def _job_plan(plan: _Planned, contexts: list[int], say: Callable[[str], None]) -> JobPlan:
@@ -158,117 +217,9 @@ def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[s
     return by_row.get(entry.label, by_row.get(entry.scheme, otherwise))
 
 
-def _finetunes(first: RunConfig, entry: SchemeEntry, tune: FinetuneConfig, catalog: Catalog) -> Iterator[RunConfig]:
-    """The fine-tunes of a run: each recipe, extension and number of steps, and the control at the old context."""
-    old = f"train.context={first.base_context}"
-    kinds: list[tuple[str, list[str]]] = []  # an extension, and the other overrides
-    for recipe in _for_row(tune.recipes, entry, ["none"]):
-        where = {"pose": [old, f"train.reach={tune.context}"], "drop": [old]}.get(
-            recipe, [f"train.context={tune.context}"]
-        )
-        extensions = _for_row(tune.extensions, entry, ["none"])
-        if recipe == "drop":
-            extensions = ["none"]
-        if recipe == "pose":  # with those that it can be trained with
-            specs = {text: parse_extension(text, catalog) for text in extensions}
-            extensions = [text for text in extensions if all(follows_positions(one) for one in specs[text])]
-        kinds += [(extension, [f"train.recipe={quote(recipe)}", *where]) for extension in extensions]
-    if tune.control:
-        kinds.append(("none", [old]))
-    for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
-        for extension, others in kinds:
-            own = [*others, f"train.steps={steps}", f"train.extension={quote(extension)}"]
-            yield compose_finetune(first, "first", [*tune.overrides, *own], catalog)
-
-
 def _check_unlike(jobs: list[JobPlan], path: Path) -> None:
     """Two jobs of one name would be one run."""
     names = [job.name for job in jobs]
     for name in names:
         if names.count(name) > 1:
             raise PosxError(f"{path} names the same run twice: {name}.", "Drop one of the two.")
-
-
-def _check_extensions(planned: list[_Planned], catalog: Catalog) -> None:
-    """A pair that makes no sense is refused now, not after an hour of training."""
-    known = known_extensions(catalog)
-    for plan in planned:
-        scheme = scheme_of(plan.config, catalog)
-        for text in plan.asked.extensions:
-            check_fit(parse_extension(text, catalog), plan.config.scheme["name"], scheme, known)
-
-
-def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Display) -> tuple[list[Record], list[Job]]:
-    """Run what is missing. Returns the records of all jobs that are done, in the sweep's order, and the jobs."""
-    jobs = [make_job(plan, sweep, runs_dir, write=True) for plan in sweep.jobs]
-    missing = sum(job.state == "waiting" for job in jobs)
-    if workers is None:
-        gpu = any(pick_device(plan.config.train.device).type == "cuda" for plan in sweep.jobs)
-        workers = 1 if gpu else max(1, min(missing, cores()))
-    display.say(
-        f"Sweep {sweep.name}: {len(jobs)} jobs, {missing} to do, {workers} at a time on {cores()} cores. "
-        f"Logs: {runs_dir / '.jobs'}"
-    )
-    if missing:
-        board = Board({plan.name: plan.config for plan in sweep.jobs}, jobs, runs_dir, display)
-        with board:
-            run_local(jobs, workers, board.refresh)
-    records = []
-    for job in jobs:
-        if job.state == "done":
-            done = read_json(job.spec.with_suffix(".done"), "a finished job")["records"]
-            records += [record for record in current_records(runs_dir / job.name) if as_json(record) in done]
-    return records, jobs
-
-
-def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
-    """The job of a plan: done, or waiting with its spec written (with ``write``)."""
-    spec = {
-        "posx": NUMERICS,  # others may compute or record something else
-        "name": plan.name,
-        "runs_dir": str(runs_dir),
-        "config": asdict(plan.config),
-        "evals": [asdict(one) for one in plan.evals],
-        "after": plan.after,
-        **sweep.catalog.as_json(),
-    }
-    path = runs_dir / ".jobs" / f"{plan.name}.json"
-    if _is_done(plan.name, path, spec, runs_dir):
-        return Job(plan.name, path, state="done", after=plan.after)
-    if not write:
-        return Job(plan.name, path, after=plan.after)
-    try:
-        write_json(path, spec)
-    except OSError as error:
-        raise PosxError(f"{path.parent} cannot be written: {error.strerror}.", "Choose another --runs-dir.") from None
-    return Job(plan.name, path, after=plan.after)
-
-
-def _is_done(name: str, path: Path, spec: dict[str, Any], runs_dir: Path) -> bool:
-    """Whether the same spec was done, and the records that it made are still those of the run."""
-    finished = path.with_suffix(".done")
-    if not finished.is_file() or not (runs_dir / name / "config.yaml").is_file():
-        return False
-    done = read_json(finished, "a finished job")
-    if {**done["spec"], "runs_dir": ""} != {**spec, "runs_dir": ""}:
-        return False
-    there = [as_json(record) for record in current_records(runs_dir / name)]
-    return all(values in there for values in done["records"])
-
-
-def show_jobs(sweep: Sweep, runs_dir: Path) -> None:
-    """The jobs of a sweep, and which of them are still to do."""
-    table = Table("job", "scheme", "seed", "context", "steps", "lengths", "extensions", "state")
-    for plan in sweep.jobs:
-        done = make_job(plan, sweep, runs_dir, write=False).state == "done"
-        table.add_row(
-            plan.name,
-            plan.config.scheme["name"],
-            str(plan.config.train.seed),
-            str(plan.config.train.context),
-            str(plan.config.train.steps),
-            " ".join(plan.evals[0].lengths),
-            " ".join(dict.fromkeys(e.replace(TRAINED, plan.config.train.extension) for e in plan.evals[0].extensions)),
-            "done" if done else "to do",
-        )
-    to_stdout().print(table, markup=False)

@@ -1,8 +1,8 @@
 """Fine-tuning: a run that starts from the weights of another, often at a longer context and with an extension.
 
 Model, scheme, tokenizer and text are those of the first run; ``train.*`` and ``optim.*`` may differ, and a recipe
-(recipes.py) leaves out the scheme. What the second run stores of the first stands in ``start`` of its config. Imports
-no torch.
+(``train.recipe``) may change positions or leave out the scheme. What the second run stores of the first stands in
+``start`` of its config.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from posx.config.catalog import PACKAGED, Catalog
-from posx.config.compose import as_overrides, key_of, override_value
+from posx.config.compose import as_overrides, override_value
 from posx.config.lengths import parse_length
 from posx.config.schema import RunConfig, StartConfig, check_train
 from posx.config.validate import typed
 from posx.errors import PosxError
-from posx.models.build import complete, freeze_extension
+from posx.models.build import complete, freeze_extension, scheme_of
 from posx.runs.directory import Run, folder_name, label_of, newest_checkpoint, open_run
 from posx.runs.identity import group_hash
+from posx.training.recipes import find_recipe
 from posx.utils.files import read_json, sha256_of
 
 LONGEST_EXTENSION = 60  # signs of a run's name
@@ -33,15 +34,37 @@ def compose_finetune(config: RunConfig, run: str, overrides: list[str], catalog:
     Where nothing else is said, the peak of the learning rate is where the first run's ended, the steps are a tenth of
     its own, and the extension and the reach that it was trained with stay. Raises PosxError.
     """
-    from posx.training.recipes import prepared
-
     config = complete(config, catalog)
+    return finetune(config, run, changes(config, as_overrides([], overrides)), catalog)
+
+
+def changes(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
+    """Overrides of a fine-tune of ``config`` as values by their key. Raises PosxError."""
+    values: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.lstrip("+").partition("=")
+        section, _, name = key.partition(".")
+        if key == "label":
+            quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+            values[key] = text[1:-1] if quoted else text
+        elif section in ("train", "optim") and name:
+            multiple = key in ("train.context", "train.reach") and text.endswith("x")
+            values[key] = parse_length(text, config.base_context) if multiple else override_value(override)
+        elif key != "scheme" or text != config.scheme["name"]:
+            raise PosxError(
+                f"{override} cannot change in a fine-tune: model, scheme, tokenizer and text are those of the weights.",
+                "train.* and optim.* can; for the rest train a run from scratch.",
+            )
+    return values
+
+
+def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Catalog = PACKAGED) -> RunConfig:
+    """The same from a complete config, and what changes as values by their key: ``train.*``, ``optim.*``, ``label``."""
     values = asdict(config)
     values["train"] |= {"steps": max(1, config.train.steps // SHARE_OF_STEPS), "eval_every": None}
     values["optim"] |= {"lr": config.optim.lr * config.optim.final_lr or config.optim.lr, "warmup_steps": None}
-    if config.train.recipe == "drop":  # which is done
+    if not find_recipe(config.train.recipe).repeats:
         values["train"]["recipe"] = "none"
-    values["label"] = ""
     values["start"] = asdict(
         StartConfig(
             run=run,
@@ -50,34 +73,17 @@ def compose_finetune(config: RunConfig, run: str, overrides: list[str], catalog:
             step=config.start.step + config.train.steps,
         )
     )
-    for override in as_overrides([], overrides):
-        _set(values, override, config)
+    values["label"] = ""
+    for key, value in changed.items():
+        section, _, name = key.partition(".")
+        (values[section] if name else values)[name or key] = value
     tuned = typed(RunConfig, values)
-    if tuned.train.recipe != "pose" and "train.reach" not in map(key_of, overrides):  # it was the first run's
+    recipe = find_recipe(tuned.train.recipe)
+    if not recipe.uses_reach and "train.reach" not in changed:  # it was the first run's
         tuned.train.reach = None
     tuned.label = tuned.label or default_label(config, tuned)
     check_train(tuned)
-    return freeze_extension(prepared(tuned, catalog), catalog)
-
-
-def _set(values: dict[str, Any], override: str, config: RunConfig) -> None:
-    key, _, text = override.lstrip("+").partition("=")
-    section, _, name = key.partition(".")
-    if key == "label":
-        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-        values["label"] = text[1:-1] if quoted else text
-        return
-    if section not in ("train", "optim") or not name:
-        if key == "scheme" and text == config.scheme["name"]:
-            return
-        raise PosxError(
-            f"{override} cannot change in a fine-tune: model, scheme, tokenizer and text are those of the weights.",
-            "train.* and optim.* can; for the rest train a run from scratch.",
-        )
-    if key in ("train.context", "train.reach") and text.endswith("x"):
-        values["train"][name] = parse_length(text, config.base_context)
-        return
-    values[section][name] = override_value(override)
+    return freeze_extension(recipe.prepare(tuned, scheme_of(tuned, catalog), catalog), catalog)
 
 
 def default_label(config: RunConfig, tuned: RunConfig) -> str:
@@ -85,9 +91,8 @@ def default_label(config: RunConfig, tuned: RunConfig) -> str:
 
     With a recipe ``rope, dropped + 200 steps at 64`` or ``rope + 200 steps at 64, pose to 256``.
     """
-    first = f"{label_of(config)}, dropped" if tuned.train.recipe == "drop" else label_of(config)
-    skips = f", pose to {tuned.train.reach}" if tuned.train.recipe == "pose" else ""
-    return f"{first} + {tuned.train.steps} steps at {tuned.train.context}{skips}"
+    tuning = f"{tuned.train.steps} steps at {tuned.train.context}"
+    return find_recipe(tuned.train.recipe).label(label_of(config), tuning, tuned.train)
 
 
 def default_name(config: RunConfig) -> str:

@@ -6,19 +6,16 @@ schemes see the same text in the same order from the same start, and a resumed r
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from itertools import pairwise
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,15 +24,18 @@ from posx.config.schema import IGNORED, OptimConfig, TrainConfig
 from posx.data.corpus import Corpus, Split
 from posx.data.sampling import Slices
 from posx.errors import PosxError
+from posx.loggers.base import Logger
+from posx.loggers.jsonl import JsonLines
 from posx.models import checkpoint as checkpoints
-from posx.models.loss import head_cross_entropy, nll
+from posx.models.loss import nll
 from posx.results.records import perplexity
 from posx.runs.directory import Run, locked, write_meta
 from posx.runtime import device as devices
 from posx.runtime.generator import generator
 from posx.runtime.memory import peak_memory
-from posx.runtime.threads import at_once
-from posx.training.recipes import skipping
+from posx.training.parallel.base import Batch, Parallel
+from posx.training.parallel.single import SINGLE
+from posx.training.recipes import find_recipe
 from posx.training.resume import first_meta, resume
 from posx.training.state import Session, set_compiled, start
 from posx.utils.console import Display
@@ -56,7 +56,7 @@ def learning_rate(step: int, train: TrainConfig, optim: OptimConfig) -> float:
     return optim.lr * (optim.final_lr + (1 - optim.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
-def train_step(session: Session, step: int) -> tuple[Tensor, Tensor]:
+def train_step(session: Session, step: int, parallel: Parallel = SINGLE) -> tuple[Tensor, Tensor]:
     """One optimizer step: mean nats a scored target, and the gradient's norm before clipping (both on device).
 
     Nats are added up over the accumulated parts and divided once by the targets of the whole step.
@@ -64,63 +64,23 @@ def train_step(session: Session, step: int) -> tuple[Tensor, Tensor]:
     train, optim, model = session.config.train, session.config.optim, session.model
     # A fine-tune goes on in the stream of batches where the first run ended.
     number = session.config.start.step + step
-    drawn = generator(train.seed, f"positions of step {number}")
-    positions: Tensor | None
-    if train.recipe == "pose":
-        first, positions = skipping(session.sequences, train.context, train.reached, drawn)
-        tokens, targets = session.slices.batch(train.seed, number, session.sequences, first.numpy())
-    else:
-        positions = model.scheme.train_positions(session.sequences, train.context, drawn)
-        tokens, targets = session.slices.batch(train.seed, number, session.sequences)
+    drawn = find_recipe(train.recipe).draw(
+        model.scheme, train, session.sequences, generator(train.seed, f"positions of step {number}")
+    )
+    tokens, targets = session.slices.batch(train.seed, number, session.sequences, drawn.unbroken)
+    batch = Batch(tokens, targets, drawn.positions)
     scored = int((targets != IGNORED).sum())
     if scored == 0:
         raise PosxError(f"No target is left to learn from in step {step}.", "Give longer documents.")
     for group in session.optimizer.param_groups:
         group["lr"] = learning_rate(step, train, optim)
     total = torch.zeros((), device=session.device)
-    for part in range(train.accumulation):
-        rows = slice(part * len(tokens) // train.accumulation, (part + 1) * len(tokens) // train.accumulation)
-        where = None if positions is None else positions[rows]
-        total += _learn(session, tokens[rows], targets[rows], where, scored)
+    for rows in batch.cut(train.accumulation):
+        total += parallel.gradients(session, batch[rows], scored)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip or math.inf)
     session.optimizer.step()
     session.optimizer.zero_grad(set_to_none=True)
     return total, norm
-
-
-def _learn(session: Session, tokens: np.ndarray, targets: np.ndarray, positions: Tensor | None, scored: int) -> Tensor:
-    """Nats of these windows / ``scored``; adds its gradients to those of the parameters.
-
-    On a CPU each thread takes some of the windows, and their gradients are added up in order.
-    """
-    parameters = [p for p in session.model.parameters() if p.requires_grad]
-    count = session.pieces(len(tokens))
-    if count == 1:
-        loss = _nats(session, tokens, targets, positions) / scored
-        loss.backward()
-        return loss.detach()
-
-    def piece(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
-        where = None if positions is None else positions[rows]
-        loss = _nats(session, tokens[rows], targets[rows], where) / scored
-        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
-
-    cuts = [len(tokens) * n // count for n in range(count + 1)]
-    found = at_once([partial(piece, slice(*ends)) for ends in pairwise(cuts)])
-    for parameter, *gradients in zip(parameters, *(gradients for _, gradients in found), strict=True):
-        for gradient in gradients:
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
-    return torch.stack([loss for loss, _ in found]).sum()
-
-
-def _nats(session: Session, tokens: np.ndarray, targets: np.ndarray, positions: Tensor | None) -> Tensor:
-    """Sum of nats of a batch, with gradients."""
-    ids, wanted = (devices.to_device(array, session.device) for array in (tokens, targets))
-    with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
-        where = None if positions is None else positions.to(session.device, non_blocking=True)
-        hidden = session.model.readable(session.model(ids, where, extension=session.extension))
-    return head_cross_entropy(hidden.flatten(0, 1), session.model.head_weight, wanted.flatten(), session.dtype)
 
 
 @torch.no_grad()
@@ -175,66 +135,54 @@ def train(run: Run, corpus: Corpus, display: Display, catalog: Catalog = PACKAGE
     if run.finished:
         return
     with locked(run), _signals() as caught:
-        _train(run, start(run.config, corpus, catalog), corpus, display, caught, catalog)
+        _train(run, start(run.config, corpus, catalog), corpus, display, caught)
 
 
-def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught: list[int], catalog: Catalog) -> None:
-    config, settings, model = run.config, run.config.train, session.model
-    done, spent = resume(run, session, corpus, display, catalog)
-    meta = first_meta(run, session, corpus)
-    write_meta(run, meta)
-    write_text(run.path / "tokenizer.json", (corpus.path / "tokenizer.json").read_text("utf-8"))
-    display.say(
-        f"{run.name}: {meta['parameters']['total']:,} parameters, {settings.steps} steps of "
-        f"{session.sequences * settings.context:,} tokens at a context of {settings.context}, "
-        f"{meta['dtype']}, {'compiled' if session.compiled else 'uncompiled'}, seed {settings.seed}"
-    )
-    for line in [*corpus.notes, *([session.note] if settings.compile == "on" and session.note else [])]:
-        display.say(f"Note: {line}")
+@dataclass
+class Progress:
+    """How far a run is, and when its last row of metrics was written."""
 
-    eval_every = settings.eval_every or max(1, settings.steps // 5)
-    display.start(run.name, settings.steps, done)
-    began, tokens_a_step = time.monotonic(), session.sequences * settings.context
-    mark, mark_step, validation = began, done, None
-    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as log:
+    done: int  # steps
+    spent: float  # seconds, of the processes before this one
+    began: float = field(default_factory=time.monotonic)
+    mark: float = 0.0  # time of the last row
+    mark_step: int = 0
+    validation: float | None = None  # nats a token, the newest
+
+    def __post_init__(self) -> None:
+        self.mark, self.mark_step = self.began, self.done
+
+    @property
+    def seconds(self) -> float:
+        """Of training, all processes together."""
+        return self.spent + time.monotonic() - self.began
+
+
+def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught: list[int]) -> None:
+    settings = run.config.train
+    done, spent = resume(run, session, corpus, display)
+    with closing(JsonLines(run, done)) as logger:
+        meta = first_meta(run, session, corpus)
+        write_meta(run, meta)
+        write_text(run.path / "tokenizer.json", (corpus.path / "tokenizer.json").read_text("utf-8"))
+        _introduce(run, session, corpus, meta, display)
+        eval_every = settings.eval_every or max(1, settings.steps // 5)
+        display.start(run.name, settings.steps, done)
+        progress = Progress(done, spent)
         for step in range(done, settings.steps):
-            loss, norm = _step_or_uncompiled(session, step, display)
-            done = step + 1
+            losses = _step_or_uncompiled(session, step, display)
+            progress.done = done = step + 1
             last = done == settings.steps
             due = settings.checkpoint_every and done % settings.checkpoint_every == 0
             # A checkpoint is written only after a look at the loss: diverged weights must not replace good ones.
             if done % settings.log_every == 0 or last or done % eval_every == 0 or due or caught:
-                nats = float(loss)  # waits for the device, so only now and then
-                now = time.monotonic()
-                rate = (done - mark_step) * tokens_a_step / max(1e-9, now - mark)
-                row = {
-                    "step": done,
-                    "tokens": done * tokens_a_step,
-                    "nats_per_token": _finite(nats),
-                    "lr": learning_rate(step, settings, config.optim),
-                    "grad_norm": _finite(float(norm)),
-                    "tokens_per_second": round(rate, 1),
-                }
-                if done % eval_every == 0 or last:
-                    validation = validate(session, corpus.splits["validation"])
-                    row["validation_nats_per_token"] = _finite(validation)
-                if not all(map(math.isfinite, (nats, float(norm), validation or 0.0))):
-                    _log(log, row)
-                    raise PosxError(
-                        f"Training diverged at step {done}: the loss is {nats:g}, the gradient's norm {float(norm):g}.",
-                        f"Lower optim.lr (now {config.optim.lr:g}) or lengthen optim.warmup_steps.",
-                        code=1,
-                    )
-                _log(log, row)
-                mark, mark_step = time.monotonic(), done
-                shown = f"loss {nats:.3f}" + (f", validation {validation:.3f}" if validation is not None else "")
-                display.update(done, f"{shown}, {rate / 1000:.1f}k tokens/s")
+                split = corpus.splits["validation"] if done % eval_every == 0 or last else None
+                display.update(done, _log_metrics(session, progress, losses, split, logger))
             else:
                 display.update(done)
             if last or due or caught:
-                seconds = spent + time.monotonic() - began
-                state = {"step": done, "tokens": done * tokens_a_step, "seconds": round(seconds, 3)}
-                checkpoints.save(run.checkpoints, model, session.optimizer, state)
+                state = {"step": done, "tokens": done * session.tokens_a_step, "seconds": round(progress.seconds, 3)}
+                checkpoints.save(run.checkpoints, session.model, session.optimizer, state)
             if caught and not last:
                 display.finish()
                 raise Interrupted(
@@ -243,9 +191,60 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
                     code=128 + caught[0],
                 )
     display.finish()
+    _finish(run, session, progress, meta, display)
+
+
+def _introduce(run: Run, session: Session, corpus: Corpus, meta: dict[str, Any], display: Display) -> None:
+    """What is about to be trained, in a line, and notes about it."""
+    settings = run.config.train
+    display.say(
+        f"{run.name}: {meta['parameters']['total']:,} parameters, {settings.steps} steps of "
+        f"{session.tokens_a_step:,} tokens at a context of {settings.context}, "
+        f"{meta['dtype']}, {'compiled' if session.compiled else 'uncompiled'}, seed {settings.seed}"
+    )
+    for line in [*corpus.notes, *([session.note] if settings.compile == "on" and session.note else [])]:
+        display.say(f"Note: {line}")
+
+
+def _log_metrics(
+    session: Session, progress: Progress, losses: tuple[Tensor, Tensor], split: Split | None, logger: Logger
+) -> str:
+    """Log the row of the step just done, with a validation on ``split``. Returns it in words.
+
+    ``losses``: what :func:`train_step` returned. Raises PosxError where training diverged, after the row is logged.
+    """
+    settings, optim, done = session.config.train, session.config.optim, progress.done
+    nats, norm = map(float, losses)  # waits for the device, so only now and then
+    now = time.monotonic()
+    rate = (done - progress.mark_step) * session.tokens_a_step / max(1e-9, now - progress.mark)
+    row = {
+        "tokens": done * session.tokens_a_step,
+        "nats_per_token": _finite(nats),
+        "lr": learning_rate(done - 1, settings, optim),
+        "grad_norm": _finite(norm),
+        "tokens_per_second": round(rate, 1),
+    }
+    if split is not None:
+        progress.validation = validate(session, split)
+        row["validation_nats_per_token"] = _finite(progress.validation)
+    logger.log(row, done)
+    if not all(map(math.isfinite, (nats, norm, progress.validation or 0.0))):
+        raise PosxError(
+            f"Training diverged at step {done}: the loss is {nats:g}, the gradient's norm {norm:g}.",
+            f"Lower optim.lr (now {optim.lr:g}) or lengthen optim.warmup_steps.",
+            code=1,
+        )
+    progress.mark, progress.mark_step = time.monotonic(), done
+    validation = "" if progress.validation is None else f", validation {progress.validation:.3f}"
+    return f"loss {nats:.3f}{validation}, {rate / 1000:.1f}k tokens/s"
+
+
+def _finish(run: Run, session: Session, progress: Progress, meta: dict[str, Any], display: Display) -> None:
+    """Complete meta.json, and say how it ended."""
+    model, validation, seconds = session.model, progress.validation, round(progress.seconds, 1)
     meta |= {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(spent + time.monotonic() - began, 1),
+        "seconds": seconds,
         "compiled": session.compiled,
         "validation_nats_per_token": validation,
         "peak_memory_bytes": peak_memory(session.device),
@@ -254,7 +253,7 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
     write_meta(run, meta)
     if validation is not None:
         display.say(
-            f"{run.name}: done in {clock(meta['seconds'])}, validation {validation:.3f} nats/token "
+            f"{run.name}: done in {clock(seconds)}, validation {validation:.3f} nats/token "
             f"(perplexity {perplexity(validation):.1f})"
         )
 
@@ -276,8 +275,3 @@ def _step_or_uncompiled(session: Session, step: int, display: Display) -> tuple[
 def _finite(value: float) -> float | None:
     """For JSON, which has no NaN."""
     return round(value, 6) if math.isfinite(value) else None
-
-
-def _log(file: Any, row: dict[str, Any]) -> None:
-    file.write(json.dumps(row) + "\n")
-    file.flush()

@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
-from posx.config.catalog import PACKAGED, Catalog
 from posx.data.corpus import Corpus, check_same_text
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
 from posx.models.decoder import count_parameters
 from posx.runs import provenance
-from posx.runs.directory import Run, metrics
+from posx.runs.directory import Run
 from posx.runtime import device as devices
 from posx.training.finetune import first_run
 from posx.training.state import Session
 from posx.utils.console import Display
-from posx.utils.files import write_text
 
 
-def resume(
-    run: Run, session: Session, corpus: Corpus, display: Display, catalog: Catalog = PACKAGED
-) -> tuple[int, float]:
-    """Load the newest checkpoint, if any: steps done and seconds spent. Later lines of metrics.jsonl go.
+def resume(run: Run, session: Session, corpus: Corpus, display: Display) -> tuple[int, float]:
+    """Load the newest checkpoint, if any. Returns the steps done and the seconds they took.
 
     A fine-tune without one begins with the weights of the run that it starts from.
     """
     found = checkpoints.newest(run.checkpoints)
-    kept = []
     step, spent = 0, 0.0
     if found is not None:
         check_same_text(run, corpus)
         checkpoints.load_weights(found, session.model)
         state = checkpoints.load_optimizer(found, session.model, session.optimizer)
         step, spent = state["step"], state["seconds"]
-        kept = [row for row in metrics(run) if row["step"] <= step]
         display.say(f"Resuming {run.name} after step {step}.")
     elif run.config.start.run:
         first = first_run(run)
         check_same_text(first, corpus)
         _load_first(run, first, session)
         display.say(f"{run.name} starts from the weights of {first.name}.")
-    write_text(run.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
     return step, spent
 
 

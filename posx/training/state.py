@@ -14,7 +14,7 @@ from posx.data.sampling import Slices, check_long_enough
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.tiled import hide_from_compiler
 from posx.models.binding import bind, parse_extension
-from posx.models.build import scheme_of
+from posx.models.build import build_model
 from posx.models.decoder import Decoder, initialise
 from posx.runtime import device as devices
 from posx.runtime.threads import pieces, set_threads
@@ -41,16 +41,16 @@ class Session:
         """Windows of one optimizer step."""
         return self.config.train.batch_tokens // self.config.train.context
 
+    @property
+    def tokens_a_step(self) -> int:
+        """Input tokens of one optimizer step."""
+        return self.sequences * self.config.train.context
+
     def pieces(self, sequences: int) -> int:
         """Into how many pieces these sequences are cut, to be worked on at once: each holds gradients of its own."""
         if self.compiled or sum(p.numel() for p in self.model.parameters()) > MOST_SHARED:
             return 1
         return pieces(self.device, sequences)
-
-
-def build_model(config: RunConfig, vocab_size: int, catalog: Catalog = PACKAGED) -> Decoder:
-    """The untrained model of a config."""
-    return Decoder(config.model, scheme_of(config, catalog), vocab_size)
 
 
 def start(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED) -> Session:

@@ -1,0 +1,84 @@
+"""pose: windows of n tokens, the context of the fine-tune, at positions that skip once.
+
+So all distances up to the ``train.reach`` ℓ come up.
+
+    tokens 0 .. l − 1 at their place, the others at their place + u        l of 1 .. n − 1,  u of 0 .. ℓ − n
+    their text is that of the window, and from l on that v tokens further  v of 0 .. what the document has left
+
+l, u and v are uniform, and drawn anew for each window. An extension is trained with at the scale of ℓ.
+
+Source: Zhu et al. 2023, arXiv 2309.10400, section 3.2 with N = 2, u_0 = v_0 = 0 and v drawn, as it does by default;
+l as in its figure 6 (the released code takes at most half of the window).
+Trap: n keys are all that a query ever sees: positions are trained up to ℓ, how attention spreads over ℓ keys is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from posx.config.catalog import Catalog
+from posx.config.schema import RunConfig, TrainConfig
+from posx.errors import PosxError
+from posx.extensions.base import Extension
+from posx.models.binding import parse_extension
+from posx.schemes.base import Scheme
+from posx.training.recipes.base import Drawn, Recipe
+
+FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes")  # what an extension may change under pose
+
+
+class Pose(Recipe):
+    """Positions skip up to ``train.reach``."""
+
+    name = "pose"
+    uses_reach = True
+
+    def prepare(self, config: RunConfig, scheme: Scheme, catalog: Catalog) -> RunConfig:
+        name = config.scheme["name"]
+        if scheme.capabilities.chooses_positions:
+            raise PosxError(
+                f"{name} chooses its own positions in training; pose would choose others.", "Leave out --recipe."
+            )
+        if not any(scheme.at(layer).capabilities.uses_positions for layer in range(scheme.shape.n_layers)):
+            raise PosxError(
+                f"{name} does not hear where tokens stand, so that positions that skip change nothing.",
+                "Leave out --recipe: at its old context this is the same fine-tune.",
+            )
+        for one in parse_extension(config.train.extension, catalog):
+            if not follows_positions(one):
+                raise PosxError(
+                    f"{one.name} goes by the number of a token, not by its position, which is what pose changes.",
+                    "Train with an extension that changes the spectrum, such as pi or yarn.",
+                )
+        return config
+
+    def draw(self, scheme: Scheme, train: TrainConfig, rows: int, generator: torch.Generator) -> Drawn:
+        first, positions = skipping(rows, train.context, train.reached, generator)
+        return Drawn(positions, first.numpy())
+
+    def label(self, first: str, tuning: str, train: TrainConfig) -> str:
+        return f"{first} + {tuning}, pose to {train.reach}"
+
+    def settings(self, base_context: int, context: Any) -> dict[str, Any]:
+        return {"train.context": base_context, "train.reach": context}
+
+    def usable(self, extensions: list[str], parse: Callable[[str], list[Extension]]) -> list[str]:
+        return [text for text in extensions if all(map(follows_positions, parse(text)))]
+
+
+def follows_positions(extension: Extension) -> bool:
+    """Whether it acts on positions as pose sets them, or by the scale alone, and not by the number of a token."""
+    sharpens = extension.changes == "temperature" and type(extension).temperature is Extension.temperature
+    return extension.changes in FOLLOWS_POSITIONS or sharpens
+
+
+def skipping(rows: int, n: int, reach: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """l [rows] and the positions [rows, n], int64, of windows under pose; a function of the generator's state."""
+    first = torch.randint(1, n, (rows, 1), generator=generator)
+    skip = torch.randint(reach - n + 1, (rows, 1), generator=generator)
+    place = torch.arange(n)
+    return first[:, 0], place + skip * (place >= first)
