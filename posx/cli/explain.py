@@ -77,7 +77,8 @@ def _cases(
     schemes: list[str], train_length: str | None, length: str, extension: str | None, overrides: list[str], json: bool,
     catalog: Catalog,
 ) -> None:  # fmt: skip
-    from posx.analysis.extrapolation import answer, as_json, notes, page
+    from posx.analysis.extrapolation import answer
+    from posx.analysis.extrapolation_page import as_json, notes, page
 
     found = [answer(one, train_length, length, extension, overrides, catalog) for one in schemes]
     if json:

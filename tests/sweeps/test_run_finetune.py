@@ -39,7 +39,7 @@ def test_a_second_sweep_with_a_control_and_finetunes_does_nothing(
     swept: tuple[Path, Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, runs, _ = swept
-    monkeypatch.setattr("posx.sweeps.engines.subprocess.Popen", lambda *_, **__: pytest.fail("a job was started"))
+    monkeypatch.setattr("posx.sweeps.engines.local.subprocess.Popen", lambda *_, **__: pytest.fail("a job was started"))
     result = posx("sweep", path, "--runs-dir", runs)
     assert "4 jobs, 0 to do" in " ".join(result.stderr.split())
     listed = posx("sweep", path, "--dry-run", "--runs-dir", runs).stdout

@@ -30,7 +30,7 @@ from posx.data.sampling import Slices
 from posx.runs.directory import metrics, open_run
 from posx.runtime.generator import generator
 from posx.training.finetune import compose_finetune
-from posx.training.recipes import skipping
+from posx.training.recipes.pose import skipping
 from posx.training.state import start
 
 PI_4 = {"rope_type": "linear", "factor": 4.0}
