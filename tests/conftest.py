@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.processors import UNLIKE, processor_kind  # noqa: F401 - a fixture
+
 # Read when huggingface_hub is imported, which a test module may do at its head: so it is set before any is.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="posx-tests-hf-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,3 +40,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("POSX_CACHE", str(folder))
     return folder
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked ``every_processor`` run once for each unlike choice of the attention backend."""
+    by_hypothesis = hasattr(metafunc.function, "hypothesis")  # which takes no fixture of a test
+    if metafunc.definition.get_closest_marker("every_processor") and not by_hypothesis:
+        metafunc.fixturenames.append("processor_kind")
+        metafunc.parametrize("processor_kind", UNLIKE, indirect=True)

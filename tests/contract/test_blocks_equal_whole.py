@@ -17,6 +17,8 @@ from fixtures.models import gap, random_tokens
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import choose
 
+pytestmark = pytest.mark.every_processor
+
 
 @torch.no_grad()
 @both_families

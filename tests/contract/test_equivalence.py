@@ -10,6 +10,8 @@ from fixtures.laws import ROUNDING, both_families, cases, every_scheme, small, w
 from fixtures.models import gap, random_tokens
 from posx.errors import PosxError
 
+pytestmark = pytest.mark.every_processor
+
 
 @torch.no_grad()
 @both_families

@@ -11,6 +11,8 @@ from fixtures.moved_pairs import DYNAMIC, STILL, a_scheme_for, applied
 from posx.extensions.base import Target
 from posx.models.binding import bind, fits, freeze, parse_extension, spec_name
 
+pytestmark = pytest.mark.every_processor
+
 OF_EACH_KIND = ("nope", "sinusoidal", "rope", "alibi", "t5", "shaw", "linear-rope", "ssmax")
 
 

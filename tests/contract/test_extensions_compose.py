@@ -19,6 +19,8 @@ from posx.extensions.resonance import Resonance
 from posx.extensions.window import Window, WindowConfig
 from posx.extensions.yarn import Yarn
 
+pytestmark = pytest.mark.every_processor
+
 COMPOSED = (
     ("rope", "yarn", "self-extend(w=4,G=2)", "log-n", "window(w=20)"),
     ("rope", "ntk", "rerope", "temperature", "sinks(n=1,w=3)"),

@@ -9,6 +9,8 @@ from fixtures.models import gap, make_model, random_tokens
 from fixtures.scheme_formulas import set_values
 from posx.models.decoder import count_parameters
 
+pytestmark = pytest.mark.every_processor
+
 NEW = ("fire", "kerple-log", "kerple-power", "p-rope", "sandwich", "xpos")
 
 

@@ -8,6 +8,8 @@ import torch
 from fixtures.laws import ROUNDING, both_families, small
 from fixtures.models import CONTEXT, RELATIVE, VARIANTS, gap, random_tokens
 
+pytestmark = pytest.mark.every_processor
+
 
 @torch.no_grad()
 @both_families

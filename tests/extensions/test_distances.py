@@ -13,6 +13,8 @@ from fixtures.moved_pairs import applied
 from posx.errors import Unsupported
 from posx.extensions.base import Applied
 
+pytestmark = pytest.mark.every_processor
+
 WITHIN = {  # distances that stay below L, at every length
     "self-extend(w=4)": 4, "leaky-rerope": 8, "leaky-rerope(w=3)": 3, "dual-chunk": 12, "dual-chunk(s=5)": 5,
     "sinks": 12, "sinks(n=2, w=5)": 5,

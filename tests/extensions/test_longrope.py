@@ -19,6 +19,8 @@ from posx.extensions.longrope import LongRope
 from posx.models.binding import bind, fits, freeze
 from posx.verify.oracles import written
 
+pytestmark = pytest.mark.every_processor
+
 FAR = Target(CONTEXT, LONG)
 
 

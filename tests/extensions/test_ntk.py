@@ -14,6 +14,8 @@ from posx.extensions.ntk import NTK
 from posx.extensions.pi import ScaledConfig
 from posx.verify.oracles import hosts
 
+pytestmark = pytest.mark.every_processor
+
 
 @pytest.mark.parametrize("rotated", [4, 6, 16, 64, 128])
 @pytest.mark.parametrize("s", [1.0, 2.0, 3.7, 32.0])

@@ -9,6 +9,8 @@ from fixtures.extension_models import LINEAR, LONG, assert_same
 from fixtures.models import CONTEXT, extend, make_model, random_tokens
 from posx.verify.oracles import hosts
 
+pytestmark = pytest.mark.every_processor
+
 
 @pytest.mark.parametrize("length", [CONTEXT + 1, 40, LONG])
 def test_pi_is_linear_rope_of_llama(length: int) -> None:

@@ -9,6 +9,8 @@ from fixtures.models import gap, make_model, random_tokens
 from fixtures.moved_pairs import applied
 from posx.extensions.base import NONE
 
+pytestmark = pytest.mark.every_processor
+
 
 @torch.no_grad()
 def test_temperatures_multiply() -> None:

@@ -20,6 +20,8 @@ from posx.models.attention.context import Call
 from posx.models.attention.dispatch import attend_rotated, plan
 from posx.verify.oracles import hosts
 
+pytestmark = pytest.mark.every_processor
+
 
 def brute_force(q: Tensor, k: Tensor, v: Tensor, w: int, bias: Any) -> Tensor:
     """Attention of one sequence over the last w keys, in float64 and plain loops; bias(h, d)."""
