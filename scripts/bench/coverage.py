@@ -1,4 +1,4 @@
-"""How often do the intervals of a table hold the truth? The simulation of tests/test_bootstrap.py, both ways.
+"""How often do the intervals of a table hold the truth? The simulation of tests/results/test_bootstrap_coverage.py, both ways.
 
 .venv/bin/python scripts/bench/coverage.py > results/bench/coverage.md
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from simulation import CELLS, CROSSED, REPLICATES, SIMULATIONS, Setting, simulate
+from fixtures.simulation import CELLS, CROSSED, REPLICATES, SIMULATIONS, Setting, simulate
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ from posx.utils.console import Display
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-# The overrides of `posx train`, and the transformers class with such weights (tests/hosts.py).
+# The overrides of `posx train`, and the transformers class with such weights (posx/verify/oracles/hosts.py).
 MODELS: dict[str, tuple[tuple[str, ...], str, tuple[Any, ...]]] = {
     "rope": (("scheme=rope",), "neox", (PLAIN_ROPE | {"partial_rotary_factor": 1.0},)),
     "alibi": (("scheme=alibi",), "mpt", (4 * CONTEXT,)),
@@ -112,7 +112,7 @@ def ours(model: str, path: Path, chosen: Windows, dtype: str) -> Score:
     devices.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
     scorer = Scorer(trained(model, path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
     display = Display(quiet=True)
-    return lambda: scorer.score(chosen, NONE, display, "")
+    return lambda: scorer.score(chosen, NONE, display, "")[0]
 
 
 SIDES: dict[str, Callable[[str, Path, Windows], Score]] = {

@@ -32,7 +32,7 @@ STEP = [
 
 def records(folder: Path) -> int:
     """A runs directory of two schemes, with and without an extension, at six seeds; how many records it holds."""
-    from record_helpers import ALIBI, ROPE, Shelf
+    from fixtures.records import ALIBI, ROPE, Shelf
 
     shelf = Shelf(folder)
     for recipe in (ROPE, ALIBI):
