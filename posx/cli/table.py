@@ -40,8 +40,8 @@ def table(
     cells = choose(everything, protocol)
     evaluated = sorted({cell.comparison.protocol for cell in everything})
     if not cells:
-        wanted = protocol or "any protocol that a table shows"
-        raise PosxError(f"There are no evaluations under {wanted}.", f"There are some under {', '.join(evaluated)}.")
+        which = protocol or "any protocol that a table shows"
+        raise PosxError(f"There are no evaluations under {which}.", f"There are some under {', '.join(evaluated)}.")
     side_by_side = protocol == ALL
     if chosen.render is None:
         from posx.reporting.formats.terminal import show
