@@ -25,7 +25,8 @@ def verify(
     Comparisons with transformers and x-transformers want: pip install 'posx[verify]'.
     """
     catalog = Catalog(config_dir, trust)
-    from posx.verify.run import as_json, failed, page
+    from posx.verify.page import as_json, page
+    from posx.verify.run import failed
     from posx.verify.run import verify as run
 
     with display() as shown:
