@@ -7,11 +7,9 @@ measure it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,14 +25,12 @@ from posx.extensions.base import NONE, Applied, Extension
 from posx.models.binding import bind, check_fit, fits, parse_extension, spec_name
 from posx.models.build import compose_run, scheme_of
 from posx.models.classes import known_extensions
-from posx.reporting.table import Page, entry
 from posx.schemes.base import Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 from posx.utils.shell import shell
 
 MOST_TOKENS = 2**17  # vectors of so many are made to be looked at
 FLAT = 0.1  # nats: an addend below is left to content
-KINDS = {"spectrum": "frequencies", "mask": "which keys are seen"}  # what the hooks change, in words
 
 
 @dataclass(frozen=True)
@@ -94,30 +90,33 @@ def trained_at(text: str | None, overrides: Sequence[str]) -> list[str]:
     return out
 
 
+@dataclass(frozen=True)
+class Question:
+    """Trained with so many tokens, given so many, with an extension: as it was typed."""
+
+    length: str
+    train_length: str | None = None
+    extension: str | None = None
+    overrides: Sequence[str] = ()
+
+
 @torch.no_grad()
-def answer(
-    name: str,
-    train_length: str | None,
-    length: str,
-    extension: str | None,
-    overrides: Sequence[str],
-    catalog: Catalog = PACKAGED,
-) -> Answer:
-    """What this scheme says of this case. Raises PosxError."""
-    asked = trained_at(train_length, overrides)
+def answer(name: str, question: Question, catalog: Catalog = PACKAGED) -> Answer:
+    """What happens to this scheme. Raises PosxError."""
+    asked = trained_at(question.train_length, question.overrides)
     config = compose_run(as_overrides([("--scheme", "scheme", name)], asked), catalog)
     if config.train.extension != "none":
         raise PosxError(
             f"train.extension={config.train.extension} belongs to a run, and a case has none.",
             f"Ask for --extension {config.train.extension}.",
         )
-    tokens = parse_length(length, config.base_context)
+    tokens = parse_length(question.length, config.base_context)
     if max(tokens, config.base_context) > MOST_TOKENS:
         raise PosxError(
             f"posx explain looks at up to {MOST_TOKENS:,} tokens, but {max(tokens, config.base_context):,} were asked.",
             "Ask for fewer: what is new is the same, only less of it.",
         )
-    specs = parse_extension(extension or "none", catalog)
+    specs = parse_extension(question.extension or "none", catalog)
     known = known_extensions(catalog)
     scheme = scheme_of(config, catalog)
     check_fit(specs, config.scheme["name"], scheme, known)
@@ -295,78 +294,3 @@ def power(values: Tensor) -> str:
     """``e^-11.7 = 8.2e-06`` of the head that keeps most."""
     most = float(values.max())
     return f"e^{digits(most)} = {digits(math.exp(most))}"
-
-
-# ---------------------------------------------------------------- what is printed
-
-
-def page(found: Answer) -> Page:
-    """What is new, as a table."""
-    shape = found.scheme.shape
-    heads = ["", f"in training, up to {found.context}", f"at {found.length}"]
-    heads += [f"with {found.extension}"] * found.extended
-    table = []
-    for row in found.rows:
-        told = [one for one in (row.plain, row.extended) if one is not None]
-        cells = [told[0].trained, row.plain.now if row.plain else "as in training"]
-        if found.extended:
-            cells.append(row.extended.now if row.extended else "as in training")
-        table.append([entry(row.what), *map(entry, cells)])
-    model = f"{shape.n_layers} layers, {shape.n_heads} heads of {shape.head_dim}, width {shape.d_model}"
-    setup = f"{found.scheme.formula}; {model}"
-    title = f"{found.name}: trained with at most {found.context} tokens, given {found.length}"
-    return Page(title, setup, heads, [] if found.nothing_new else table, [], left=len(heads))
-
-
-def notes(found: Answer) -> list[str]:
-    """Sentences below it: what is refused, what usually follows, what fits."""
-    said = []
-    if found.nothing_new:
-        said.append(f"Nothing is new: training has seen all that {found.length} tokens need.")
-    for key, why in found.refused.items():
-        said.append(f"posx refuses to evaluate it{' without an extension' if key == 'none' else f' with {key}'}: {why}")
-    if found.cures:
-        said.append(f"What leads back: --extension {' or '.join(found.cures)}.")
-    elif "none" in found.refused:
-        said.append("No extension leads back: train it with more positions.")
-    if not found.nothing_new:
-        probed = any("added" in row.plain.values for row in found.rows if row.plain)
-        if probed and any(True for _ in found.scheme.parameters()):
-            said.append(f"Learned values are those that training begins with (seed {found.config.train.seed}).")
-        usual = found.scheme.outlook or "Nothing was published that posx knows of."
-        where = " without an extension" * found.extended
-        said.append(f"What usually follows{where}: {usual} Elsewhere it may differ: measure it.")
-    if found.length > found.context:
-        kinds = [f"{', '.join(some)} ({KINDS.get(kind, kind)})" for kind, some in found.fitting.items()]
-        said.append(f"Extensions that fit: {'; '.join(kinds)}." if kinds else f"No extension fits {found.name}.")
-    return said
-
-
-def as_dict(found: Answer) -> dict[str, Any]:
-    """For --json: one scheme's answer."""
-
-    def side(fact: Fact | None) -> dict[str, Any] | None:
-        return None if fact is None else {"now": fact.now, "values": fact.values}
-
-    return {
-        "name": found.name,
-        "scheme_params": {k: v for k, v in found.config.scheme.items() if k not in ("name", "_target_")},
-        "train_length": found.context,
-        "length": found.length,
-        "extension": found.extension,
-        "facts": [
-            {"what": row.what, "trained": (row.plain or row.extended or Fact("", "", "")).trained,
-             "none": side(row.plain), **({"extended": side(row.extended)} if found.extended else {})}
-            for row in found.rows
-        ],
-        "refused": found.refused,
-        "outlook": found.scheme.outlook,
-        "extensions": found.fitting,
-        "cures": found.cures,
-        "commands": found.commands,
-    }  # fmt: skip
-
-
-def as_json(found: Sequence[Answer]) -> str:
-    """An array of objects with name, train_length, length, extension, facts, refused, outlook, extensions, commands."""
-    return json.dumps([as_dict(one) for one in found], indent=1, ensure_ascii=False, allow_nan=False)

@@ -2,7 +2,7 @@
 
 A machine that others share is faster at one moment than at the next, by 15 % and more. So every scheme lives in a
 process of its own, its memory and its allocator apart from the others', and waits; we go round and ask each for a short
-burst of work (bursts.py). Figures are medians over the rounds, and a ratio is the median of the ratios within the
+burst of work (worker.py). Figures are medians over the rounds, and a ratio is the median of the ratios within the
 rounds.
 """
 
@@ -64,7 +64,7 @@ class Plan:
         return config
 
     def spec(self, name: str) -> dict[str, Any]:
-        """For the process in bursts.py. Raises Refused for a scheme that cannot be built."""
+        """For the process in worker.py. Raises Refused for a scheme that cannot be built."""
         config = self.configs[name]
         if isinstance(config, str):
             raise Refused(config)

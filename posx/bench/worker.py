@@ -1,6 +1,6 @@
 """The process that posx bench measures: one scheme, trained and evaluated in bursts as it is asked.
 
-``python -m posx.bench.worker NAME`` is such a process (children.py); NAME is for whoever looks at a list of processes.
+``python -m posx.bench.worker NAME`` is such a process (process.py); NAME is for whoever looks at a list of processes.
 """
 
 from __future__ import annotations

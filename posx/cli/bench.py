@@ -16,6 +16,7 @@ from posx.config.catalog import Catalog
 from posx.errors import PosxError
 
 LONGEST_BURST = 600  # seconds
+AXES = ("--contexts", "--widths", "--corpus-mb")
 
 
 @command("bench")
@@ -59,52 +60,69 @@ def bench(
         "--from": source,
     }
     given = {flag: value for flag, value in flags.items() if value is not None}
-    for flag in given:
-        if scaling and flag in ("--schemes", "--lengths"):
-            raise PosxError(
-                f"{flag} is not for --scaling.", "It trains one scheme: name another with the override scheme=NAME."
-            )
-        if not scaling and flag in ("--contexts", "--widths", "--corpus-mb", "--from"):
-            raise PosxError(f"{flag} is for --scaling.", f"Add --scaling, or drop {flag}.")
-    if source is not None and (overrides or len(given) > 1):
-        raise PosxError("--from measures nothing.", "Give it with --scaling, -o and --json alone.")
-    if burst is not None and not 0 <= burst <= LONGEST_BURST:
-        raise PosxError(f"--burst takes seconds, 0 to {LONGEST_BURST}, but {burst:g} was given.", "Try --burst 2.")
+    _check_flags(given, scaling, overrides or [])
     given |= {"--config-dir": config_dir} if config_dir else {}
     words = [str(word) for pair in given.items() for word in pair]
     words = ["--scaling"] * scaling + words + ["--trust"] * trust
     line = shlex.join(["posx", "bench", *(overrides or []), *words])
     if output is not None:
         _check_writable(output, folder=scaling)
+        given["--output"] = output
     from posx.config.compose import as_overrides
 
     settings = as_overrides([], overrides or [])
-    if not scaling:
-        listed = None if schemes is None else names(schemes, "--schemes", "nope,rope")
-        asked = None if lengths is None else names(lengths, "--lengths", "1x,4x")
-        from posx.bench import schemes as cost
-        from posx.bench import schemes_page as costs
-
-        plan = cost.make_plan(settings, listed, asked, catalog)
-        with display() as shown:
-            rows = cost.measure(plan, rounds or cost.ROUNDS, _seconds(burst), shown, line)
-        _show(rows, lambda width: costs.pages(rows, width), json)
-        if output is not None:
-            _write(costs.pages(rows), output)
-        next_step("posx bench --scaling")
-        return
-    axes = numbers(contexts, "--contexts"), numbers(widths, "--widths"), numbers(corpus_mb, "--corpus-mb")
-    from posx.bench import growth
-
-    if source is not None:
-        data = growth.read(source)
+    if scaling:
+        _scaling(given, settings, catalog, line, json)
     else:
-        points = growth.make_plan(settings, *axes, catalog)
+        _schemes(given, settings, catalog, line, json)
+
+
+def _check_flags(given: dict[str, Any], scaling: bool, overrides: list[str]) -> None:
+    """Flags that do not go together, before any work. Raises PosxError."""
+    for flag in given:
+        if scaling and flag in ("--schemes", "--lengths"):
+            raise PosxError(
+                f"{flag} is not for --scaling.", "It trains one scheme: name another with the override scheme=NAME."
+            )
+        if not scaling and flag in (*AXES, "--from"):
+            raise PosxError(f"{flag} is for --scaling.", f"Add --scaling, or drop {flag}.")
+    if "--from" in given and (overrides or len(given) > 1):
+        raise PosxError("--from measures nothing.", "Give it with --scaling, -o and --json alone.")
+    burst = given.get("--burst")
+    if burst is not None and not 0 <= burst <= LONGEST_BURST:
+        raise PosxError(f"--burst takes seconds, 0 to {LONGEST_BURST}, but {burst:g} was given.", "Try --burst 2.")
+
+
+def _schemes(given: dict[str, Any], settings: list[str], catalog: Catalog, line: str, json: bool) -> None:
+    """Measure schemes beside each other."""
+    listed = names(given["--schemes"], "--schemes", "nope,rope") if "--schemes" in given else None
+    asked = names(given["--lengths"], "--lengths", "1x,4x") if "--lengths" in given else None
+    from posx.bench import schemes as cost
+    from posx.bench import schemes_page as costs
+
+    plan = cost.make_plan(settings, listed, asked, catalog)
+    with display() as shown:
+        rows = cost.measure(plan, given.get("--rounds", cost.ROUNDS), _seconds(given), shown, line)
+    _show(rows, lambda width: costs.pages(rows, width), json)
+    if "--output" in given:
+        _write(costs.pages(rows), given["--output"])
+    next_step("posx bench --scaling")
+
+
+def _scaling(given: dict[str, Any], settings: list[str], catalog: Catalog, line: str, json: bool) -> None:
+    """Measure one scheme at many sizes, or read what was measured."""
+    contexts, widths, corpus_mb = (numbers(given.get(flag), flag) for flag in AXES)
+    from posx.bench import growth, growth_page
+
+    if "--from" in given:
+        data = growth_page.read(given["--from"])
+    else:
+        points = growth.make_plan(settings, contexts, widths, corpus_mb, catalog)
         with display() as shown:
-            data = growth.measure(points, rounds or growth.ROUNDS, _seconds(burst), shown, line)
-    _show(growth.curves(data), lambda width: growth.pages(data), json)
-    if output is not None:
-        written = growth.write(data, output, measured=source is None)
+            data = growth.measure(points, given.get("--rounds", growth.ROUNDS), _seconds(given), shown, line)
+    _show(growth.curves(data), lambda width: growth_page.pages(data), json)
+    if "--output" in given:
+        written = growth_page.write(data, given["--output"], measured="--from" not in given)
         print(f"Wrote {', '.join(map(str, written))}.", file=sys.stderr)
     next_step("posx bench")
 
@@ -130,10 +148,11 @@ def numbers(text: str | None, flag: str) -> list[int] | None:
     return sorted(set(map(int, found)))
 
 
-def _seconds(burst: float | None) -> float:
+def _seconds(given: dict[str, Any]) -> float:
     from posx.bench.schemes import BURST_SECONDS
 
-    return BURST_SECONDS if burst is None else burst
+    seconds: float = given.get("--burst", BURST_SECONDS)
+    return seconds
 
 
 def _check_writable(path: Path, folder: bool) -> None:

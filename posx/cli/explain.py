@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,7 +56,9 @@ def explain(
     else:
         if length is None:
             raise PosxError("Given how many tokens?", "Add --length 3000, or --length 2x.")
-        _cases(scheme, train_length, length, extension, overrides or [], json, catalog)
+        from posx.analysis.extrapolation import Question
+
+        _cases(scheme, Question(length, train_length, extension, overrides or []), json, catalog)
 
 
 def _permutation(scheme: list[str] | None, json: bool, catalog: Catalog) -> None:
@@ -73,14 +75,11 @@ def _permutation(scheme: list[str] | None, json: bool, catalog: Catalog) -> None
     next_step("posx schemes")
 
 
-def _cases(
-    schemes: list[str], train_length: str | None, length: str, extension: str | None, overrides: list[str], json: bool,
-    catalog: Catalog,
-) -> None:  # fmt: skip
+def _cases(schemes: list[str], question: Any, json: bool, catalog: Catalog) -> None:
     from posx.analysis.extrapolation import answer
     from posx.analysis.extrapolation_page import as_json, notes, page
 
-    found = [answer(one, train_length, length, extension, overrides, catalog) for one in schemes]
+    found = [answer(one, question, catalog) for one in schemes]
     if json:
         print(as_json(found))
     else:

@@ -42,11 +42,6 @@ def train(
     posx train --from RUN --recipe pose --extension pi --reach 4x train.steps=200
     """
     catalog = Catalog(config_dir, trust)
-    from posx.config.compose import as_overrides
-    from posx.models.build import compose_run
-    from posx.runs.directory import find_run
-    from posx.training.finetune import compose_finetune, default_name, with_weights
-
     flags = [
         ("--scheme", "scheme", scheme),
         ("--seed", "train.seed", seed),
@@ -54,17 +49,13 @@ def train(
         ("--recipe", "train.recipe", recipe),
         ("--reach", "train.reach", reach),
     ]
-    given = as_overrides(flags, overrides or [])
-    if start is None:
-        config = compose_run(given, catalog)
-    else:
-        first = find_run(runs_dir, start)
-        beside = first.path.resolve().parent == runs_dir.resolve()
-        stored = first.name if beside else str(first.path.resolve())
-        config = with_weights(compose_finetune(first.config, stored, given, catalog), first)
+    from posx.config.compose import as_overrides
+
+    config = _config(as_overrides(flags, overrides or []), start, runs_dir, catalog)
     from posx.data.corpus import prepare
     from posx.runs import directory as runs
     from posx.training.estimate import estimate as estimate_run
+    from posx.training.finetune import default_name
     from posx.training.loop import train as train_run
 
     with display() as shown:
@@ -90,6 +81,20 @@ def train(
         else:
             train_run(run, corpus, shown, catalog)
     next_step(f"posx eval {chosen} --length 2x --length 4x{dir_flag(runs_dir)}")
+
+
+def _config(overrides: list[str], start: str | None, runs_dir: Path, catalog: Catalog) -> Any:
+    """The config of a run from scratch, or of a fine-tune of the run ``start``."""
+    from posx.models.build import compose_run
+    from posx.runs.directory import find_run
+    from posx.training.finetune import compose_finetune, with_weights
+
+    if start is None:
+        return compose_run(overrides, catalog)
+    first = find_run(runs_dir, start)
+    beside = first.path.resolve().parent == runs_dir.resolve()
+    stored = first.name if beside else str(first.path.resolve())
+    return with_weights(compose_finetune(first.config, stored, overrides, catalog), first)
 
 
 def check_before_writing(config: Any, corpus: Any) -> None:

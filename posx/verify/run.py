@@ -6,10 +6,8 @@ What is compared is in ``posx.verify.oracles``: the same comparisons that the te
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,13 +16,9 @@ import torch
 from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
 from posx.models.classes import known_extensions, known_schemes
-from posx.reporting.table import Entry, Page, entry
-from posx.utils.format import DASH
 
-PACKAGES = ("torch", "transformers", "x-transformers")
 NOTHING = "says nothing of this scheme"  # no closure that FlexAttention could call, or no position so far
 MISSING = "is not installed"
-VERDICTS = {True: "ok", False: "OFF", None: "not run"}
 
 
 @dataclass(frozen=True)
@@ -111,54 +105,3 @@ def _run(row: Row, difference: Callable[[], float | None]) -> Row:
 def failed(rows: Sequence[Row]) -> bool:
     """Whether anything is off."""
     return any(row.ok is False for row in rows)
-
-
-def page(rows: Sequence[Row]) -> Page:
-    """What `posx verify` prints."""
-    sections = {n for n, row in enumerate(rows) if n and row.name != rows[n - 1].name}
-    table = [
-        [
-            entry(row.name if n == 0 or n in sections else ""),
-            entry(row.oracle),
-            entry(DASH if row.difference is None else _brief(row.difference)),
-            entry(_brief(row.tolerance)),
-            Entry((DASH if row.reason == NOTHING else VERDICTS[row.ok],), "breaks" if row.ok is False else ""),
-        ]
-        for n, row in enumerate(rows)
-    ]
-    missing = sorted({row.reason.split(" ")[0] for row in rows if row.reason.endswith(MISSING)})
-    told = [row for row in rows if row.reason and row.reason != NOTHING and not row.reason.endswith(MISSING)]
-    notes = [f"{row.name}, {row.oracle}: {row.reason}" for row in told]
-    if missing:
-        notes.append(f"Not run, for want of {' and '.join(missing)}: pip install 'posx[verify]'.")
-    if any(row.reason == NOTHING for row in rows):
-        notes.append(f"{DASH}: {NOTHING}.")
-    notes.append("The largest absolute difference over several numbers of heads, widths of a head and lengths.")
-    asked = [row for row in rows if row.reason != NOTHING]
-    good, bad = (sum(row.ok is verdict for row in asked) for verdict in (True, False))
-    return Page(
-        "Schemes and extensions beside their oracles",
-        f"{good} within their tolerance, {bad} off, {len(asked) - good - bad} not run; "
-        f"{', '.join(f'{package} {found}' for package in PACKAGES if (found := _version(package)))}",
-        ["name", "beside", "largest difference", "tolerance", "verdict"],
-        table,
-        notes,
-        left=2,
-        sections=frozenset(sections),
-    )
-
-
-def _brief(value: float) -> str:
-    return "0" if value == 0 else f"{value:.2g}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """An array of objects: the fields of :class:`Row`."""
-    return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False)

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from training import header, in_turn
 
 from posx.extensions.base import NONE
 from posx.models.attention.context import Call
@@ -30,6 +29,7 @@ from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.base import ModelShape, Scheme
 from posx.schemes.nope import Nope, NopeConfig
 from posx.utils.format import DASH, figure
+from training import header, in_turn
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 BACKENDS = ("tiles", "fused", "dense", "blocks")

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+
 from training import header, in_turn, spread
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,7 +32,6 @@ import torch
 import torch.nn.functional as F
 from rivals import CONTEXT, corpus, products, reference
 from safetensors.torch import load_model, save_model
-from training import Answer, Side, Sides, header, in_turn, spread
 
 from posx.bench.process import serve
 from posx.config.schema import EvalConfig
@@ -46,6 +45,7 @@ from posx.runtime import device as devices
 from posx.training.loop import train_step
 from posx.training.state import start
 from posx.utils.console import Display
+from training import Answer, Side, Sides, header, in_turn, spread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 

@@ -1,1 +1,2 @@
-"""Pictures of a scheme: what each panel shows, and how panels are drawn."""
+"""The pictures of `posx show`. ``panel``: what a panel holds, as numbers; ``scheme`` and ``extension``: which panels
+there are of a scheme, and what an extension adds to them; ``drawing``: all of them as one picture."""

@@ -1,4 +1,4 @@
-"""Panels of `posx show` as one picture. Draws what others computed."""
+"""Draws the panels of `posx show` as one picture; computes nothing of what they show."""
 
 from __future__ import annotations
 

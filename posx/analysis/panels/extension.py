@@ -1,4 +1,4 @@
-"""What `posx show SCHEME --extension E` draws beside the scheme: wavelengths, distances, who is seen, how sharply."""
+"""The panels that an extension adds: wavelengths, distances, which keys are seen, how sharp queries are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a panel of `posx show` holds: numbers with their labels, before they are drawn."""
+"""What a panel holds: numbers with their labels, before they are drawn."""
 
 from __future__ import annotations
 

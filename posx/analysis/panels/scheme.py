@@ -1,4 +1,4 @@
-"""What `posx show` draws, as numbers: a heat map or lines a panel, each only where the scheme does such a thing."""
+"""The panels of a scheme, as numbers: a heat map or lines each, only where the scheme does such a thing."""
 
 from __future__ import annotations
 
