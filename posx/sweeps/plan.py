@@ -15,7 +15,8 @@ from rich.table import Table
 from posx.config.catalog import Catalog
 from posx.config.compose import compose_eval, key_of, quote
 from posx.config.lengths import check_windows, comparable, parse_length
-from posx.config.schema import TRAINED, EvalConfig, RunConfig, check_eval
+from posx.config.schema import TRAINED, EvalConfig, RunConfig
+from posx.config.validate import check_eval
 from posx.data.corpus import prepare
 from posx.data.sampling import check_long_enough
 from posx.errors import PosxError
