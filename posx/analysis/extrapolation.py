@@ -26,7 +26,7 @@ from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied, Extension
 from posx.models.binding import bind, check_fit, fits, parse_extension, spec_name
 from posx.models.build import compose_run, scheme_of
-from posx.models.classes import known_extensions
+from posx.models.classes import formula_of, known_extensions
 from posx.reporting.views import Page, entry
 from posx.schemes.base import Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
@@ -59,6 +59,7 @@ class Answer:
     refused: dict[str, str]
     fitting: dict[str, list[str]]  # by the hook that they change
     cures: list[str]  # of those, what posx would evaluate where it refuses without
+    formula: str = ""  # of the scheme
     commands: list[str] = field(default_factory=list)
 
     @property
@@ -140,6 +141,7 @@ def answer(
     found = Answer(
         config.scheme["name"], config, scheme, tokens, spec_name(specs),
         rows(scheme, tokens, applied if specs else None, spec_name(specs) in refused), refused, fitting, cures,
+        formula=formula_of("scheme", config.scheme["name"], scheme, catalog),
     )  # fmt: skip
     return replace(found, commands=commands(found, asked, cures or [one for one in simple if one], catalog))
 
@@ -313,7 +315,7 @@ def page(found: Answer) -> Page:
             cells.append(row.extended.now if row.extended else "as in training")
         table.append([entry(row.what), *map(entry, cells)])
     model = f"{shape.n_layers} layers, {shape.n_heads} heads of {shape.head_dim}, width {shape.d_model}"
-    setup = f"{found.scheme.formula}; {model}"
+    setup = f"{found.formula}; {model}"
     title = f"{found.name}: trained with at most {found.context} tokens, given {found.length}"
     return Page(title, setup, heads, [] if found.nothing_new else table, [], left=len(heads))
 
