@@ -35,9 +35,11 @@ def load_class(target: Any, base: type[T], catalog: Catalog = PACKAGED) -> type[
     return found
 
 
-def formula_of(group: str, name: str, one: Scheme | Extension | type, catalog: Catalog = PACKAGED) -> str:
+def formula_of(
+    group: str, name: str, one: Scheme | Extension | type[Scheme] | type[Extension], catalog: Catalog = PACKAGED
+) -> str:
     """The formula of a scheme or an extension: its card's, or what its class states."""
-    return catalog.card(group, name).get("formula") or getattr(one, "formula", "")
+    return catalog.card(group, name).get("formula", "") or one.formula
 
 
 def known_extensions(catalog: Catalog = PACKAGED) -> dict[str, type[Extension]]:
