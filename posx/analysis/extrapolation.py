@@ -24,7 +24,7 @@ from posx.errors import PosxError, Unsupported
 from posx.extensions.base import NONE, Applied, Extension
 from posx.models.binding import bind, check_fit, fits, parse_extension, spec_name
 from posx.models.build import compose_run, scheme_of
-from posx.models.classes import known_extensions
+from posx.models.classes import formula_of, known_extensions
 from posx.schemes.base import Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 from posx.utils.shell import shell
@@ -55,6 +55,7 @@ class Answer:
     refused: dict[str, str]
     fitting: dict[str, list[str]]  # by the hook that they change
     cures: list[str]  # of those, what posx would evaluate where it refuses without
+    formula: str = ""  # of the scheme
     commands: list[str] = field(default_factory=list)
 
     @property
@@ -139,6 +140,7 @@ def answer(name: str, question: Question, catalog: Catalog = PACKAGED) -> Answer
     found = Answer(
         config.scheme["name"], config, scheme, tokens, spec_name(specs),
         rows(scheme, tokens, applied if specs else None, spec_name(specs) in refused), refused, fitting, cures,
+        formula=formula_of("scheme", config.scheme["name"], scheme, catalog),
     )  # fmt: skip
     return replace(found, commands=commands(found, asked, cures or [one for one in simple if one], catalog))
 

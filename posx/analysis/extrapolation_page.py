@@ -26,7 +26,7 @@ def page(found: Answer) -> Page:
             cells.append(row.extended.now if row.extended else "as in training")
         table.append([entry(row.what), *map(entry, cells)])
     model = f"{shape.n_layers} layers, {shape.n_heads} heads of {shape.head_dim}, width {shape.d_model}"
-    setup = f"{found.scheme.formula}; {model}"
+    setup = f"{found.formula}; {model}"
     title = f"{found.name}: trained with at most {found.context} tokens, given {found.length}"
     return Page(title, setup, heads, [] if found.nothing_new else table, [], left=len(heads))
 

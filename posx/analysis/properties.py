@@ -19,7 +19,7 @@ from posx.errors import PosxError
 from posx.extensions.base import NONE, Applied
 from posx.models.binding import bind, check_fit, parse_extension, spec_name
 from posx.models.build import scheme_of
-from posx.models.classes import known_extensions
+from posx.models.classes import formula_of, known_extensions
 from posx.runtime.generator import generator
 from posx.schemes.base import Scheme
 
@@ -38,6 +38,7 @@ class Subject:
     asked: int  # tokens; more than T where positions end before
     extension: Applied = NONE
     label: str = "none"  # the extension's name
+    formula: str = ""  # of the extensions, or of the scheme where there are none
 
     @property
     def length(self) -> int:
@@ -95,7 +96,19 @@ def subject(config: RunConfig, length: str, catalog: Catalog = PACKAGED, extensi
         positions = scheme.positions(asked)
     if len(positions) < 2:
         raise PosxError("These positions end before a second token.", "Try a larger train.context.")
-    return Subject(name, scheme, applied.positions(positions), config.train.seed, asked, applied, spec_name(specs))
+    formulas = [formula_of("extension", one.name, one, catalog) for one, _ in applied.parts] or [
+        formula_of("scheme", name, scheme, catalog)
+    ]
+    return Subject(
+        name,
+        scheme,
+        applied.positions(positions),
+        config.train.seed,
+        asked,
+        applied,
+        spec_name(specs),
+        "; ".join(dict.fromkeys(formulas)),
+    )
 
 
 # ---------------------------------------------------------------- properties

@@ -55,9 +55,8 @@ def page(given: Subject, found: Sequence[Properties]) -> Page:
 def titled(given: Subject) -> str:
     """What is looked at."""
     if given.label == "none":
-        return f"{given.name}: {given.scheme.formula}"
-    formulas = dict.fromkeys(one.formula for one, _ in given.extension.parts)
-    return f"{given.name} with {given.label}: {'; '.join(formulas)}"
+        return f"{given.name}: {given.formula}"
+    return f"{given.name} with {given.label}: {given.formula}"
 
 
 def described(given: Subject) -> str:

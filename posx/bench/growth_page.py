@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from posx.bench.growth import QUANTITIES, SCHEMA, curves
 from posx.bench.schemes_page import setup_words
 from posx.errors import PosxError
-from posx.reporting.formats import markdown
+from posx.reporting.formats.markdown import markdown
 from posx.reporting.plots.base import NothingToDraw
 from posx.reporting.plots.style import COLOURS, finish, save, ticks
 from posx.reporting.table import Page, entry

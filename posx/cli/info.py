@@ -9,25 +9,47 @@ import typer
 from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, next_step
 from posx.config.catalog import Catalog
 
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Show everything about these.")]
+
 
 @command("schemes")
-def schemes(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
-    """List the positional schemes: formula, cost, trainable parameters, extensions that fit."""
+def schemes(names: Names = None, json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
+    """List the positional schemes, or describe some of them."""
     catalog = Catalog(config_dir, trust)
-    from posx.analysis.catalog_pages import show_schemes
+    if names:
+        from posx.analysis.catalog_details import show_schemes
 
-    show_schemes(json, catalog)
-    next_step("posx train --scheme NAME")
+        show_schemes(names, json, catalog)
+    else:
+        from posx.analysis.catalog_pages import list_schemes
+
+        list_schemes(json, catalog)
+    next_step(f"posx train --scheme {names[0] if names else 'NAME'}")
 
 
 @command("extensions")
-def extensions(json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
-    """List the test-time extensions: what they change, and the schemes that they fit."""
+def extensions(
+    names: Names = None,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Show which extension fits which scheme.")] = False,
+    json: Json = False,
+    config_dir: ConfigDir = None,
+    trust: Trust = False,
+) -> None:
+    """List the test-time extensions, or describe some of them."""
     catalog = Catalog(config_dir, trust)
-    from posx.analysis.catalog_pages import show_extensions
+    if matrix:
+        from posx.analysis.catalog_details import show_matrix
 
-    show_extensions(json, catalog)
-    next_step("posx eval --extension NAME --length 4x")
+        show_matrix(names or [], json, catalog)
+    elif names:
+        from posx.analysis.catalog_details import show_extensions
+
+        show_extensions(names, json, catalog)
+    else:
+        from posx.analysis.catalog_pages import list_extensions
+
+        list_extensions(json, catalog)
+    next_step(f"posx eval --extension {names[0] if names else 'NAME'} --length 4x")
 
 
 @command("config")

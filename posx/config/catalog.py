@@ -13,7 +13,7 @@ from typing import Any
 from posx.errors import PosxError, unknown
 
 GROUPS = ("data", "model", "optim", "scheme")  # what a run is composed of, with a file for each option
-CARD = ("formula", "outlook", "cost", "paper")  # keys of a config that lists print, and no class is given
+CARD = ("formula", "changes", "outlook", "cost", "paper")  # keys of a config that lists print, and no class is given
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class Catalog:
     def settings(self, group: str, name: str) -> dict[str, Any]:
         """The same without what only lists print: ``_target_`` and settings that differ from the class's defaults."""
         return {key: value for key, value in self.read(group, name).items() if key not in CARD}
+
+    def card(self, group: str, name: str) -> dict[str, str]:
+        """What lists print of an option: ``formula``, ``cost``, ``paper``, …; empty for a name that does not exist."""
+        found = self.read(group, name) if name in self.options(group) else {}
+        return {key: str(found[key]) for key in CARD if found.get(key) is not None}
 
     def flags(self) -> list[str]:
         """The catalog as options of the command line."""

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from posx.config.catalog import GROUPS, PACKAGED, Catalog, read_yaml
-from posx.config.schema import EvalConfig, EvalRoot, RunConfig, check_eval, check_train, needs_a_start
-from posx.config.validate import typed
+from posx.config.schema import EvalConfig, EvalRoot, RunConfig
+from posx.config.validate import check_eval, check_train, needs_a_start, typed
 from posx.errors import PosxError, unknown
 
 # Their values are taken as they are: a file's name or a label may hold signs that mean something to Hydra.

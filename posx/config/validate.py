@@ -1,89 +1,220 @@
-"""Values of a config as its dataclass; what does not fit is a sentence."""
+"""Values of a config as its dataclass. Types and ranges are those of the fields' annotations; errors are sentences.
+
+pydantic checks all of them in one pass. What relates several settings follows in :func:`check_train` and
+:func:`check_eval`.
+"""
 
 from __future__ import annotations
 
-import re
-from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from posx.config.schema import DataConfig, EvalConfig, ModelConfig, Note, OneOf, RunConfig
 from posx.errors import PosxError, unknown
 
 T = TypeVar("T")
 
 
 def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T:
-    """``values`` as the dataclass ``schema``; unknown keys and wrong types are sentences.
+    """``values`` as the dataclass ``schema``; unknown keys, wrong types and values out of range are sentences.
 
     ``prefix`` ("scheme.") is put before keys, ``source`` (" in sweep.yaml") after them.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException, ValidationError
+    from pydantic import ValidationError  # not at the head: what reads records alone needs no configs
 
-    _known_keys(schema, values, prefix, source)
+    from posx.config.adapter import adapter
+
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), _without_interpolation(values or {}))
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        return adapter(schema).validate_python({} if values is None else values)  # type: ignore[arg-type]
     except ValidationError as error:
-        path = re.findall(r"[^.\[\]]+", error.full_key or "")
-        wanted, given = _wanted(schema, path), _lookup(values, path)
-        raise PosxError(
-            f"{prefix}{error.full_key} takes {wanted}, but '{'null' if given is None else given}' was given{source}.",
-            "See posx config for an example.",
-        ) from None
-    except OmegaConfBaseException as error:
-        raise PosxError(f"The config cannot be read{source}: {' '.join(str(error).split())}") from None
+        raise _sentence(schema, min(error.errors(include_url=False), key=_rank), prefix, source) from None
 
 
-def _known_keys(schema: Any, values: Any, prefix: str, source: str) -> None:
-    if values is None:
-        return
-    if not isinstance(values, dict):
-        what = prefix.rstrip(".") or "A config"
-        raise PosxError(f"{what} takes keys and values, but '{values}' was given{source}.", "Write key: value.")
-    hints = get_type_hints(schema)
-    for key, value in values.items():
-        if key not in hints:
-            raise unknown("setting", f"{prefix}{key}", [f"{prefix}{h}" for h in hints if not h.startswith("_")], source)
-        kind = get_origin(hints[key])
-        if (kind is list and not isinstance(value, list)) or (kind is dict and not isinstance(value, dict)):
-            wanted = "a list" if kind is list else "keys and values"
-            raise PosxError(f"{prefix}{key} takes {wanted}, but '{value}' was given{source}.", "See posx config.")
-        if is_dataclass(hints[key]):
-            _known_keys(hints[key], value, f"{prefix}{key}.", source)
+# ---------------------------------------------------------------- sentences
+
+_LIMITS = {  # of a range: what a value beyond it is, and what to give instead
+    "ge": ("small", "of at least"),
+    "gt": ("small", "above"),
+    "le": ("large", "of at most"),
+    "lt": ("large", "below"),
+}
+_UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
+_OUT_OF_RANGE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "literal_error")
+_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", list: "a list"}
+_EXAMPLE = "See posx config for an example."
 
 
-def _without_interpolation(values: Any) -> Any:
-    """Hydra has resolved what was to be resolved; a ``${`` that is left, in a file's name say, means itself."""
-    if isinstance(values, dict):
-        return {key: _without_interpolation(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_without_interpolation(value) for value in values]
-    if isinstance(values, str):
-        return re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + r"\${", values)
-    return values
+def _rank(error: Mapping[str, Any]) -> int:
+    """An unknown key explains more than the type of another key, and a wrong type more than a range."""
+    return 0 if error["type"] in _UNKNOWN_KEY else 2 if error["type"] in _OUT_OF_RANGE else 1
 
 
-_TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+def _sentence(schema: type, error: Mapping[str, Any], prefix: str, source: str) -> PosxError:
+    """One of pydantic's errors as ours."""
+    path, hint = _locate(schema, error["loc"])
+    bare, metadata = _bare(hint)
+    key, kind, value = prefix + _joined(path), error["type"], error["input"]
+    if kind in _UNKNOWN_KEY:
+        own = f"{key}." if path else prefix
+        settings = [own + one.name for one in fields(bare) if not one.name.startswith("_")]
+        return unknown("setting", f"{own}{error['loc'][len(path)]}", settings, source)
+    if error["loc"][-1:] == ("[key]",):
+        return PosxError(f"{prefix}{_joined(path[:-1])}: the key {value} is not text{source}.", f"Write '{value}'.")
+    if kind == "missing":
+        return PosxError(f"{key} is missing{source}.", f"It takes {_wanted(hint)}.")
+    if kind == "literal_error" and isinstance(value, str):
+        choices = next((one.choices for one in metadata if isinstance(one, OneOf)), get_args(bare))
+        return PosxError(f"{key}={value}{source} is not a valid choice.", unknown(key, value, choices).hint)
+    shown = "null" if value is None else value
+    if is_dataclass(bare):
+        what = key.rstrip(".") or "A config"
+        return PosxError(f"{what} takes keys and values, but '{shown}' was given{source}.", "Write key: value.")
+    if kind == "literal_error" or kind.endswith("_type"):
+        return PosxError(f"{key} takes {_wanted(hint)}, but '{shown}' was given{source}.", _EXAMPLE)
+    if kind not in _OUT_OF_RANGE:  # a constraint of a user's own
+        return PosxError(f"{key}={shown}{source} cannot be used: {error['msg']}.", _EXAMPLE)
+    ((bound, limit),) = error["ctx"].items()
+    size, instead = _LIMITS[bound]
+    note = next((one for one in metadata if isinstance(one, Note)), Note())
+    why = f": {note.why}" if note.why and size == "small" else ""
+    least = f"Give {key} {instead} {limit:{',' if isinstance(limit, int) else 'g'}}."
+    shown = f"{value:g}" if isinstance(value, float) else value
+    return PosxError(f"{key}={shown}{source} is too {size}{why}.", note.hint or least)
 
 
-def _wanted(schema: Any, path: list[str]) -> str:
-    """The type at a path of keys and list indices, in words."""
+def _locate(schema: type, location: Sequence[str | int]) -> tuple[list[str | int], Any]:
+    """The part of a location that is among the settings, and the annotation there."""
+    path: list[str | int] = []
     hint: Any = schema
-    for part in path:
-        if is_dataclass(hint):
-            hint = get_type_hints(hint).get(part, str)
-        elif get_origin(hint) in (list, dict):
-            hint = get_args(hint)[-1]
-    inner = [a for a in get_args(hint) if a is not type(None)] if type(None) in get_args(hint) else [hint]
-    fallback = "a list" if get_origin(inner[0]) is list else "keys and values"
-    words = _TYPE_WORDS.get(inner[0], fallback)
-    return f"{words} or null" if type(None) in get_args(hint) else words
+    for part in location:
+        bare, _ = _bare(hint)
+        hints = get_type_hints(bare, include_extras=True) if is_dataclass(bare) else {}
+        if part in hints:
+            hint = hints[part]
+        elif get_origin(bare) in (list, dict) and part != "[key]":
+            hint = get_args(bare)[-1]
+        else:  # a key that does not exist, the member of a union
+            break
+        path.append(part)
+    return path, hint
 
 
-def _lookup(values: Any, path: list[str]) -> Any:
-    for part in path:
-        if isinstance(values, dict):
-            values = values.get(part)
-        elif isinstance(values, list) and part.isdigit():
-            values = values[int(part)]
-    return values
+def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without null and what is annotated, and that."""
+    metadata: tuple[Any, ...] = ()
+    while True:
+        inner = [one for one in get_args(hint) if one is not NoneType]
+        if get_origin(hint) is Annotated:
+            metadata += hint.__metadata__
+            hint = inner[0]
+        elif get_origin(hint) in (Union, UnionType) and len(inner) == 1:
+            hint = inner[0]
+        else:
+            return hint, metadata
+
+
+def _wanted(hint: Any) -> str:
+    """A type in words."""
+    bare, _ = _bare(hint)
+    if get_origin(bare) in (Union, UnionType):
+        words = [_wanted(one) for one in get_args(bare) if one is not NoneType]
+    elif get_origin(bare) is Literal:
+        words = ["text"]
+    else:
+        words = [_WORDS.get(get_origin(bare) or bare, "keys and values")]
+    return " or ".join([*words, *(["null"] if _takes_null(hint) else [])])
+
+
+def _takes_null(hint: Any) -> bool:
+    return hint is NoneType or (
+        get_origin(hint) in (Annotated, Union, UnionType) and any(map(_takes_null, get_args(hint)))
+    )
+
+
+def _joined(path: Sequence[str | int]) -> str:
+    """``eval.lengths[0]``"""
+    return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path).lstrip(".")
+
+
+# ---------------------------------------------------------------- several settings
+
+
+def check_train(config: RunConfig) -> None:
+    """What relates several settings of a run. Raises PosxError."""
+    _check_text(config.data)
+    _check_heads(config.model)
+    train = config.train
+    if train.batch_tokens < train.context:
+        raise PosxError(
+            f"train.batch_tokens={train.batch_tokens} is too small, less than one window.",
+            f"Give train.batch_tokens of at least {train.context}.",
+        )
+    sequences = train.batch_tokens // train.context
+    if sequences % train.accumulation:
+        raise PosxError(
+            f"train.accumulation={train.accumulation} does not divide the {sequences} windows of a step.",
+            "Give a divisor, or change train.batch_tokens.",
+        )
+    _check_recipe(config)
+
+
+def _check_text(data: DataConfig) -> None:
+    if data.source == "text" and not data.path:
+        raise PosxError(
+            "data=text needs to know which text.",
+            "Add data.path=FILE (.txt, .jsonl, .parquet) or a directory.",
+        )
+    if data.source == "sotu" and data.path:
+        raise PosxError(
+            f"data.path={data.path} was given, but data=sotu reads no file.", "Add data=text to train on your own text."
+        )
+
+
+def _check_heads(model: ModelConfig) -> None:
+    if model.head_dim is None and model.d_model % model.n_heads:
+        fits = [n for n in range(1, model.d_model + 1) if model.d_model % n == 0]
+        near = sorted(sorted(fits, key=lambda n: abs(n - model.n_heads))[:3])
+        raise PosxError(
+            f"model.n_heads={model.n_heads} does not divide model.d_model={model.d_model}.",
+            f"Try model.n_heads={' or '.join(map(str, near))}, or set model.head_dim.",
+        )
+    if model.n_kv_heads is not None and model.n_heads % model.n_kv_heads:
+        raise PosxError(
+            f"model.n_kv_heads={model.n_kv_heads} does not divide model.n_heads={model.n_heads}.",
+            "Each group of heads shares one key head: give a divisor.",
+        )
+
+
+def _check_recipe(config: RunConfig) -> None:
+    """What a recipe needs from the other settings of training."""
+    train = config.train
+    if not config.start.run and (train.recipe != "none" or train.reach is not None):
+        raise needs_a_start(f"train.recipe={train.recipe}")
+    if train.recipe != "pose":
+        if train.reach is not None:
+            raise PosxError(
+                f"train.reach={train.reach} is the length that pose skips to, but train.recipe={train.recipe}.",
+                "Add --recipe pose, or leave it out.",
+            )
+        return
+    if train.reach is None or train.reach <= train.context:
+        given = "no length was given" if train.reach is None else f"train.reach={train.reach} was given"
+        raise PosxError(
+            f"pose skips to positions beyond its windows of {train.context} tokens, but {given}.",
+            f"Add --reach 4x, or another length above {train.context}.",
+        )
+
+
+def needs_a_start(what: str) -> PosxError:
+    """The error for a setting of a fine-tune in a run from scratch."""
+    return PosxError(f"{what} continues from trained weights, but no run is named.", "Name it: posx train --from RUN.")
+
+
+def check_eval(config: EvalConfig) -> None:
+    """The same for an evaluation. Lengths are read by :func:`posx.config.lengths.parse_length`."""
+    if not config.lengths:
+        raise PosxError("No evaluation length given.", "Add --length 2x, or eval.lengths=[1x,2x,4x].")
+    if not config.extensions:
+        raise PosxError("No extension given.", "Use --extension none for the model as it is.")

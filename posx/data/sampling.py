@@ -7,6 +7,7 @@ import numpy as np
 from posx.config.schema import IGNORED
 from posx.data.corpus import Corpus, Split
 from posx.errors import PosxError
+from posx.utils.streams import batch_stream
 
 
 class Slices:
@@ -29,7 +30,7 @@ class Slices:
         Targets past a document's end are IGNORED; the inputs there are 0. With ``first`` [size], only so many tokens
         of each window follow each other, and the others begin further on in its document, anywhere.
         """
-        random = np.random.Generator(np.random.Philox(key=np.array([seed, step], dtype=np.uint64)))
+        random = batch_stream(seed, step)
         drawn = random.integers(self.cumulative[-1], size=size)
         document = np.searchsorted(self.cumulative, drawn, side="right")
         before = np.where(document > 0, self.cumulative[document - 1], 0)

@@ -42,6 +42,7 @@ from posx.schemes.base import frequencies
 from posx.utils.console import Display
 from posx.utils.files import sha256_of, write_text
 from posx.utils.format import nats
+from posx.utils.streams import stream
 
 STARTS: tuple[tuple[str, type[Extension]], ...] = (("pi", PI), ("ntk", NTK), ("by-parts", ByParts), ("yarn", Yarn))
 FOUND = "longrope"
@@ -135,7 +136,7 @@ def search(
     targets, held_out = halves(targets_of(scorer.corpus, plan.config, run.config.base_context), config.max_targets)
     judge = _Judge(run, scorer, tokens, trained)
 
-    random = np.random.Generator(np.random.Philox(key=np.array([config.seed, 0x10E6], dtype=np.uint64)))
+    random = stream("longrope search", config.seed)
     candidates = list(starts.values())
     history, held, stopped = list[Scored](), list[float](), 0
     display.start(f"longrope for {run.name} at {tokens}", evaluations)

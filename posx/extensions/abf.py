@@ -31,7 +31,6 @@ class ABF(Extension):
 
     Config = ABFConfig
     changes = "spectrum"
-    formula = "base^(−2k/R)"
 
     @classmethod
     def check(cls, config: Any) -> None:

@@ -16,7 +16,6 @@ class AlibiScale(Scaled):
     """Slopes divided by s."""
 
     changes = "slopes"
-    formula = "m_h / s"
 
     def slopes(self, target: Target) -> float:
         return 1 / self.scale(target)

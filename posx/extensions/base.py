@@ -70,7 +70,7 @@ class Extension:
     Config: ClassVar[type]
     # "positions", "spectrum", "wavelengths", "distances", "slopes", "temperature" or "mask"
     changes: ClassVar[str] = ""
-    formula: ClassVar[str] = ""  # one line, for `posx extensions`
+    formula: ClassVar[str] = ""  # of an extension whose YAML states none
 
     name: str = ""
 

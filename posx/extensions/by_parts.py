@@ -39,7 +39,6 @@ class ByParts(Scaled):
 
     Config = ByPartsConfig
     changes = "spectrum"
-    formula = "(1 − γ)·θ/s + γ·θ,  γ by the turns in L"
 
     @classmethod
     def check(cls, config: Any) -> None:

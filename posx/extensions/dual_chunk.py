@@ -36,7 +36,6 @@ class DualChunk(Extension):
 
     Config = DualChunkConfig
     changes = "distances"
-    formula = "i − j in a chunk of s, then min(s + i mod s, L − 1) − j mod s, then L − 1 − j mod s"
 
     @classmethod
     def check(cls, config: Any) -> None:

@@ -33,7 +33,6 @@ class DynamicNTK(Extension):
 
     Config = DynamicNTKConfig
     changes = "spectrum"
-    formula = "b·(f·ℓ/L − (f − 1))^(R/(R−2)) where ℓ > L"
 
     @classmethod
     def check(cls, config: Any) -> None:

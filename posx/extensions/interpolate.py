@@ -28,7 +28,6 @@ class Interpolate(Extension):
 
     Config = InterpolateConfig
     changes = "positions"
-    formula = "p·(L−1)/(ℓ−1) in a table, p/s for sinusoids"
 
     @staticmethod
     def step(target: Target) -> float:

@@ -33,7 +33,6 @@ class Llama3(Scaled):
 
     Config = Llama3Config
     changes = "spectrum"
-    formula = "θ/s for slow pairs, θ for fast ones, a blend by the turns in L"
 
     @classmethod
     def check(cls, config: Any) -> None:

@@ -35,7 +35,6 @@ class LMInfinite(Extension):
 
     Config = LMInfiniteConfig
     changes = "mask"
-    formula = "keys with j < n or d < w, at min(d, L)"
 
     @classmethod
     def check(cls, config: Any) -> None:

@@ -27,7 +27,6 @@ class LogN(Extension):
 
     Config = LogNConfig
     changes = "temperature"
-    formula = "q_i · max(1, ln(i+1)/ln L)"
 
     def temperature(self, index: Tensor, target: Target) -> Tensor:
         return (torch.log(index.float() + 1) / math.log(max(2, target.context))).clamp(min=1)

@@ -50,7 +50,6 @@ class LongRope(Scaled):
 
     Config = LongRopeConfig
     changes = "spectrum"
-    formula = "θ_k / λ_k from position n on, where ℓ > L; cos, sin · √(1 + ln s/ln L)"
 
     @classmethod
     def read(cls, given: dict[str, Any], load: Callable[[Path, str], Any]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ class NTK(Scaled):
     """NTK-aware scaling of the rotary base."""
 
     changes = "spectrum"
-    formula = "b·s^(R/(R−2))"
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:

@@ -47,7 +47,6 @@ class PI(Scaled):
     """Position interpolation."""
 
     changes = "spectrum"
-    formula = "θ_k / s"
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         return frequencies / self.scale(target)

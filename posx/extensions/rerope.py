@@ -34,7 +34,6 @@ class ReRope(Extension):
 
     Config = ReRopeConfig
     changes = "distances"
-    formula = "min(d, w)"
 
     @classmethod
     def check(cls, config: Any) -> None:
@@ -68,7 +67,6 @@ class LeakyReRope(ReRope):
     """Distances that grow more slowly from w on."""
 
     Config = LeakyReRopeConfig
-    formula = "d below w, else w + (d − w)/k"
 
     @classmethod
     def check(cls, config: Any) -> None:

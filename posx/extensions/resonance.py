@@ -35,7 +35,6 @@ class Resonance(Extension):
 
     Config = ResonanceConfig
     changes = "wavelengths"
-    formula = "2π / round(2π / θ_k), before or after another scaling"
 
     @classmethod
     def check(cls, config: Any) -> None:

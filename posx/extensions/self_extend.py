@@ -33,7 +33,6 @@ class SelfExtend(Extension):
 
     Config = SelfExtendConfig
     changes = "distances"
-    formula = "d below w, else ⌊i/G⌋ − ⌊j/G⌋ + w − w/G"
 
     @classmethod
     def check(cls, config: Any) -> None:

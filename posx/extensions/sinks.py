@@ -31,7 +31,6 @@ class Sinks(Extension):
 
     Config = SinksConfig
     changes = "mask"
-    formula = "keys with j < n or d < w;  a sink at min(i, n + w − 1) − j"
 
     @classmethod
     def check(cls, config: Any) -> None:

@@ -30,7 +30,6 @@ class Temperature(Extension):
 
     Config = TemperatureConfig
     changes = "temperature"
-    formula = "logits · (1 + c·ln s)"
 
     @classmethod
     def check(cls, config: Any) -> None:

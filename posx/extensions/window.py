@@ -28,7 +28,6 @@ class Window(Extension):
 
     Config = WindowConfig
     changes = "mask"
-    formula = "keys with i − j < w"
 
     @classmethod
     def check(cls, config: Any) -> None:

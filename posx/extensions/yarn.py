@@ -20,8 +20,6 @@ from posx.extensions.by_parts import ByParts
 class Yarn(ByParts):
     """By parts, with a temperature."""
 
-    formula = "by-parts, and cos, sin · (0.1·ln s + 1)"
-
     def amplitude(self, target: Target) -> float:
         return 0.1 * math.log(self.scale(target)) + 1
 

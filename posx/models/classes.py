@@ -35,6 +35,13 @@ def load_class(target: Any, base: type[T], catalog: Catalog = PACKAGED) -> type[
     return found
 
 
+def formula_of(
+    group: str, name: str, one: Scheme | Extension | type[Scheme] | type[Extension], catalog: Catalog = PACKAGED
+) -> str:
+    """The formula of a scheme or an extension: its card's, or what its class states."""
+    return catalog.card(group, name).get("formula", "") or one.formula
+
+
 def known_extensions(catalog: Catalog = PACKAGED) -> dict[str, type[Extension]]:
     """Name → class of every extension that there is."""
     return {

@@ -26,6 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posx.utils.streams import stream
+
 REPLICATES = 10_000
 COVERAGE = 0.95
 FEW_DOCUMENTS = 20
@@ -59,7 +61,7 @@ class Replicates:
         together: bool = False,
     ):
         self.counts = np.asarray(counts, dtype=np.float64)
-        self.size, self.random = size, np.random.Generator(np.random.Philox(key=[seed, 0xB007]))
+        self.size, self.random = size, stream("bootstrap", seed)
         total = self.counts.sum()
         per_seed = [np.asarray(s, dtype=np.float64).sum(axis=1) / total for s in sums]
         self.means = np.array([values.mean() for values in per_seed])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
+
+from posx.utils.streams import named_seed
 
 
 def generator(seed: int, name: str) -> torch.Generator:
     """A random stream that depends on the seed and the name alone, not on what was drawn before."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(named_seed(seed, name))

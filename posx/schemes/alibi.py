@@ -42,7 +42,6 @@ class Alibi(Scheme):
     """Attention with linear biases."""
 
     Config = AlibiConfig
-    formula = "logit − m_h·(i − j),  m_h = 2^(−8h/H)"
     outlook = (
         "ALiBi holds: perplexity 19.73 at 512, 18.73 at 1012 and 18.41 at 4512 tokens, trained at 512 (Press et al. "
         "2021, table 2). Scored with full context it is flat, 17.98 to 18.30 at 3072 (tables 13–15): it holds without "

@@ -121,7 +121,7 @@ class Scheme(nn.Module):
     """
 
     Config: ClassVar[type]
-    formula: ClassVar[str] = ""  # of a scheme without a card of its own, for `posx schemes`
+    formula: ClassVar[str] = ""  # of a scheme whose YAML states none
     outlook: ClassVar[str] = ""  # what was published of it past the training context, for `posx explain`
     inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
 

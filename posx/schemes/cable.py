@@ -30,7 +30,6 @@ class Cable(Forgetting):
     """Context-aware biases."""
 
     Config = CableConfig
-    formula = "logit − Σ_{l=j+1..i} softplus(w·x_l + b)"
     outlook = (
         "Its paper reports lower perplexity past the training context than ALiBi, KERPLE, T5's bias and rope, with "
         "GPT-2 Medium trained at 1024 (Veisi et al. 2025)."

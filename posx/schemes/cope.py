@@ -37,7 +37,6 @@ class Cope(Scheme):
     """Contextual positions."""
 
     Config = CopeConfig
-    formula = "p_ij = Σ_{k=j..i} σ(z_ik);  logit + q_i·e[p_ij]"
     outlook = (
         "Its paper reports that it generalises better to longer contexts than relative positions that are capped too "
         "(Golovneva et al. 2024)."

@@ -39,7 +39,6 @@ class Dape(Wrapper):
     """Data-adaptive biases."""
 
     Config = DapeConfig
-    formula = "A + B + f([A; B]) across heads,  B the inner scheme's bias"
     outlook = (
         "Its paper reports that a model trained at 128 does better at 8192 tokens than with biases that do not adapt "
         "(Zheng et al. 2024)."

@@ -44,7 +44,6 @@ class Fire(Scheme):
     """Functional interpolation of relative positions."""
 
     Config = FireConfig
-    formula = "logit + f_h(ψ(d) / ψ(max(T, i))),  ψ(x) = ln(1 + c·x),  f a small network"
     outlook = (
         "Its paper finds that it generalises better to longer inputs than ALiBi, KERPLE, T5's bias and rope, in "
         "language modelling on C4 and on tasks of long texts (Li et al. 2023)."

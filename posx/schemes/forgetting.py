@@ -39,7 +39,6 @@ class Forgetting(Scheme):
     """Forget gates."""
 
     Config = GateConfig
-    formula = "logit + Σ_{l=j+1..i} ln σ(w·x_l + b)"
     outlook = "Its paper reports better extrapolation past the training context than rope's (Lin et al. 2025)."
     bias_per_layer = True
     by_position = False

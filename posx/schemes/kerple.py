@@ -46,7 +46,6 @@ class Kerple(DistanceBias):
     """Kernelised relative positions."""
 
     Config = KerpleConfig
-    formula = "logit − r1·ln(1 + r2·d)  or  − r1·d^r2,  r1 and r2 learned for each head"
     outlook = (
         "Its logarithmic kernel goes on gaining: perplexity 23.9 at 512, 22.0 at 1024, 21.6 at 2048 and 21.4 at 16384 "
         "tokens, trained at 512, beside ALiBi's 23.9, 22.4, 22.5 and 22.5 (Chi et al. 2022, five seeds)."

@@ -32,7 +32,6 @@ class Layers(Scheme):
     """Schemes by layer."""
 
     Config = LayersConfig
-    formula = "another scheme in each layer"
     outlook = (
         "With rope in some layers and no positions in others, models held longer contexts better than with rope alone "
         "(Yang et al. 2025, trained on at the longer context). Without that the angles of rope's layers are new."

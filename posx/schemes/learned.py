@@ -30,7 +30,6 @@ class Learned(PositionEmbedding):
     """A trained vector for each position; positions end at the training context."""
 
     Config = LearnedConfig
-    formula = "x + E[p],  a trained table of L rows"
     outlook = (
         "Nothing can follow: without a row there is no input. Read between its rows, a table gives vectors that it was "
         "not trained for; published models that do so are trained on (vision transformers at a higher resolution)."

@@ -27,7 +27,6 @@ CHUNK = 128  # tokens
 class LinearRope(Rope):
     """Linear attention with rotary positions."""
 
-    formula = "Σ_j (R_i φ(q_i))·(R_j φ(k_j)) v_j / Σ_j φ(q_i)·φ(k_j),  φ = elu + 1"
     outlook = ""  # what was published of rope is of softmax attention
     masks = False
     accepts = frozenset({"spectrum"})

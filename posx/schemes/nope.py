@@ -25,7 +25,6 @@ class Nope(Scheme):
     """No positions; a bag of past tokens for every query."""
 
     Config = NopeConfig
-    formula = "nothing; order comes from the causal mask"
     outlook = (
         "It holds a little longer than rope, then breaks: perplexity 2.46 at 512, 2.12 at 1400 and 536 at 2560 tokens, "
         "a model of 1.3B parameters of code trained at 1024, beside 2.40, 252 and 760 for rope (Kazemnejad et al. "

@@ -33,7 +33,6 @@ class PRope(Rope):
     """Rope without its lowest frequencies."""
 
     Config = PRopeConfig
-    formula = "rope, with θ_k = 0 for the slowest pairs"
     outlook = (
         "No length curve was published. Its slowest pairs, which meet new angles first in rope, do not turn at all; "
         "those that are left may meet some."

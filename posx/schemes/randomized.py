@@ -42,7 +42,6 @@ class Randomized(Wrapper):
     """Positions drawn from a longer range."""
 
     Config = RandomizedConfig
-    formula = "the inner scheme at a sorted sample of 0 .. M − 1"
     outlook = (
         "On 15 algorithmic tasks it raised the accuracy at lengths that training had not seen by 12 % on average "
         "(Ruoss et al. 2023). In language modelling distances are M / n times those of the text, and differ from "

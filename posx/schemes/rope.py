@@ -41,7 +41,6 @@ class Rope(Scheme):
     """Rotary position embedding."""
 
     Config = RopeConfig
-    formula = "q, k rotated by p·θ_k; the logit depends on i − j alone"
     outlook = (
         "It breaks: perplexity 20.07 at 512, 21.37 at 1012 and 31.58 at 2512 tokens, trained at 512 (Press et al. "
         "2021, arXiv 2108.12409, table 2); LLaMA-7B, trained at 2048, goes from 7.20 to over 1000 past it, and to "

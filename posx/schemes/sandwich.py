@@ -38,7 +38,6 @@ class Sandwich(DistanceBias):
     """Sinusoids, multiplied."""
 
     Config = SandwichConfig
-    formula = "logit + (H/8h)·Σ_k cos(d·θ_k),  θ_k = base^(−2k/width)"
     outlook = (
         "Its paper puts it beside ALiBi and KERPLE, which hold past their training context, and reads all three as "
         "soft windows (Chi et al. 2022)."

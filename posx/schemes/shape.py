@@ -35,7 +35,6 @@ class Shape(Wrapper):
     """Shifted absolute positions."""
 
     Config = ShapeConfig
-    formula = "the inner scheme at k + p,  k random for each sequence in training"
     outlook = (
         "Its paper reports better translations of sentences longer than those of training than sinusoids give (Kiyono "
         "et al. 2021): there positions up to K more than L were seen."

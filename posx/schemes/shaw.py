@@ -42,7 +42,6 @@ class Shaw(Scheme):
     """Relative position representations."""
 
     Config = ShawConfig
-    formula = "q·(k + a[min(d, clip)])/√D,  a trained table for each layer"
     outlook = (
         "Its authors expected clipping to carry it to lengths that training had not seen (section 3.2) and did not "
         "measure it: order beyond the clip is lost, at any length."

@@ -40,7 +40,6 @@ class Sinusoidal(PositionEmbedding):
     """A fixed vector of sines and cosines for each position; positions never end."""
 
     Config = SinusoidalConfig
-    formula = "x + PE(p),  PE(p,2k) = sin(p·θ_k), PE(p,2k+1) = cos(p·θ_k)"
     outlook = (
         "It breaks at once: perplexity 20.05 at 512, 43.54 at 1012 and 132.4 at 2512 tokens, trained at 512 (Press et "
         "al. 2021, arXiv 2108.12409, table 2), although its paper hoped for longer sequences than those of training."

@@ -36,7 +36,6 @@ class SSMax(Wrapper):
     """Scalable softmax."""
 
     Config = SSMaxConfig
-    formula = "logits · s_h·ln n over the inner scheme"
     outlook = (
         "Its paper reports better perplexity and retrieval in contexts longer than training, over rope with a larger "
         "base (Nakanishi 2025). The angles of rope stay as new as without it."

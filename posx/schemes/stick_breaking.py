@@ -32,7 +32,6 @@ class StickBreaking(Scheme):
     """Attention by breaking a stick."""
 
     Config = StickBreakingConfig
-    formula = "A_ij = σ(z_ij)·Π_{j<k<i} (1 − σ(z_ik)) instead of the softmax"
     outlook = (
         "Its paper reports that a model trained at 2048 works well at 16384, with falling perplexity (Tan et al. 2024)."
     )

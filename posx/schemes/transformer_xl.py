@@ -36,7 +36,6 @@ class TransformerXL(Scheme):
     """Relative positions of Transformer-XL."""
 
     Config = TransformerXLConfig
-    formula = "((q + u)·k + (q + v)·W r_d)/√D,  r_d sinusoids of the distance"
     outlook = (
         "Its authors evaluate with longer attention than they train with, and gain by it (Dai et al. 2019, section 4); "
         "that is with the memory of earlier segments, which is not here."

@@ -42,7 +42,6 @@ class Xpos(Rope):
     """Extrapolatable rotary positions."""
 
     Config = XposConfig
-    formula = "rope, and pair k of the logit · ζ_k^((i−j)/512)"
     outlook = (
         "Its paper lets it extrapolate together with blockwise masks, that is with a window (Sun et al. 2022, section "
         "3.3): without one the angles are as new as rope's, faded."

@@ -28,6 +28,7 @@ from typing import Any
 
 from posx.config.catalog import Catalog, read_yaml
 from posx.config.compose import key_of
+from posx.config.schema import Protocol
 from posx.config.validate import typed
 from posx.errors import PosxError, unknown
 
@@ -65,7 +66,7 @@ class SweepConfig:
     extensions: dict[str, list[str]] = field(default_factory=dict)
     controls: list[str] = field(default_factory=list)
     control_seeds: list[int] = field(default_factory=list)
-    protocols: list[str] = field(default_factory=lambda: ["fixed-targets"])
+    protocols: list[Protocol] = field(default_factory=lambda: ["fixed-targets"])
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     description: str = ""
 

@@ -11,7 +11,8 @@ from typing import Any
 from posx.config.catalog import Catalog
 from posx.config.compose import compose_eval, compose_settings, key_of
 from posx.config.lengths import check_windows, comparable, parse_length
-from posx.config.schema import TRAINED, EvalConfig, RunConfig, check_eval, check_train
+from posx.config.schema import TRAINED, EvalConfig, RunConfig
+from posx.config.validate import check_eval, check_train
 from posx.data.corpus import prepare
 from posx.data.sampling import check_long_enough
 from posx.errors import PosxError

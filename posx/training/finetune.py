@@ -15,8 +15,8 @@ from typing import Any
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.compose import as_overrides, override_value
 from posx.config.lengths import parse_length
-from posx.config.schema import RunConfig, StartConfig, check_train
-from posx.config.validate import typed
+from posx.config.schema import RunConfig, StartConfig
+from posx.config.validate import check_train, typed
 from posx.errors import PosxError
 from posx.models.build import complete, freeze_extension, scheme_of
 from posx.runs.directory import Run, folder_name, label_of, newest_checkpoint, open_run

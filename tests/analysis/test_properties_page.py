@@ -10,7 +10,7 @@ from fixtures.shown_schemes import (
     SMALL,
     given,
     maps,
-    there,  # noqa: F401 - a fixture
+    there,
 )
 
 

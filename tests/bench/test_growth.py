@@ -11,14 +11,15 @@ import pytest
 
 from fixtures.measured import (
     line_of,
-    obedient,  # noqa: F401 - a fixture
+    obedient,
     refused,
-    text,  # noqa: F401 - a fixture
+    text,
     tiny,
 )
 from fixtures.models import posx
 from posx.bench import growth as scaling
-from posx.reporting.formats import markdown
+from posx.bench import growth_page
+from posx.reporting.formats.markdown import markdown
 from posx.utils.console import Display
 
 
@@ -166,7 +167,7 @@ def test_curves_take_medians_and_fit_them() -> None:
     assert time_["fit"]["exponent"] == pytest.approx(1)
     assert memory["fit"]["exponent"] == pytest.approx(0.5)
     assert [curve["fit"] for curve in width] == [None, None]
-    exponents, measurements = map(markdown, scaling.pages(known()))
+    exponents, measurements = map(markdown, growth_page.pages(known()))
     assert line_of(exponents, "time over context")[1:] == ["1.00", "4–64", "1.00", "16–64"]
     assert line_of(exponents, "memory over context")[1:3] == ["0.50", "4–64"]
     assert line_of(exponents, "time over width")[1:] == ["–"] * 4
@@ -174,7 +175,7 @@ def test_curves_take_medians_and_fit_them() -> None:
 
 
 def test_the_picture_shows_points_and_fitted_lines() -> None:
-    figure = scaling.draw(known())
+    figure = growth_page.draw(known())
     (panel,) = figure.axes  # a single width draws no line
     assert panel.get_xscale() == panel.get_yscale() == "log"
     points, line, *_ = panel.get_lines()
@@ -188,5 +189,5 @@ def test_the_picture_shows_points_and_fitted_lines() -> None:
 def test_a_single_point_is_a_table_without_a_picture(tmp_path: Path) -> None:
     data = known()
     data["points"] = data["points"][-1:]
-    written = scaling.write(data, tmp_path, measured=True)
+    written = growth_page.write(data, tmp_path, measured=True)
     assert [path.name for path in written] == ["scaling.json", "scaling.md"]

@@ -14,8 +14,8 @@ import pytest
 
 from fixtures.corpora import child_environment
 from fixtures.measured import (
-    own,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    own,
+    text,
     tiny,
     with_own,
 )

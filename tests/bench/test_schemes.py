@@ -12,9 +12,9 @@ from fixtures.measured import (
     cells,
     found,
     line_of,
-    measured,  # noqa: F401 - a fixture
-    obedient,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    measured,
+    obedient,
+    text,
     tiny,
 )
 from posx.bench import schemes as bench
@@ -22,7 +22,7 @@ from posx.bench import schemes_page as costs
 from posx.bench.schemes import Found
 from posx.config.catalog import PACKAGED
 from posx.errors import PosxError
-from posx.reporting.formats import markdown
+from posx.reporting.formats.markdown import markdown
 from posx.utils.console import Display
 
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from fixtures.measured import (
     cells,
     line_of,
-    measured,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    measured,
+    text,
 )
 from posx.bench import schemes_page as costs
-from posx.reporting.formats import markdown
+from posx.reporting.formats.markdown import markdown
 from posx.reporting.formats.terminal import show_page
 from posx.utils.format import figure
 

@@ -14,8 +14,8 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    runs,
+    there,
 )
 from fixtures.corpora import child_environment
 from fixtures.models import posx

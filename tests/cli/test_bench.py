@@ -9,7 +9,7 @@ import torch
 
 from fixtures.measured import (
     refused,
-    text,  # noqa: F401 - a fixture
+    text,
     tiny,
 )
 from posx.bench import growth as scaling

@@ -9,8 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from fixtures.commands import (
-    text,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    text,
+    there,
 )
 from fixtures.models import posx
 from posx.cli.app import app

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fixtures.commands import (
-    text,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    text,
+    there,
 )
 from fixtures.models import posx
 

@@ -12,8 +12,8 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    runs,
+    there,
     tree,
 )
 from fixtures.corpora import child_environment

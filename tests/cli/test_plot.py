@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from fixtures.commands import (
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    runs,
+    there,
 )
 from fixtures.models import posx
 from fixtures.plotted import (
     attainable,
     fine_tuned,
-    shelf,  # noqa: F401 - a fixture
+    shelf,
 )
 from fixtures.records import Shelf
 from fixtures.stored_records import record, stored

@@ -11,9 +11,9 @@ import torch
 from fixtures.models import posx
 from fixtures.reproduced_runs import (
     asked,
-    own,  # noqa: F401 - a fixture
+    own,
     refused,
-    runs,  # noqa: F401 - a fixture
+    runs,
     tree,
 )
 
@@ -41,7 +41,7 @@ def test_a_validation_split_that_is_too_short_says_what_it_holds(own: Path) -> N
         pytest.param(["rope", "alibi", "--length", "40"], "One run at a time", id="two runs"),
         pytest.param(["rpoe", "--length", "40"], "Did you mean rope", id="unknown run"),
         pytest.param(["rope", "--length", "40", "eval.stirde=1"], "stride", id="unknown setting"),
-        pytest.param(["rope", "--length", "40", "eval.split=train"], "none of its choices", id="unknown split"),
+        pytest.param(["rope", "--length", "40", "eval.split=train"], "is not a valid choice", id="unknown split"),
         pytest.param(["rope", "--length", "40", "eval.lengths=[80]"], "eval.lengths", id="two lengths"),
         pytest.param(["rope", "--length", "40", "eval.extensions=[pi]"], "eval.extensions", id="an extension"),
         pytest.param(["--length", "40", "--runs-dir", "{empty}"], "no finished run", id="no runs"),

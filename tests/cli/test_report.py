@@ -11,8 +11,8 @@ import torch
 
 from fixtures.models import posx
 from fixtures.reported import (
-    records,  # noqa: F401 - a fixture
-    runs,  # noqa: F401 - a fixture
+    records,
+    runs,
     tables_of,
     tree_of,
 )

@@ -16,11 +16,11 @@ from fixtures.corpora import TINY, sentence, write_jsonl
 from fixtures.models import posx
 from fixtures.reproduced_runs import (
     cell,
-    own,  # noqa: F401 - a fixture
+    own,
     printed,
     refused,
-    runs,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    runs,
+    text,
     tree,
 )
 from posx.config.catalog import packaged_configs

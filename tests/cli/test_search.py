@@ -12,8 +12,8 @@ import yaml
 from fixtures.models import posx
 from fixtures.searches import (
     ASKED,
-    own,  # noqa: F401 - a fixture
-    runs,  # noqa: F401 - a fixture
+    own,
+    runs,
 )
 
 

@@ -12,8 +12,8 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    runs,
+    there,
 )
 from fixtures.models import posx
 from fixtures.stored_records import record, stored

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from fixtures.commands import (
     refused,
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
-    tiny,  # noqa: F401 - a fixture
+    runs,
+    there,
+    tiny,
     tree,
 )
 from fixtures.corpora import trained

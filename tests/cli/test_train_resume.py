@@ -16,9 +16,9 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
-    tiny,  # noqa: F401 - a fixture
+    runs,
+    there,
+    tiny,
     tree,
 )
 from fixtures.corpora import child_environment

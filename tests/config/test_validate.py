@@ -132,4 +132,4 @@ def test_what_lies_just_inside_its_range_is_taken(overrides: str) -> None:
 def test_eval_settings_are_checked_too(override: str) -> None:
     with pytest.raises(PosxError) as caught:
         compose_eval([override])
-    assert override.partition("=")[0] in str(whole(caught.value)) or "was asked" in str(caught.value)
+    assert override.partition("=")[0] in str(whole(caught.value)) or "given" in str(caught.value)

@@ -12,9 +12,9 @@ import yaml
 
 from fixtures.commands import (
     refused,
-    runs,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
-    tiny,  # noqa: F401 - a fixture
+    runs,
+    there,
+    tiny,
 )
 from fixtures.corpora import corpus_of
 from fixtures.models import posx

@@ -27,7 +27,7 @@ for command in ["", "--help", "--version", *(f"{c} --help" for c in commands)]:
         main()
     except SystemExit as done:
         assert done.code == 0, command
-heavy = {"torch", "hydra", "omegaconf", "matplotlib", "numpy", "datasets", "tokenizers", "pyarrow"}
+heavy = {"torch", "hydra", "omegaconf", "matplotlib", "numpy", "datasets", "tokenizers", "pyarrow", "pydantic"}
 print("IMPORTED", sorted(heavy & {name.split(".")[0] for name in sys.modules}))
 """
 
@@ -114,7 +114,12 @@ def test_pictures_import_no_torch(runs: Path) -> None:
     assert imported("plot", "--runs-dir", runs, cwd=runs.parent) & {"torch", "transformers", "datasets"} == set()
 
 
-# Schemes and extensions are torch modules, and a config is checked against them; the Hub's library is for data alone.
-@pytest.mark.parametrize("words", ["schemes", "extensions", "config"])
-def test_lists_import_torch_at_most(words: str, tmp_path: Path) -> None:
-    assert not imported(words, cwd=tmp_path) & {"transformers", "datasets", "matplotlib", "pandas"}
+@pytest.mark.parametrize("words", ["schemes", "extensions", "schemes --json", "extensions --json"])
+def test_lists_import_nothing_heavy(words: str, tmp_path: Path) -> None:
+    assert imported(*words.split(), cwd=tmp_path) & {*HEAVY, "omegaconf"} == set()
+
+
+# A config is checked by its scheme's class, which is a torch module; the Hub's library is for data alone.
+@pytest.mark.parametrize("words", ["config", "schemes rope", "extensions --matrix"])
+def test_details_import_torch_at_most(words: str, tmp_path: Path) -> None:
+    assert not imported(*words.split(), cwd=tmp_path) & {"transformers", "datasets", "matplotlib", "pandas"}

@@ -18,11 +18,11 @@ from fixtures.recomputed_runs import (
     LEAST,
     Trained,
     ask,
-    either,  # noqa: F401 - a fixture
-    folder,  # noqa: F401 - a fixture
+    either,
+    folder,
     fresh,
     kept,
-    rope,  # noqa: F401 - a fixture
+    rope,
 )
 from posx.cli.app import app
 from posx.evaluation import scorer as scoring

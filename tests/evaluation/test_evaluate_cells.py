@@ -17,8 +17,8 @@ from fixtures.evaluated_runs import (
     cell,
     fresh,
     host_of,
-    learned,  # noqa: F401 - a fixture
-    rope,  # noqa: F401 - a fixture
+    learned,
+    rope,
     same,
     stored,
     target_of,

@@ -29,11 +29,11 @@ from fixtures.finetuned_runs import (
     finetune,
     gap,
     losses,
-    own,  # noqa: F401 - a fixture
+    own,
     posx,
     record_of,
     resized,
-    runs,  # noqa: F401 - a fixture
+    runs,
     tuned,
     weights,
 )

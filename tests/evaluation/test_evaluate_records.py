@@ -15,8 +15,8 @@ from fixtures.evaluated_runs import (
     cell,
     change_weights,
     fresh,
-    learned,  # noqa: F401 - a fixture
-    rope,  # noqa: F401 - a fixture
+    learned,
+    rope,
     same,
 )
 from posx.results.records import read_record

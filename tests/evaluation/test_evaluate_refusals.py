@@ -15,9 +15,9 @@ from fixtures.evaluated_runs import (
     ask,
     cell,
     fresh,
-    learned,  # noqa: F401 - a fixture
+    learned,
     make,
-    rope,  # noqa: F401 - a fixture
+    rope,
 )
 from posx.data.corpus import split_documents
 from posx.errors import PosxError

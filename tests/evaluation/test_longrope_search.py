@@ -19,9 +19,9 @@ from fixtures.searches import (
     ASKED,
     EVALUATIONS,
     TARGETS,
-    own,  # noqa: F401 - a fixture
-    runs,  # noqa: F401 - a fixture
-    searched,  # noqa: F401 - a fixture
+    own,
+    runs,
+    searched,
 )
 from posx.evaluation.longrope_search import halves
 from posx.evaluation.protocols.fixed_targets import TargetSet

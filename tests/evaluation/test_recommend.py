@@ -12,7 +12,7 @@ import torch
 from fixtures.models import posx
 from fixtures.reproduced_runs import (
     asked,
-    own,  # noqa: F401 - a fixture
+    own,
     refused,
     tree,
     values,

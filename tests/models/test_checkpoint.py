@@ -12,8 +12,8 @@ from fixtures.trainings import (
     STEPS,
     crashed,
     same_run,
-    text,  # noqa: F401 - a fixture
-    unbroken,  # noqa: F401 - a fixture
+    text,
+    unbroken,
 )
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints

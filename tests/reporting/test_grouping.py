@@ -15,9 +15,9 @@ from fixtures.stored_records import record
 from fixtures.table_cells import (
     OTHER,
     flat,
-    judged,  # noqa: F401 - a fixture
+    judged,
     markdown_rows,
-    protocol_cells,  # noqa: F401 - a fixture
+    protocol_cells,
     remarks,
     shown,
 )

@@ -21,11 +21,11 @@ from fixtures.reported import (
     Node,
     answers_of,
     change_meta,
-    made,  # noqa: F401 - a fixture
-    page,  # noqa: F401 - a fixture
-    records,  # noqa: F401 - a fixture
-    root,  # noqa: F401 - a fixture
-    runs,  # noqa: F401 - a fixture
+    made,
+    page,
+    records,
+    root,
+    runs,
     tables_of,
     tree_of,
 )

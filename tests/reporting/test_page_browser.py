@@ -18,8 +18,8 @@ import torch
 from fixtures.corpora import child_environment
 from fixtures.reported import (
     Node,
-    page,  # noqa: F401 - a fixture
-    root,  # noqa: F401 - a fixture
+    page,
+    root,
     tables_of,
     tree_of,
 )

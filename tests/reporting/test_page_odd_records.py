@@ -13,8 +13,8 @@ from fixtures.records import ALIBI, ROPE, Shelf, by_document, hardness
 from fixtures.reported import (
     Node,
     answers_of,
-    page,  # noqa: F401 - a fixture
-    root,  # noqa: F401 - a fixture
+    page,
+    root,
     tables_of,
     tree_of,
 )

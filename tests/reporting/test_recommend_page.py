@@ -16,8 +16,8 @@ from fixtures.models import posx
 from fixtures.reproduced_runs import (
     TARGETS,
     asked,
-    own,  # noqa: F401 - a fixture
-    shell,  # noqa: F401 - a fixture
+    own,
+    shell,
 )
 from posx.results.records import current_records
 

@@ -17,8 +17,8 @@ from fixtures.reproduced_runs import (
     UNUSUAL,
     cell,
     printed,
-    runs,  # noqa: F401 - a fixture
-    shell,  # noqa: F401 - a fixture
+    runs,
+    shell,
     values,
 )
 

@@ -14,7 +14,7 @@ from fixtures.searches import (
     ASKED,
     EVALUATIONS,
     TARGETS,
-    own,  # noqa: F401 - a fixture
+    own,
 )
 
 

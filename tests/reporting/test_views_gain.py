@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fixtures.records import LONG, RECIPE, ROPE, Shelf, by_document, hardness
 from fixtures.table_cells import (
-    attainable,  # noqa: F401 - a fixture
+    attainable,
     flat,
-    judged,  # noqa: F401 - a fixture
+    judged,
     markdown_rows,
 )
 from posx.reporting.formats import render

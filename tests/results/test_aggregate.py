@@ -23,7 +23,7 @@ from fixtures.cells import (
     losses,
     plain_loop,
     record,
-    shelf,  # noqa: F401 - a fixture
+    shelf,
 )
 from posx.results.aggregate import aggregate
 

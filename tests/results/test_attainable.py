@@ -21,7 +21,7 @@ from fixtures.cells import (
     half,
     losses,
     plain_loop,
-    shelf,  # noqa: F401 - a fixture
+    shelf,
 )
 from posx.results.aggregate import aggregate
 

@@ -20,7 +20,7 @@ from fixtures.cells import (
     half,
     losses,
     record,
-    shelf,  # noqa: F401 - a fixture
+    shelf,
 )
 from posx.errors import PosxError
 from posx.results.bootstrap import Interval, Replicates

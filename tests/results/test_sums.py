@@ -13,7 +13,7 @@ from fixtures.cells import (
     TARGETS,
     Shelf,
     losses,
-    shelf,  # noqa: F401 - a fixture
+    shelf,
     write_losses,
 )
 from posx.errors import PosxError

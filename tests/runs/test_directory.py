@@ -10,8 +10,8 @@ import pytest
 from fixtures.corpora import corpus_of, tiny_config
 from fixtures.trainings import (
     STEPS,
-    text,  # noqa: F401 - a fixture
-    unbroken,  # noqa: F401 - a fixture
+    text,
+    unbroken,
 )
 from posx.errors import PosxError
 from posx.runs.directory import Run, create

@@ -8,10 +8,10 @@ from fixtures.corpora import tiny_config
 from fixtures.finetuned_runs import (
     TO_4X,
     finetune,
-    own,  # noqa: F401 - a fixture
+    own,
     record_of,
-    runs,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    runs,
+    text,
 )
 from posx.runs.directory import open_run
 from posx.runs.identity import group_hash, recipe_hash

@@ -15,7 +15,7 @@ from fixtures.sweep_files import (
     LONG,
     planned,
     sweep_file,
-    text,  # noqa: F401 - a fixture
+    text,
 )
 from posx.cli.app import app
 from posx.config.schema import EvalConfig

@@ -9,13 +9,14 @@ import pytest
 
 from fixtures.corpora import silent
 from fixtures.finetuned_runs import (
-    own,  # noqa: F401 - a fixture
+    own,
     planned,
     posx,
-    runs,  # noqa: F401 - a fixture
+    runs,
     sweep_file,
-    text,  # noqa: F401 - a fixture
+    text,
 )
+from posx.config.catalog import PACKAGED
 from posx.sweeps.plan import read_sweep
 
 
@@ -99,5 +100,5 @@ def test_no_steps_are_the_first_run_itself(tmp_path: Path, text: Path) -> None:
     """A curve is asked for as 0, 50, 200: its first point needs no training."""
     tune = {"context": "4x", "steps": [0, 2], "control": False}
     path = sweep_file(tmp_path / "s.yaml", text, controls=[], finetune=tune)
-    jobs = read_sweep(path, [], silent, None, False).jobs
+    jobs = read_sweep(path, [], silent, PACKAGED).jobs
     assert {job.config.train.steps for job in jobs if job.after} == {2}

@@ -12,14 +12,15 @@ from fixtures.corpora import silent
 from fixtures.finetuned_runs import SMALL, sweep_file
 from fixtures.models import posx
 from fixtures.recipe_runs import (
-    runs,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    runs,
+    text,
 )
+from posx.config.catalog import PACKAGED
 from posx.sweeps.plan import JobPlan, read_sweep
 
 
 def jobs_of(path: Path) -> list[JobPlan]:
-    return read_sweep(path, [], silent, None, False).jobs
+    return read_sweep(path, [], silent, PACKAGED).jobs
 
 
 def test_a_sweep_plans_recipes(tmp_path: Path, text: Path) -> None:

@@ -15,7 +15,7 @@ from fixtures.sweep_files import (
     LONG,
     planned,
     sweep_file,
-    text,  # noqa: F401 - a fixture
+    text,
 )
 from posx.results.records import read_records
 

@@ -11,9 +11,9 @@ from fixtures.corpora import child_environment
 from fixtures.finetuned_runs import (
     planned,
     posx,
-    runs,  # noqa: F401 - a fixture
+    runs,
     sweep_file,
-    text,  # noqa: F401 - a fixture
+    text,
 )
 from posx.results.records import read_records
 from posx.runs.directory import open_run

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from fixtures.commands import (
-    there,  # noqa: F401 - a fixture
-    tiny,  # noqa: F401 - a fixture
+    there,
+    tiny,
 )
 from fixtures.models import posx
 

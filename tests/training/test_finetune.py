@@ -23,11 +23,11 @@ from fixtures.finetuned_runs import (
     as_neox,
     by_ntk,
     finetune,
-    own,  # noqa: F401 - a fixture
+    own,
     posx,
-    runs,  # noqa: F401 - a fixture
+    runs,
     same,
-    text,  # noqa: F401 - a fixture
+    text,
     tuned,
     weights,
 )

@@ -20,10 +20,10 @@ from fixtures.finetuned_runs import (
     finetune,
     gap,
     losses,
-    own,  # noqa: F401 - a fixture
+    own,
     posx,
     record_of,
-    runs,  # noqa: F401 - a fixture
+    runs,
 )
 from posx.results.records import read_records
 from posx.runs.directory import Run, open_run

@@ -14,9 +14,9 @@ from fixtures.corpora import TINY, corpus_of, sentence, write_jsonl
 from fixtures.finetuned_runs import (
     STEPS,
     TO_4X,
-    own,  # noqa: F401 - a fixture
+    own,
     posx,
-    runs,  # noqa: F401 - a fixture
+    runs,
     weights,
 )
 from posx.cli.app import app

@@ -13,7 +13,7 @@ from fixtures.finetuned_runs import (
     INTERRUPTED,
     TO_4X,
     finetune,
-    own,  # noqa: F401 - a fixture
+    own,
     posx,
     same_run,
 )

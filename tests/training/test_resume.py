@@ -17,8 +17,8 @@ from fixtures.trainings import (
     STEPS,
     crashed,
     same_run,
-    text,  # noqa: F401 - a fixture
-    unbroken,  # noqa: F401 - a fixture
+    text,
+    unbroken,
 )
 from posx.runs.directory import Run, metrics, open_run
 

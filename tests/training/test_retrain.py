@@ -12,7 +12,7 @@ from fixtures.models import posx
 from fixtures.reproduced_runs import (
     SAME,
     cell,
-    own,  # noqa: F401 - a fixture
+    own,
     refused,
     tree,
 )

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from fixtures.commands import (
-    text,  # noqa: F401 - a fixture
-    there,  # noqa: F401 - a fixture
+    text,
+    there,
 )
 from fixtures.corpora import child_environment
 

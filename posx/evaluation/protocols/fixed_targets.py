@@ -11,6 +11,7 @@ from posx.data.corpus import Corpus, Split
 from posx.errors import PosxError
 from posx.evaluation.protocols.base import Protocol, Windows
 from posx.utils.files import sha256_of
+from posx.utils.streams import stream
 
 FEWEST_TARGETS = 64  # fewer say nothing
 
@@ -57,7 +58,7 @@ def fixed_targets(
     if int(tails.sum()) * stride < FEWEST_TARGETS:
         raise PosxError(*_too_short(part, split, target_context, stride, control))
     left_out = int(np.maximum(0, part.lengths - target_context).sum() - tails.sum() * stride)
-    random = np.random.Generator(np.random.Philox(key=np.array([seed, 0x705], dtype=np.uint64)))
+    random = stream("targets", seed)
     quota = _even_shares(tails, max(1, max_targets // stride), random)
     ends, documents = [], []
     for document in np.flatnonzero(quota):

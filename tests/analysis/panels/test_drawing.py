@@ -18,7 +18,7 @@ from fixtures.shown_schemes import (
     SMALL,
     given,
     maps,
-    there,  # noqa: F401 - a fixture
+    there,
 )
 from posx.analysis.panels.drawing import picture
 from posx.analysis.properties import Subject

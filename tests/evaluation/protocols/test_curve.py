@@ -11,12 +11,12 @@ import pytest
 from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
-    alibi,  # noqa: F401 - a fixture
+    alibi,
     ask,
     drawn,
     fresh,
     kept,
-    rope,  # noqa: F401 - a fixture
+    rope,
     same,
 )
 

@@ -18,10 +18,10 @@ from fixtures.recomputed_runs import (
     Trained,
     ask,
     drawn,
-    either,  # noqa: F401 - a fixture
+    either,
     fresh,
     kept,
-    rope,  # noqa: F401 - a fixture
+    rope,
     same,
 )
 from posx.config.schema import EvalConfig

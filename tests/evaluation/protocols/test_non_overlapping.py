@@ -13,7 +13,7 @@ from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
     ask,
-    either,  # noqa: F401 - a fixture
+    either,
     fresh,
     same,
 )

@@ -14,7 +14,7 @@ from fixtures.recomputed_runs import (
     Trained,
     ask,
     fresh,
-    rope,  # noqa: F401 - a fixture
+    rope,
     same,
 )
 from fixtures.window_texts import LENGTHS, cut, home, scored

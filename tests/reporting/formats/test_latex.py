@@ -11,11 +11,11 @@ import pytest
 
 from fixtures.stored_records import record
 from fixtures.table_cells import (
-    attainable,  # noqa: F401 - a fixture
+    attainable,
     example,
-    judged,  # noqa: F401 - a fixture
+    judged,
     printed,
-    protocol_cells,  # noqa: F401 - a fixture
+    protocol_cells,
 )
 from posx.reporting.formats import render
 from posx.reporting.formats.latex import tex

@@ -13,8 +13,8 @@ import pytest
 
 from fixtures.stored_records import record
 from fixtures.table_cells import (
-    attainable,  # noqa: F401 - a fixture
-    judged,  # noqa: F401 - a fixture
+    attainable,
+    judged,
     only,
     protocol_records,
     seeds,

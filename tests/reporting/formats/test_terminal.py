@@ -16,11 +16,11 @@ from rich.console import Console
 from fixtures.models import posx
 from fixtures.records import ROPE, Shelf
 from fixtures.table_cells import (
-    attainable,  # noqa: F401 - a fixture
+    attainable,
     bare,
-    judged,  # noqa: F401 - a fixture
+    judged,
     printed,
-    protocol_cells,  # noqa: F401 - a fixture
+    protocol_cells,
     shown,
     values,
 )

@@ -20,7 +20,7 @@ from fixtures.plotted import (
     draw,
     named,
     only_axis,
-    shelf,  # noqa: F401 - a fixture
+    shelf,
     xy,
 )
 from fixtures.records import Shelf

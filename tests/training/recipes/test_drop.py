@@ -15,8 +15,8 @@ from fixtures.recipe_runs import (
     REACH,
     STEPS,
     L,
-    runs,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    runs,
+    text,
 )
 from posx.data.sampling import Slices
 from posx.errors import PosxError

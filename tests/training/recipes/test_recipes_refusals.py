@@ -11,8 +11,8 @@ from fixtures.models import posx
 from fixtures.recipe_runs import (
     DROP,
     POSE,
-    runs,  # noqa: F401 - a fixture
-    text,  # noqa: F401 - a fixture
+    runs,
+    text,
 )
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
@@ -77,7 +77,7 @@ def test_a_recipe_that_does_not_fit_the_scheme_is_refused(text: Path, recipe: st
 
 def test_a_recipe_by_hand_is_refused(text: Path) -> None:
     """In a config that no --from made."""
-    from posx.config.schema import check_train
+    from posx.config.validate import check_train
 
     config: RunConfig = tiny_config(text)
     config.train.recipe = "drop"
