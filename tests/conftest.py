@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.processors import UNLIKE, processor_kind
+from fixtures.processors import UNLIKE, processor_kind  # noqa: F401 - a fixture
 
 # Read when huggingface_hub is imported, which a test module may do at its head: so it is set before any is.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="posx-tests-hf-")

@@ -66,7 +66,7 @@ class Child:
     """
 
     def __init__(self, arguments: Sequence[str], spec: dict[str, Any]):
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         self.process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from posx import __version__
-from posx.cli import (
+from posx.cli import (  # noqa: F401 - they enter themselves into the app
     bench,
     compare,
     evaluate,

@@ -1,4 +1,4 @@
-"""How often do the intervals of a table hold the truth? The simulation of tests/results/test_bootstrap_coverage.py, both ways.
+"""How often do the intervals of a table hold the truth? The simulation of test_bootstrap_coverage.py, both ways.
 
 .venv/bin/python scripts/bench/coverage.py > results/bench/coverage.md
 """

@@ -16,7 +16,7 @@ from fixtures.shown_schemes import (
     lines,
     maps,
     measured,
-    there,
+    there,  # noqa: F401
 )
 from posx.analysis.panels.scheme import decay_of, panels
 from posx.analysis.probe import parts

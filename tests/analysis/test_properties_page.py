@@ -10,7 +10,7 @@ from fixtures.shown_schemes import (
     SMALL,
     given,
     maps,
-    there,
+    there,  # noqa: F401
 )
 
 

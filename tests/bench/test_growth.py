@@ -11,9 +11,9 @@ import pytest
 
 from fixtures.measured import (
     line_of,
-    obedient,
+    obedient,  # noqa: F401
     refused,
-    text,
+    text,  # noqa: F401
     tiny,
 )
 from fixtures.models import posx

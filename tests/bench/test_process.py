@@ -14,8 +14,8 @@ import pytest
 
 from fixtures.corpora import child_environment
 from fixtures.measured import (
-    own,
-    text,
+    own,  # noqa: F401
+    text,  # noqa: F401
     tiny,
     with_own,
 )

@@ -12,9 +12,9 @@ from fixtures.measured import (
     cells,
     found,
     line_of,
-    measured,
-    obedient,
-    text,
+    measured,  # noqa: F401
+    obedient,  # noqa: F401
+    text,  # noqa: F401
     tiny,
 )
 from posx.bench import schemes as bench

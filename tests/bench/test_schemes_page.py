@@ -14,8 +14,8 @@ from rich.console import Console
 from fixtures.measured import (
     cells,
     line_of,
-    measured,
-    text,
+    measured,  # noqa: F401
+    text,  # noqa: F401
 )
 from posx.bench import schemes_page as costs
 from posx.reporting.formats.markdown import markdown

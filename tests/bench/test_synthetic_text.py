@@ -7,7 +7,7 @@ import math
 from itertools import islice, pairwise
 from pathlib import Path
 
-from fixtures.measured import text
+from fixtures.measured import text  # noqa: F401 - a fixture
 from posx.bench import synthetic_text as pseudotext
 
 

@@ -14,8 +14,8 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,
-    there,
+    runs,  # noqa: F401
+    there,  # noqa: F401
 )
 from fixtures.corpora import child_environment
 from fixtures.models import posx

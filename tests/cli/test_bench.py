@@ -9,7 +9,7 @@ import torch
 
 from fixtures.measured import (
     refused,
-    text,
+    text,  # noqa: F401
     tiny,
 )
 from posx.bench import growth as scaling

@@ -9,7 +9,7 @@ import pytest
 from fixtures.compare import (
     compared,
     pair,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.models import posx
 from fixtures.records import ALIBI, LONG, ROPE, Shelf, by_document, hardness

@@ -9,8 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from fixtures.commands import (
-    text,
-    there,
+    text,  # noqa: F401
+    there,  # noqa: F401
 )
 from fixtures.models import posx
 from posx.cli.app import app

@@ -12,8 +12,8 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,
-    there,
+    runs,  # noqa: F401
+    there,  # noqa: F401
     tree,
 )
 from fixtures.corpora import child_environment

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from fixtures.commands import (
-    runs,
-    there,
+    runs,  # noqa: F401
+    there,  # noqa: F401
 )
 from fixtures.models import posx
 from fixtures.plotted import (
     attainable,
     fine_tuned,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.records import Shelf
 from fixtures.stored_records import record, stored

@@ -11,9 +11,9 @@ import torch
 from fixtures.models import posx
 from fixtures.reproduced_runs import (
     asked,
-    own,
+    own,  # noqa: F401
     refused,
-    runs,
+    runs,  # noqa: F401
     tree,
 )
 

@@ -11,8 +11,8 @@ import torch
 
 from fixtures.models import posx
 from fixtures.reported import (
-    records,
-    runs,
+    records,  # noqa: F401
+    runs,  # noqa: F401
     tables_of,
     tree_of,
 )

@@ -16,11 +16,11 @@ from fixtures.corpora import TINY, sentence, write_jsonl
 from fixtures.models import posx
 from fixtures.reproduced_runs import (
     cell,
-    own,
+    own,  # noqa: F401
     printed,
     refused,
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
     tree,
 )
 from posx.config.catalog import packaged_configs

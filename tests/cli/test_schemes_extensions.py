@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fixtures.commands import (
-    text,
-    there,
+    text,  # noqa: F401
+    there,  # noqa: F401
 )
 from fixtures.models import posx
 

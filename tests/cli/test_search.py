@@ -12,8 +12,8 @@ import yaml
 from fixtures.models import posx
 from fixtures.searches import (
     ASKED,
-    own,
-    runs,
+    own,  # noqa: F401
+    runs,  # noqa: F401
 )
 
 

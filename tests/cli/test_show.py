@@ -9,7 +9,7 @@ import pytest
 from fixtures.models import posx
 from fixtures.shown_schemes import (
     SMALL,
-    there,
+    there,  # noqa: F401
 )
 
 

@@ -12,7 +12,7 @@ from fixtures.models import posx
 from fixtures.sweep_files import (
     planned,
     sweep_file,
-    text,
+    text,  # noqa: F401
 )
 
 torch.set_num_threads(1)

@@ -12,8 +12,8 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,
-    there,
+    runs,  # noqa: F401
+    there,  # noqa: F401
 )
 from fixtures.models import posx
 from fixtures.stored_records import record, stored

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from fixtures.commands import (
     refused,
-    runs,
-    there,
-    tiny,
+    runs,  # noqa: F401
+    there,  # noqa: F401
+    tiny,  # noqa: F401
     tree,
 )
 from fixtures.corpora import trained

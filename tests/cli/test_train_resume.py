@@ -16,9 +16,9 @@ import torch
 
 from fixtures.commands import (
     refused,
-    runs,
-    there,
-    tiny,
+    runs,  # noqa: F401
+    there,  # noqa: F401
+    tiny,  # noqa: F401
     tree,
 )
 from fixtures.corpora import child_environment

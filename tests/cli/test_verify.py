@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fixtures.models import posx
-from fixtures.verified import own
+from fixtures.verified import own  # noqa: F401 - a fixture
 
 
 def test_bad_input(own: Path) -> None:

@@ -12,9 +12,9 @@ import yaml
 
 from fixtures.commands import (
     refused,
-    runs,
-    there,
-    tiny,
+    runs,  # noqa: F401
+    there,  # noqa: F401
+    tiny,  # noqa: F401
 )
 from fixtures.corpora import corpus_of
 from fixtures.models import posx

@@ -18,11 +18,11 @@ from fixtures.recomputed_runs import (
     LEAST,
     Trained,
     ask,
-    either,
-    folder,
+    either,  # noqa: F401
+    folder,  # noqa: F401
     fresh,
     kept,
-    rope,
+    rope,  # noqa: F401
 )
 from posx.cli.app import app
 from posx.evaluation import scorer as scoring

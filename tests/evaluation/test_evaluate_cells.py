@@ -17,8 +17,8 @@ from fixtures.evaluated_runs import (
     cell,
     fresh,
     host_of,
-    learned,
-    rope,
+    learned,  # noqa: F401
+    rope,  # noqa: F401
     same,
     stored,
     target_of,

@@ -29,11 +29,11 @@ from fixtures.finetuned_runs import (
     finetune,
     gap,
     losses,
-    own,
+    own,  # noqa: F401
     posx,
     record_of,
     resized,
-    runs,
+    runs,  # noqa: F401
     tuned,
     weights,
 )

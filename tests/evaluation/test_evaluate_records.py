@@ -15,8 +15,8 @@ from fixtures.evaluated_runs import (
     cell,
     change_weights,
     fresh,
-    learned,
-    rope,
+    learned,  # noqa: F401
+    rope,  # noqa: F401
     same,
 )
 from posx.results.records import read_record

@@ -15,9 +15,9 @@ from fixtures.evaluated_runs import (
     ask,
     cell,
     fresh,
-    learned,
+    learned,  # noqa: F401
     make,
-    rope,
+    rope,  # noqa: F401
 )
 from posx.data.corpus import split_documents
 from posx.errors import PosxError

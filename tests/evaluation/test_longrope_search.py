@@ -19,9 +19,9 @@ from fixtures.searches import (
     ASKED,
     EVALUATIONS,
     TARGETS,
-    own,
-    runs,
-    searched,
+    own,  # noqa: F401
+    runs,  # noqa: F401
+    searched,  # noqa: F401
 )
 from posx.evaluation.longrope_search import halves
 from posx.evaluation.protocols.fixed_targets import TargetSet

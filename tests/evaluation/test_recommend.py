@@ -12,7 +12,7 @@ import torch
 from fixtures.models import posx
 from fixtures.reproduced_runs import (
     asked,
-    own,
+    own,  # noqa: F401
     refused,
     tree,
     values,

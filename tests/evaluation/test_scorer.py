@@ -12,7 +12,7 @@ from fixtures.evaluated_runs import (
     ask,
     cell,
     fresh,
-    rope,
+    rope,  # noqa: F401
     stored,
 )
 

@@ -12,8 +12,8 @@ from fixtures.trainings import (
     STEPS,
     crashed,
     same_run,
-    text,
-    unbroken,
+    text,  # noqa: F401
+    unbroken,  # noqa: F401
 )
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints

@@ -15,9 +15,9 @@ from fixtures.stored_records import record
 from fixtures.table_cells import (
     OTHER,
     flat,
-    judged,
+    judged,  # noqa: F401
     markdown_rows,
-    protocol_cells,
+    protocol_cells,  # noqa: F401
     remarks,
     shown,
 )

@@ -21,11 +21,11 @@ from fixtures.reported import (
     Node,
     answers_of,
     change_meta,
-    made,
-    page,
-    records,
-    root,
-    runs,
+    made,  # noqa: F401
+    page,  # noqa: F401
+    records,  # noqa: F401
+    root,  # noqa: F401
+    runs,  # noqa: F401
     tables_of,
     tree_of,
 )

@@ -18,8 +18,8 @@ import torch
 from fixtures.corpora import child_environment
 from fixtures.reported import (
     Node,
-    page,
-    root,
+    page,  # noqa: F401
+    root,  # noqa: F401
     tables_of,
     tree_of,
 )

@@ -13,8 +13,8 @@ from fixtures.records import ALIBI, ROPE, Shelf, by_document, hardness
 from fixtures.reported import (
     Node,
     answers_of,
-    page,
-    root,
+    page,  # noqa: F401
+    root,  # noqa: F401
     tables_of,
     tree_of,
 )

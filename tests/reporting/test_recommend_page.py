@@ -16,8 +16,8 @@ from fixtures.models import posx
 from fixtures.reproduced_runs import (
     TARGETS,
     asked,
-    own,
-    shell,
+    own,  # noqa: F401
+    shell,  # noqa: F401
 )
 from posx.results.records import current_records
 

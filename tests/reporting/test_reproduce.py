@@ -17,8 +17,8 @@ from fixtures.reproduced_runs import (
     UNUSUAL,
     cell,
     printed,
-    runs,
-    shell,
+    runs,  # noqa: F401
+    shell,  # noqa: F401
     values,
 )
 

@@ -14,7 +14,7 @@ from fixtures.searches import (
     ASKED,
     EVALUATIONS,
     TARGETS,
-    own,
+    own,  # noqa: F401
 )
 
 

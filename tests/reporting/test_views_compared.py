@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fixtures.compare import (
     pair,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.models import posx
 from fixtures.records import ALIBI, FEW, ROPE, Shelf, by_document, hardness

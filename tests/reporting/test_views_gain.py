@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fixtures.records import LONG, RECIPE, ROPE, Shelf, by_document, hardness
 from fixtures.table_cells import (
-    attainable,
+    attainable,  # noqa: F401
     flat,
-    judged,
+    judged,  # noqa: F401
     markdown_rows,
 )
 from posx.reporting.formats import render

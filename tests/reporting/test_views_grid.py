@@ -11,7 +11,7 @@ from fixtures.records import ALIBI, ROPE, Shelf, by_document, hardness
 from fixtures.stored_records import record, stored
 from fixtures.table_cells import (
     bare,
-    judged,
+    judged,  # noqa: F401
     markdown_rows,
     only,
     remarks,

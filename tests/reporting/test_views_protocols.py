@@ -10,7 +10,7 @@ import numpy as np
 from fixtures.records import ROPE, Shelf, hardness
 from fixtures.table_cells import (
     markdown_rows,
-    protocol_cells,
+    protocol_cells,  # noqa: F401
     remarks,
 )
 from posx.reporting.formats import render

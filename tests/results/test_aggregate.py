@@ -23,7 +23,7 @@ from fixtures.cells import (
     losses,
     plain_loop,
     record,
-    shelf,
+    shelf,  # noqa: F401
 )
 from posx.results.aggregate import aggregate
 

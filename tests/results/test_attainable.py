@@ -21,7 +21,7 @@ from fixtures.cells import (
     half,
     losses,
     plain_loop,
-    shelf,
+    shelf,  # noqa: F401
 )
 from posx.results.aggregate import aggregate
 

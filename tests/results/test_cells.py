@@ -18,7 +18,7 @@ from fixtures.cells import (
     gain,
     losses,
     record,
-    shelf,
+    shelf,  # noqa: F401
 )
 from posx.results.aggregate import aggregate
 from posx.results.bootstrap import Interval

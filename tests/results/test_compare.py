@@ -20,7 +20,7 @@ from fixtures.cells import (
     half,
     losses,
     record,
-    shelf,
+    shelf,  # noqa: F401
 )
 from posx.errors import PosxError
 from posx.results.bootstrap import Interval, Replicates

@@ -10,7 +10,7 @@ import pytest
 from fixtures.compare import (
     compared,
     pair,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.models import posx
 from fixtures.records import ALIBI, COUNTS, DOCUMENTS, ROPE, TARGETS, Shelf, by_document, hardness

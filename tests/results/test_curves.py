@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.plotted import (
     at,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.records import DOCUMENTS, ROPE, Shelf, by_document, hardness
 from posx.results.aggregate import aggregate

@@ -7,7 +7,7 @@ import pytest
 from fixtures.compare import (
     compared,
     pair,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.records import LONG, ROPE, Shelf, by_document, hardness
 from posx.results.query import find_row

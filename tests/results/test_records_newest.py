@@ -12,7 +12,7 @@ from fixtures.evaluated_runs import (
     ask,
     change_weights,
     fresh,
-    rope,
+    rope,  # noqa: F401
 )
 from posx.results.aggregate import aggregate
 from posx.results.records import read_records

@@ -13,7 +13,7 @@ from fixtures.cells import (
     TARGETS,
     Shelf,
     losses,
-    shelf,
+    shelf,  # noqa: F401
     write_losses,
 )
 from posx.errors import PosxError

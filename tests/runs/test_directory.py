@@ -10,8 +10,8 @@ import pytest
 from fixtures.corpora import corpus_of, tiny_config
 from fixtures.trainings import (
     STEPS,
-    text,
-    unbroken,
+    text,  # noqa: F401
+    unbroken,  # noqa: F401
 )
 from posx.errors import PosxError
 from posx.runs.directory import Run, create

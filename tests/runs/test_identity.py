@@ -8,10 +8,10 @@ from fixtures.corpora import tiny_config
 from fixtures.finetuned_runs import (
     TO_4X,
     finetune,
-    own,
+    own,  # noqa: F401
     record_of,
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
 )
 from posx.runs.directory import open_run
 from posx.runs.identity import group_hash, recipe_hash

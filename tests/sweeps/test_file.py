@@ -12,7 +12,7 @@ from fixtures.corpora import child_environment
 from fixtures.models import posx
 from fixtures.sweep_files import (
     TINY,
-    text,
+    text,  # noqa: F401
 )
 
 torch.set_num_threads(1)

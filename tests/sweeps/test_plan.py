@@ -15,7 +15,7 @@ from fixtures.sweep_files import (
     LONG,
     planned,
     sweep_file,
-    text,
+    text,  # noqa: F401
 )
 from posx.cli.app import app
 from posx.config.schema import EvalConfig

@@ -9,12 +9,12 @@ import pytest
 
 from fixtures.corpora import silent
 from fixtures.finetuned_runs import (
-    own,
+    own,  # noqa: F401
     planned,
     posx,
-    runs,
+    runs,  # noqa: F401
     sweep_file,
-    text,
+    text,  # noqa: F401
 )
 from posx.config.catalog import PACKAGED
 from posx.sweeps.plan import read_sweep

@@ -12,8 +12,8 @@ from fixtures.corpora import silent
 from fixtures.finetuned_runs import SMALL, sweep_file
 from fixtures.models import posx
 from fixtures.recipe_runs import (
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
 )
 from posx.config.catalog import PACKAGED
 from posx.sweeps.plan import JobPlan, read_sweep

@@ -15,7 +15,7 @@ from fixtures.sweep_files import (
     LONG,
     planned,
     sweep_file,
-    text,
+    text,  # noqa: F401
 )
 from posx.results.records import read_records
 

@@ -11,9 +11,9 @@ from fixtures.corpora import child_environment
 from fixtures.finetuned_runs import (
     planned,
     posx,
-    runs,
+    runs,  # noqa: F401
     sweep_file,
-    text,
+    text,  # noqa: F401
 )
 from posx.results.records import read_records
 from posx.runs.directory import open_run

@@ -10,8 +10,8 @@ from fixtures.corpora import child_environment
 from fixtures.finetuned_runs import sweep_file
 from fixtures.models import posx
 from fixtures.recipe_runs import (
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
 )
 from posx.results.aggregate import aggregate
 from posx.results.records import read_records

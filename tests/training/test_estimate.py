@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from fixtures.commands import (
-    there,
-    tiny,
+    there,  # noqa: F401
+    tiny,  # noqa: F401
 )
 from fixtures.models import posx
 

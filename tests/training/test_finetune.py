@@ -23,11 +23,11 @@ from fixtures.finetuned_runs import (
     as_neox,
     by_ntk,
     finetune,
-    own,
+    own,  # noqa: F401
     posx,
-    runs,
+    runs,  # noqa: F401
     same,
-    text,
+    text,  # noqa: F401
     tuned,
     weights,
 )

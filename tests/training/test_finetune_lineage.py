@@ -20,10 +20,10 @@ from fixtures.finetuned_runs import (
     finetune,
     gap,
     losses,
-    own,
+    own,  # noqa: F401
     posx,
     record_of,
-    runs,
+    runs,  # noqa: F401
 )
 from posx.results.records import read_records
 from posx.runs.directory import Run, open_run

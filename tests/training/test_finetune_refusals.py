@@ -14,9 +14,9 @@ from fixtures.corpora import TINY, corpus_of, sentence, write_jsonl
 from fixtures.finetuned_runs import (
     STEPS,
     TO_4X,
-    own,
+    own,  # noqa: F401
     posx,
-    runs,
+    runs,  # noqa: F401
     weights,
 )
 from posx.cli.app import app

@@ -13,7 +13,7 @@ from fixtures.finetuned_runs import (
     INTERRUPTED,
     TO_4X,
     finetune,
-    own,
+    own,  # noqa: F401
     posx,
     same_run,
 )

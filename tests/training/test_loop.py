@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from fixtures.corpora import corpus_of, tiny_config, trained, write_jsonl
 from fixtures.trainings import (
     session_of,
-    text,
-    unbroken,
+    text,  # noqa: F401
+    unbroken,  # noqa: F401
 )
 from posx.config.schema import IGNORED, OptimConfig, TrainConfig
 from posx.errors import PosxError

@@ -17,8 +17,8 @@ from fixtures.trainings import (
     STEPS,
     crashed,
     same_run,
-    text,
-    unbroken,
+    text,  # noqa: F401
+    unbroken,  # noqa: F401
 )
 from posx.runs.directory import Run, metrics, open_run
 

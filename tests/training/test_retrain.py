@@ -12,7 +12,7 @@ from fixtures.models import posx
 from fixtures.reproduced_runs import (
     SAME,
     cell,
-    own,
+    own,  # noqa: F401
     refused,
     tree,
 )

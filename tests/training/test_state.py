@@ -10,7 +10,7 @@ import torch
 
 from fixtures.trainings import (
     session_of,
-    text,
+    text,  # noqa: F401
 )
 from posx.training.loop import train_step
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from fixtures.commands import (
-    text,
-    there,
+    text,  # noqa: F401
+    there,  # noqa: F401
 )
 from fixtures.corpora import child_environment
 

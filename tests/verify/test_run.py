@@ -9,7 +9,7 @@ import pytest
 
 from fixtures.corpora import child_environment, python
 from fixtures.models import posx
-from fixtures.verified import own
+from fixtures.verified import own  # noqa: F401 - a fixture
 
 FIELDS = {"name", "kind", "check", "oracle", "difference", "tolerance", "ok", "reason"}
 

@@ -105,7 +105,7 @@ def _cope(a: Layer) -> Tensor:
 
 
 def _dape(a: Layer) -> Tensor:
-    bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j)
+    bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j)  # noqa: E731
     return written.dape(
         a.q, a.k, a.v, bias, *(a.own(name)[LAYER] for name in ("first", "first_offset", "second")), a.last
     )
@@ -116,7 +116,7 @@ def _ssmax(a: Layer) -> Tensor:
     q, k = a.q, a.k
     if inner == "rope":
         q, k = (written.rotated(x, a.at.tolist(), _rope(a)) for x in (q, k))
-    bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j) if inner == "alibi" else 0.0
+    bias: written.Addend = lambda b, h, i, j: _alibi(a, h, i - j) if inner == "alibi" else 0.0  # noqa: E731
     return written.attention(q, k, a.v, bias, scale=lambda b, h, i, j: s[h] * math.log(i + 1), last=a.last)
 
 

@@ -53,7 +53,7 @@ def expected(a: Layer, name: str, distance: Distance, scale: float = 1.0, slope:
         told["addend"] = lambda b, h, i, d: written.kerple("log", r1[h], r2[h], d)
     elif name == "shaw":
         keys, values = a.own("table")[LAYER].double(), a.own("value_table")[LAYER]
-        row = lambda d: min(round(d), len(keys) - 1)
+        row = lambda d: min(round(d), len(keys) - 1)  # noqa: E731
         told["addend"] = lambda b, h, i, d: float(a.q[b, h, i].double() @ keys[row(d)]) / math.sqrt(a.width)
         told["beside"] = lambda d: values[row(d)]
     return written.moved(a.q, a.k, a.v, turned, distance, **told)
@@ -143,8 +143,8 @@ def leak(length: int) -> float:
 
 
 LOOPS = "the paper's formula in float64"
-OTHERS: tuple[tuple[str, dict[str, Any]], ...] = (("nope", {}), ("rope", {}), ("alibi", {}), ("shaw", {"clip": 9, "values": True}))  # fmt: skip
-ALL_KEYS: Callable[[int], Distance] = lambda length: lambda i, j: i - j
+OTHERS: tuple[tuple[str, dict[str, Any]], ...] = (("nope", {}), ("rope", {}), ("alibi", {}), ("shaw", {"clip": 9, "values": True}))  # fmt: skip  # noqa: E501
+ALL_KEYS: Callable[[int], Distance] = lambda length: lambda i, j: i - j  # noqa: E731
 KIND: Any = {"kind": "extension", "tolerance": FAR}
 ELSEWHERE: tuple[Comparison, ...] = (
     Comparison("self-extend", LOOPS, at_distances(

@@ -18,7 +18,7 @@ from fixtures.shown_schemes import (
     SMALL,
     given,
     maps,
-    there,
+    there,  # noqa: F401
 )
 from posx.analysis.panels.drawing import picture
 from posx.analysis.properties import Subject

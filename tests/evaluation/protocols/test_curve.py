@@ -11,12 +11,12 @@ import pytest
 from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
-    alibi,
+    alibi,  # noqa: F401
     ask,
     drawn,
     fresh,
     kept,
-    rope,
+    rope,  # noqa: F401
     same,
 )
 

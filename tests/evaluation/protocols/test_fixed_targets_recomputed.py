@@ -18,10 +18,10 @@ from fixtures.recomputed_runs import (
     Trained,
     ask,
     drawn,
-    either,
+    either,  # noqa: F401
     fresh,
     kept,
-    rope,
+    rope,  # noqa: F401
     same,
 )
 from posx.config.schema import EvalConfig

@@ -13,7 +13,7 @@ from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
     ask,
-    either,
+    either,  # noqa: F401
     fresh,
     same,
 )

@@ -14,7 +14,7 @@ from fixtures.recomputed_runs import (
     Trained,
     ask,
     fresh,
-    rope,
+    rope,  # noqa: F401
     same,
 )
 from fixtures.window_texts import LENGTHS, cut, home, scored

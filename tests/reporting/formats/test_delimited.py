@@ -13,7 +13,7 @@ import pytest
 
 from fixtures.records import TARGETS, hardness
 from fixtures.stored_records import record
-from fixtures.table_cells import judged
+from fixtures.table_cells import judged  # noqa: F401 - a fixture
 from posx.reporting.formats import render
 from posx.results.aggregate import aggregate
 from posx.results.cells import Cell

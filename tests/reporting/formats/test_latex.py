@@ -11,11 +11,11 @@ import pytest
 
 from fixtures.stored_records import record
 from fixtures.table_cells import (
-    attainable,
+    attainable,  # noqa: F401
     example,
-    judged,
+    judged,  # noqa: F401
     printed,
-    protocol_cells,
+    protocol_cells,  # noqa: F401
 )
 from posx.reporting.formats import render
 from posx.reporting.formats.latex import tex

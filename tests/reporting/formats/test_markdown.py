@@ -11,7 +11,7 @@ from fixtures.records import TARGETS, hardness
 from fixtures.stored_records import record
 from fixtures.table_cells import (
     example,
-    judged,
+    judged,  # noqa: F401
     markdown_rows,
     only,
     printed,

@@ -13,8 +13,8 @@ import pytest
 
 from fixtures.stored_records import record
 from fixtures.table_cells import (
-    attainable,
-    judged,
+    attainable,  # noqa: F401
+    judged,  # noqa: F401
     only,
     protocol_records,
     seeds,

@@ -16,11 +16,11 @@ from rich.console import Console
 from fixtures.models import posx
 from fixtures.records import ROPE, Shelf
 from fixtures.table_cells import (
-    attainable,
+    attainable,  # noqa: F401
     bare,
-    judged,
+    judged,  # noqa: F401
     printed,
-    protocol_cells,
+    protocol_cells,  # noqa: F401
     shown,
     values,
 )

@@ -11,7 +11,7 @@ from fixtures.plotted import (
     at,
     attainable,
     only_axis,
-    shelf,
+    shelf,  # noqa: F401
 )
 from fixtures.records import Shelf
 from posx.reporting.plots.attainable import plot_gain

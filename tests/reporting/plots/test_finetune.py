@@ -17,7 +17,7 @@ from fixtures.plotted import (
     ink,
     named,
     only_axis,
-    shelf,
+    shelf,  # noqa: F401
     upright,
     xy,
 )

@@ -20,7 +20,7 @@ from fixtures.plotted import (
     ink,
     named,
     only_axis,
-    shelf,
+    shelf,  # noqa: F401
     xy,
 )
 from fixtures.records import ALIBI, COUNTS, DOCUMENTS, ROPE, TARGETS, Shelf, by_document, hardness

@@ -20,7 +20,7 @@ from fixtures.plotted import (
     draw,
     named,
     only_axis,
-    shelf,
+    shelf,  # noqa: F401
     xy,
 )
 from fixtures.records import Shelf

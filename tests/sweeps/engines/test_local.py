@@ -17,7 +17,7 @@ from fixtures.corpora import child_environment
 from fixtures.models import posx
 from fixtures.sweep_files import (
     sweep_file,
-    text,
+    text,  # noqa: F401
 )
 
 torch.set_num_threads(1)

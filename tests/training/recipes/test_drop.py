@@ -15,8 +15,8 @@ from fixtures.recipe_runs import (
     REACH,
     STEPS,
     L,
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
 )
 from posx.data.sampling import Slices
 from posx.errors import PosxError

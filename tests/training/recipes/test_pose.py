@@ -21,8 +21,8 @@ from fixtures.recipe_runs import (
     REACH,
     STEPS,
     L,
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
 )
 from fixtures.window_texts import LENGTHS, bounds, chi_square, home
 from posx.config.schema import IGNORED

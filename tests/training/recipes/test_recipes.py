@@ -18,8 +18,8 @@ from fixtures.recipe_runs import (
     POSE,
     REACH,
     L,
-    own,
-    runs,
+    own,  # noqa: F401
+    runs,  # noqa: F401
 )
 from posx.models.binding import bind, parse_extension
 from posx.models.build import build_model

@@ -11,8 +11,8 @@ from fixtures.models import posx
 from fixtures.recipe_runs import (
     DROP,
     POSE,
-    runs,
-    text,
+    runs,  # noqa: F401
+    text,  # noqa: F401
 )
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
