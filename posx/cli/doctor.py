@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from posx.data.corpus import cache_dir
-from posx.data.sources import hub_reachable
+from posx.data.sources.hub import hub_reachable
 from posx.runs import provenance
 from posx.runtime import device as devices
 from posx.runtime.threads import cores
 from posx.utils.console import to_stdout
+from posx.utils.files import cache_dir
 from posx.utils.format import clock
 
 

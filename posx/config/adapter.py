@@ -42,7 +42,7 @@ def _lenient(hint: Any) -> Any:
     if origin is Literal and all(isinstance(one, str) for one in inner):
         return Annotated[hint, BeforeValidator(_text)]
     if origin in (Union, UnionType):
-        return Union[tuple(map(_lenient, inner))]
+        return Union[tuple(map(_lenient, inner))]  # noqa: UP007 - made at run time
     if origin in (list, dict):
         *keys, values = inner
         return origin[(*(Annotated[key, Strict()] for key in keys), _lenient(values))]

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -33,21 +32,21 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from posx.config.schema import DataConfig, TokenizerConfig
-from posx.data.sources import documents, local_files
+from posx.data.sources import documents, make_source
+from posx.data.sources.base import Source
+from posx.data.splitting import SPLITS, split
+from posx.data.spool import Spool
 from posx.data.tokenizer import encode, id_dtype, token_bytes, train_tokenizer
 from posx.errors import PosxError
 from posx.runs.directory import Run
 from posx.utils.console import SECONDS_BETWEEN_LINES
-from posx.utils.files import read_json, sha256_file, sha256_of, whole_folder, write_json, write_text
+from posx.utils.files import cache_dir, read_json, sha256_file, sha256_of, whole_folder, write_json, write_text
 
-SPLITS = ("train", "validation", "test")
-HELD_OUT = 0.10  # of the bytes, for test and for validation each
-FEWEST_DOCUMENTS = 20  # fewer are first cut into pieces
 TOKENIZER_BYTES = 200_000_000  # of the training text, from which the tokenizer is learnt
 LARGE_BYTES = 8 * 2**20  # local files of so many bytes are not read again while they have not changed
 VERSION = 1  # of this layout and of the rules that lead to it
@@ -79,20 +78,13 @@ class Corpus:
 
     @property
     def vocab_size(self) -> int:
-        """V; less than asked where the training text is too small for so many merges."""
+        """V; less than tokenizer.vocab_size where the training text is too small for so many merges."""
         return len(self.token_bytes)
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the results should know."""
         return list(self.facts["notes"])
-
-
-def cache_dir(configured: str | None = None) -> Path:
-    """Where corpora are kept: as configured, $POSX_CACHE, or the user's cache directory."""
-    if configured or os.environ.get("POSX_CACHE"):
-        return Path(configured or os.environ["POSX_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posx"
 
 
 def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], None]) -> Corpus:
@@ -103,11 +95,13 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
     pace = Pace(say)
     settings = {"version": VERSION, "vocab_size": tokenizer.vocab_size}
     corpora = cache_dir(data.cache_dir) / "corpora"
+    source = make_source(data)
+    remote = source.remote_id()
     known, read_before = None, None
-    if data.source == "hub":  # its content is not at hand without a network
-        key = sha256_of(settings, [data.path, data.subset, data.text_field, data.join_articles, data.max_bytes])[:24]
+    if remote is not None:
+        key = sha256_of(settings, remote)[:24]
     else:
-        read_before = _fingerprint(data, settings)
+        read_before = _fingerprint(source, data, settings)
         known = _known(read_before, corpora)
         key = known or _key(settings, _hashes(pace.watch(documents(data), f"Reading {data.path or data.name}")))
     folder = corpora / key
@@ -117,7 +111,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
             corpora.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=corpora) as file:
                 spool = Spool(file, pace.watch(documents(data), f"Reading {data.path or data.name}"))
-                if data.source != "hub" and _key(settings, spool.hashes) != key:
+                if remote is None and _key(settings, spool.hashes) != key:
                     raise PosxError(f"{data.path or data.name} changed while it was read.", "Run the command again.")
                 _build(folder, spool, tokenizer.vocab_size, pace)
         except OSError as error:
@@ -125,7 +119,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
                 f"The corpus cannot be written to {folder.parent}: {error.strerror or error}.",
                 "Set data.cache_dir, or the environment variable POSX_CACHE, to a folder with room.",
             ) from None
-    if read_before and not known and _fingerprint(data, settings) == read_before:
+    if read_before and not known and _fingerprint(source, data, settings) == read_before:
         with contextlib.suppress(OSError):  # a cache may be read-only
             write_text(read_before, key)
     return open_corpus(folder)
@@ -158,13 +152,13 @@ def _add_hashes(digest: Any, count: int, hashes: Iterable[str]) -> None:
     digest.update(b"]")
 
 
-def _fingerprint(data: DataConfig, settings: dict[str, Any]) -> Path | None:
+def _fingerprint(source: Source, data: DataConfig, settings: dict[str, Any]) -> Path | None:
     """Where the key of these local files is kept: by their paths, inodes, sizes and times, not their content.
 
     None if they are small, or so new that a change within one tick of the file system's clock would not show.
     """
     try:
-        stats = [(path, path.stat()) for path in local_files(data)]
+        stats = [(path, path.stat()) for path in source.files()]
     except OSError:
         return None  # reading it will say what is wrong
     newest = max(max(s.st_mtime_ns, s.st_ctime_ns) for _, s in stats)
@@ -229,114 +223,6 @@ class Pace:
             if time.monotonic() - self.said > SECONDS_BETWEEN_LINES:
                 self.said = time.monotonic()
                 self.say(f"{doing}: {done / 1e6:,.0f}{f' of {total / 1e6:,.0f}' if total else ''} MB")
-
-
-class Spool:
-    """Documents in a file, in the order in which they came; 40 bytes of memory for each."""
-
-    def __init__(self, file: BinaryIO, texts: Iterable[str]):
-        self.file = file
-        self.hashes = bytearray()  # sha256, 32 bytes a document
-        self.offsets = array("q", [0])  # [documents + 1], bytes
-        for text in texts:
-            self.append(text)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def append(self, text: str) -> None:
-        """One document more."""
-        content = text.encode()
-        self.file.seek(self.offsets[-1])
-        self.file.write(content)
-        self.offsets.append(self.offsets[-1] + len(content))
-        self.hashes += hashlib.sha256(content).digest()
-
-    def content(self, index: int) -> bytes:
-        """The UTF-8 bytes of a document."""
-        self.file.seek(self.offsets[index])
-        return self.file.read(self.offsets[index + 1] - self.offsets[index])
-
-    def texts(self, indices: Iterable[int]) -> Iterator[str]:
-        """These documents, each read when its turn comes."""
-        return (self.content(index).decode() for index in indices)
-
-    def sizes(self, indices: np.ndarray) -> np.ndarray:
-        """UTF-8 bytes of these documents, int64."""
-        offsets = np.array(self.offsets)
-        return offsets[indices + 1] - offsets[indices]
-
-    def distinct(self, first: int = 0) -> np.ndarray:
-        """Indices of documents from ``first`` on in the order of their hashes, and of equal ones the earliest."""
-        hashes = np.frombuffer(self.hashes, ">u8").reshape(-1, 4)[first:].astype(np.uint64)
-        order = np.lexsort(hashes.T[::-1])  # a stable sort: equal documents stay in their order
-        hashes = hashes[order]
-        new = np.ones(len(order), dtype=bool)
-        new[1:] = (hashes[1:] != hashes[:-1]).any(axis=1)
-        return order[new] + first
-
-
-def split_documents(texts: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """``split`` for texts that fit in memory."""
-    spool = Spool(io.BytesIO(), texts)
-    splits, notes = split(spool)
-    return {name: list(spool.texts(part)) for name, part in splits.items()}, notes
-
-
-def split(spool: Spool) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Indices of documents by split, and notes on what was done to them. May append pieces to the spool.
-
-    Equal documents count once. In the order of a hash of their content they go to test, then to validation,
-    until each holds 10 % of the bytes and at least two documents; the rest is for training. Fewer than 20
-    documents are first cut into contiguous pieces.
-    """
-    notes = []
-    count = len(spool)
-    ordered = spool.distinct()
-    if len(ordered) < count:
-        notes.append(f"{count - len(ordered)} documents were exact copies of others and were left out.")
-    if len(ordered) < FEWEST_DOCUMENTS:
-        few = np.sort(ordered)  # as they came
-        total = sum(map(len, spool.texts(few)))
-        for text in spool.texts(few):
-            for piece in _pieces(text, total):
-                spool.append(piece)
-        ordered = spool.distinct(count)
-        notes.append(
-            f"The corpus has only {len(few)} document{'s' * (len(few) > 1)}: cut into {len(ordered)} contiguous "
-            "pieces, so that training and test text come from the same documents."
-        )
-    sizes = spool.sizes(ordered).tolist()
-    wanted = HELD_OUT * sum(sizes)
-    splits: dict[str, np.ndarray] = {}
-    taken = 0
-    for name in ("test", "validation"):
-        first, held = taken, 0
-        while taken < len(ordered) and (held < wanted or taken - first < 2):
-            held += sizes[taken]
-            taken += 1
-        splits[name] = ordered[first:taken]
-    splits["train"] = ordered[taken:]
-    if not len(splits["train"]):
-        raise PosxError(
-            f"A corpus of {sum(sizes)} bytes in {len(ordered)} pieces leaves nothing to train on.",
-            "Give more text, or text in more documents of similar size.",
-        )
-    return splits, notes
-
-
-def _pieces(text: str, total: int) -> Iterator[str]:
-    """Cut a document at white space; all documents, of ``total`` characters, into about FEWEST_DOCUMENTS in all."""
-    parts = -(-len(text) * FEWEST_DOCUMENTS // total)
-    start = 0
-    for part in range(1, parts + 1):
-        end = len(text) * part // parts
-        # At the next white space, if there is one nearby; some scripts have none.
-        gap = re.search(r"\s", text[end - 1 : end + len(text) // (4 * parts)]) if part < parts else None
-        end += gap.start() if gap else 0
-        if text[start:end].strip():
-            yield text[start:end]
-        start = max(start, end)
 
 
 def _build(folder: Path, spool: Spool, vocab_size: int, pace: Pace) -> None:

@@ -165,20 +165,27 @@ def newest_finished(runs_dir: Path) -> Run:
 
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Hold a run for writing; a second process that wants it gets a sentence."""
+    """Hold a run for writing; a second process is refused at once. Raises PosxError.
+
+    The operating system holds the lock and frees it when the process ends. The file ``.lock`` stays and means nothing.
+    """
+    from filelock import FileLock, Timeout  # not at the head: listing runs is quick
+
+    lock = FileLock(run.path / ".lock")
     try:
-        import fcntl
-    except ImportError:  # not a Unix: no lock, two writers are the user's care
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise PosxError(
+            f"Another process is working on {run.path}.", "Wait for it, or choose another --name."
+        ) from None
+    except OSError as error:
+        raise PosxError(
+            f"{run.path} cannot be locked: {error.strerror or error}.", "Choose another --runs-dir."
+        ) from None
+    try:
         yield
-        return
-    with (run.path / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PosxError(
-                f"Another process is working on {run.path}.", "Wait for it, or choose another --name."
-            ) from None
-        yield
+    finally:
+        lock.release()
 
 
 def write_meta(run: Run, meta: dict[str, Any]) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from posx.data.corpus import Corpus, check_same_text
+from posx.data.corpus import Corpus
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
 from posx.models.decoder import count_parameters
 from posx.runs import provenance
 from posx.runs.directory import Run
+from posx.runs.provenance import check_same_text
 from posx.runtime import device as devices
 from posx.training.finetune import first_run
 from posx.training.state import Session

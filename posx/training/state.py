@@ -9,7 +9,7 @@ from torch import Tensor
 
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import OptimConfig, RunConfig
-from posx.data.corpus import Corpus, cache_dir
+from posx.data.corpus import Corpus
 from posx.data.sampling import Slices, check_long_enough
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.tiled import hide_from_compiler
@@ -18,6 +18,7 @@ from posx.models.build import build_model
 from posx.models.decoder import Decoder, initialise
 from posx.runtime import device as devices
 from posx.runtime.threads import pieces, set_threads
+from posx.utils.files import cache_dir
 
 MOST_SHARED = 50_000_000  # parameters of a model that several threads train at once: 200 MB of gradients each
 

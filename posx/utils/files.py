@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, hashes of them, and the cache directory."""
 
 from __future__ import annotations
 
@@ -74,6 +74,15 @@ def read_json(path: Path, what: str, way_out: str = "Was the folder copied whole
         raise PosxError(f"{path} cannot be read: {error.strerror or error}.", way_out) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PosxError(f"{path} is damaged ({error}).", "Delete it and run the command again.") from None
+
+
+def cache_dir(configured: str | None = None) -> Path:
+    """Where corpora and compiled code are kept: as configured, $POSX_CACHE, or posx in the user's cache directory."""
+    if configured or os.environ.get("POSX_CACHE"):
+        return Path(configured or os.environ["POSX_CACHE"]).expanduser()
+    from platformdirs import user_cache_dir  # not at the head: few commands need it
+
+    return Path(user_cache_dir("posx", appauthor=False))
 
 
 def sha256_file(path: Path) -> str:

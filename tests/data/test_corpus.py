@@ -21,7 +21,8 @@ from fixtures.texts import build, digest, size
 from posx.config.schema import TokenizerConfig
 from posx.data import corpus as corpora
 from posx.data import tokenizer as tokens
-from posx.data.corpus import open_corpus, prepare, split_documents
+from posx.data.corpus import open_corpus, prepare
+from posx.data.splitting import split_documents
 from posx.data.tokenizer import train_tokenizer
 from posx.errors import PosxError
 

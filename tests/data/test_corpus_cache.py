@@ -19,7 +19,8 @@ from fixtures.corpora import child_environment, many, silent, text_data, write_j
 from fixtures.texts import build, size
 from posx.config.schema import DataConfig, TokenizerConfig
 from posx.data import corpus as corpora
-from posx.data.corpus import open_corpus, prepare, split_documents
+from posx.data.corpus import open_corpus, prepare
+from posx.data.splitting import split_documents
 from posx.errors import PosxError
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fixtures.corpora import many
 from fixtures.texts import digest, size
-from posx.data.corpus import split_documents
+from posx.data.splitting import split_documents
 from posx.errors import PosxError
 
 

@@ -19,7 +19,7 @@ from fixtures.evaluated_runs import (
     make,
     rope,  # noqa: F401
 )
-from posx.data.corpus import split_documents
+from posx.data.splitting import split_documents
 from posx.errors import PosxError
 from posx.results.records import read_record
 from posx.runs.directory import Run

@@ -10,7 +10,8 @@ import pytest
 
 from fixtures.source_files import write_parquet
 from posx.config.schema import DataConfig
-from posx.data.sources import documents, join_articles
+from posx.data.sources import documents
+from posx.data.sources.hub import join_articles
 from posx.errors import PosxError
 
 
