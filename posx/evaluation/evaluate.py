@@ -14,7 +14,7 @@ import torch
 
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import EvalConfig
-from posx.data.corpus import check_same_text, prepare
+from posx.data.corpus import prepare
 from posx.errors import PosxError, Unsupported, lacks_memory
 from posx.evaluation.plan import Cell, Plan
 from posx.evaluation.protocols import make_protocol
@@ -28,7 +28,7 @@ from posx.results.records import Record, read_record, write_record
 from posx.results.sums import write_losses
 from posx.runs.directory import Run
 from posx.runs.identity import cell_key, group_hash, recipe_hash
-from posx.runs.provenance import versions
+from posx.runs.provenance import check_same_text, versions
 from posx.runtime import device as devices
 from posx.runtime.memory import peak_memory
 from posx.runtime.threads import set_threads

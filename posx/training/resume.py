@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
 from posx.config.catalog import PACKAGED, Catalog
-from posx.data.corpus import Corpus, check_same_text
+from posx.data.corpus import Corpus
 from posx.errors import PosxError
 from posx.models import checkpoint as checkpoints
 from posx.models.attention.dispatch import pick_backend
 from posx.models.decoder import count_parameters
 from posx.runs import provenance
 from posx.runs.directory import Run, metrics
+from posx.runs.provenance import check_same_text
 from posx.runtime import device as devices
 from posx.training.finetune import first_run
 from posx.training.state import Session
@@ -65,16 +64,7 @@ def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
     config = run.config
     context = config.train.context
     return {
-        "posx": provenance.versions()["posx"],
-        "commit": provenance.commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "lineage": {
-            "base_context": config.base_context,
-            "train_context": context,
-            "train_extension": config.train.extension,
-            "start": asdict(config.start) if config.start.run else None,
-        },
+        **provenance.started(config),
         **devices.facts(session.device, session.dtype),
         "threads": torch.get_num_threads(),
         "compiled": session.compiled,

@@ -6,8 +6,9 @@ import copy
 from pathlib import Path
 
 from posx.config.catalog import PACKAGED, Catalog
-from posx.data.corpus import check_same_text, prepare
+from posx.data.corpus import prepare
 from posx.runs.directory import Run, create
+from posx.runs.provenance import check_same_text
 from posx.training.finetune import first_run, with_weights
 from posx.training.loop import train
 from posx.utils.console import Display
