@@ -43,7 +43,6 @@ from posx.data.splitting import SPLITS, split
 from posx.data.spool import Spool
 from posx.data.tokenizer import encode, id_dtype, token_bytes, train_tokenizer
 from posx.errors import PosxError
-from posx.runs.directory import Run
 from posx.utils.console import SECONDS_BETWEEN_LINES
 from posx.utils.files import cache_dir, read_json, sha256_file, sha256_of, whole_folder, write_json, write_text
 
@@ -117,7 +116,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
         except OSError as error:
             raise PosxError(
                 f"The corpus cannot be written to {folder.parent}: {error.strerror or error}.",
-                "Set data.cache_dir, or the environment variable POSX_CACHE, to a folder with room.",
+                "Set data.cache_dir, or the environment variable POSX_CACHE, to a folder with enough space.",
             ) from None
     if read_before and not known and _fingerprint(source, data, settings) == read_before:
         with contextlib.suppress(OSError):  # a cache may be read-only
@@ -160,7 +159,7 @@ def _fingerprint(source: Source, data: DataConfig, settings: dict[str, Any]) -> 
     try:
         stats = [(path, path.stat()) for path in source.files()]
     except OSError:
-        return None  # reading it will say what is wrong
+        return None  # reading them will raise a better error
     newest = max(max(s.st_mtime_ns, s.st_ctime_ns) for _, s in stats)
     if sum(s.st_size for _, s in stats) < LARGE_BYTES or newest > time.time_ns() - 2 * 10**9:
         return None
@@ -193,19 +192,9 @@ def open_corpus(folder: Path) -> Corpus:
             splits[name] = Split(tokens, offsets)
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise PosxError(
-            f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; it is made again."
+            f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; posx builds it again."
         ) from None
     return Corpus(folder, *digests, lengths, splits, facts)
-
-
-def check_same_text(run: Run, corpus: Corpus) -> None:
-    """The corpus must be the one that the run was started on, or its test split holds training text."""
-    meta = run.meta
-    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
-        raise PosxError(
-            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
-            "Restore data.path as it was, or train the run again under another name.",
-        )
 
 
 class Pace:

@@ -1,1 +1,1 @@
-"""Run directories: their layout, their identity, where they come from. Imports no torch."""
+"""Run directories, the names of runs, and where numbers come from. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Run directories: made, found, opened. Their layout stands in docs/run-directory.md."""
+"""Run directories: create, find, open and lock them. docs/run-directory.md describes their layout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The row that it belongs to in a table."""
+        """The table row that it belongs to."""
         return label_of(self.config)
 
     @property
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """Steps trained so far, by the newest whole checkpoint."""
+        """Steps trained so far, according to the newest complete checkpoint."""
         return newest_checkpoint(self.checkpoints)[0]
 
     @property
@@ -51,18 +51,18 @@ class Run:
         """meta.json: where and with what it was trained."""
         meta = read_json(self.path / "meta.json", "a run of posx")
         if not isinstance(meta, dict) or not {"corpus_sha256", "tokenizer_sha256", "lineage"} <= meta.keys():
-            raise PosxError(f"{self.path / 'meta.json'} is not what posx wrote.", "Was the folder copied whole?")
+            raise PosxError(f"{self.path / 'meta.json'} was not written by posx.", "Was the folder copied whole?")
         return meta
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, Path | None]:
-    """Step and path of the newest whole checkpoint, (0, None) without one. Imports no torch: listing runs is quick."""
+    """Step and path of the newest complete checkpoint, (0, None) without one."""
     whole = [p.parent for p in folder.glob("step-*/manifest.json") if p.parent.name[5:].isdigit()]
     return max(((int(p.name[5:]), p) for p in whole), default=(0, None))
 
 
 def check_name(name: str) -> None:
-    """A name is one folder, without signs that mean something to a shell."""
+    """Refuse a name that is not one folder, or has characters that a shell interprets. Raises PosxError."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,150}", name):
         raise PosxError(
             f"'{name}' cannot be the name of a run.",
@@ -71,12 +71,12 @@ def check_name(name: str) -> None:
 
 
 def folder_name(label: str, fallback: str) -> str:
-    """A label as part of a folder's name: other signs become dashes."""
+    """A label as part of a folder's name: other characters become dashes."""
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", label).lstrip("_.+-") or fallback
 
 
 def default_name(config: RunConfig) -> str:
-    """What a run is called where the user gave no name."""
+    """The name of a run without --name."""
     scheme = config.scheme["name"]
     label = folder_name(config.label or scheme, scheme)
     return f"{label}-{config.model.name or 'model'}-{config.train.context}-seed{config.train.seed}"
@@ -111,19 +111,19 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for part in sorted(old.keys() | new.keys()):
             if part not in old and not new[part]:
-                continue  # a setting that came later, at the value that says nothing
+                continue  # a setting that was added later, at its default
             yield from _differences(old.get(part), new.get(part), f"{key}.{part}" if key else part)
     elif old != new and key not in FREE_TO_CHANGE:
         yield f"{key} was {old}, now {new}"
 
 
 def label_of(config: RunConfig) -> str:
-    """The row of a table that runs of this config belong to."""
+    """The table row of the runs of this config."""
     return config.label or config.scheme["name"]
 
 
 def free_name(runs_dir: Path, name: str) -> str:
-    """``name``, or ``name-2`` and so on where that is taken."""
+    """``name``, or ``name-2`` and so on if it is taken."""
     number, candidate = 1, name
     while (runs_dir / candidate).exists():
         number += 1
@@ -132,11 +132,13 @@ def free_name(runs_dir: Path, name: str) -> str:
 
 
 def open_run(path: Path) -> Run:
-    """The run in a directory. Raises PosxError where it is not one."""
+    """The run in a directory. Raises PosxError."""
     if not path.is_dir():
-        raise PosxError(f"There is no run {path}.", "posx table lists the runs that there are.")
+        raise PosxError(f"There is no run {path}.", "posx table lists all runs.")
     if not (path / "config.yaml").is_file():
-        raise PosxError(f"{path} is not a run of posx: it has no config.yaml.", "Runs lie in the folder --runs-dir.")
+        raise PosxError(
+            f"{path} is not a run of posx: it has no config.yaml.", "Runs are in the folder that --runs-dir names."
+        )
     return Run(path, read_run_config(path / "config.yaml"))
 
 
@@ -154,7 +156,7 @@ def run_folders(runs_dir: Path) -> list[Path]:
 
 
 def newest_finished(runs_dir: Path) -> Run:
-    """The run whose last checkpoint is the youngest, among the finished ones."""
+    """The finished run with the newest checkpoint. Raises PosxError."""
     runs = [open_run(path) for path in run_folders(runs_dir)]
     done = [run for run in runs if run.finished]
     if not done:
@@ -194,7 +196,7 @@ def write_meta(run: Run, meta: dict[str, Any]) -> None:
 
 
 def metrics(run: Run) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line that was cut off is left out."""
+    """The rows of metrics.jsonl, without a last line that was cut off."""
     path = run.path / "metrics.jsonl"
     rows = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:

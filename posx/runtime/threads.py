@@ -1,8 +1,8 @@
-"""Threads: how many there are, and several pieces of work at once, each on threads of its own.
+"""Threads: how many to use, and pieces of work that run at once, each on threads of its own.
 
-The operations of a small model are too short to be shared by threads: they wait for each other several thousand times a
-step, and where another program has one of the cores, all of them wait for it. A piece of a batch for each thread has
-nothing to wait for until its end.
+The operations of a small model are too short to be shared by threads: the threads wait for each other several thousand
+times a step, and if another program occupies one core, all of them wait for it. With one piece of a batch per thread,
+they wait only at the end.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(threads: int | None) -> int:
-    """CPU threads for torch; None keeps its choice. Returns what is in force."""
+    """Set torch's CPU threads; None keeps its own choice. Returns the number in use."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
 def pieces(device: torch.device, most: int) -> int:
-    """Into how many pieces work of ``most`` parts is cut here: one for each thread of a CPU, up to MOST."""
+    """How many pieces to cut work of ``most`` parts into: one for each thread of a CPU, up to MOST; 1 on a GPU."""
     return max(1, min(torch.get_num_threads(), most, MOST)) if device.type == "cpu" else 1
 
 
@@ -57,5 +57,5 @@ def at_once(works: Sequence[Callable[[], Result]]) -> list[Result]:
 
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
-    """Kept: a new thread would begin without OpenMP's own."""
+    """Pools are kept, because every new thread would start an OpenMP team of its own."""
     return ThreadPoolExecutor(size, thread_name_prefix="posx")

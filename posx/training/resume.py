@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -57,16 +55,7 @@ def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
     config = run.config
     context = config.train.context
     return {
-        "posx": provenance.versions()["posx"],
-        "commit": provenance.commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": None,
-        "lineage": {
-            "base_context": config.base_context,
-            "train_context": context,
-            "train_extension": config.train.extension,
-            "start": asdict(config.start) if config.start.run else None,
-        },
+        **provenance.started(config),
         **devices.facts(session.device, session.dtype),
         "threads": torch.get_num_threads(),
         "compiled": session.compiled,

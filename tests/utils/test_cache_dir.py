@@ -16,6 +16,8 @@ def test_the_setting_comes_before_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("POSX_CACHE", "/environment")
     assert cache_dir("/setting") == Path("/setting")
     assert cache_dir() == cache_dir("") == Path("/environment")
+    monkeypatch.delenv("POSX_CACHE")
+    assert cache_dir("/setting") == Path("/setting")
 
 
 def test_a_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
