@@ -35,6 +35,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="OVERRIDES", help="Settings, such as train.steps=100 model=small."),
 ]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Show everything about these.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file.")]
 
 

@@ -62,7 +62,7 @@ def train(
         if name is not None:
             runs.check_name(name)
         if estimate:
-            from posx.cli.doctor import show_estimate
+            from posx.cli.inspection import show_estimate
 
             corpus = prepare(config.data, config.tokenizer, shown.say)
             show_estimate(estimate_run(config, corpus, catalog))

@@ -124,6 +124,13 @@ class Scheme(nn.Module):
     formula: ClassVar[str] = ""  # of a scheme whose YAML states none
     outlook: ClassVar[str] = ""  # what was published of it past the training context, for `posx explain`
     inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
+    bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """A class with a bias of its own says by itself whether that goes by the distance."""
+        super().__init_subclass__(**more)
+        if "bias" in vars(cls):
+            cls.bias_by_distance = vars(cls).get("bias_by_distance", False)
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__()
@@ -151,9 +158,7 @@ class Scheme(nn.Module):
         """
         own, base = type(self), Scheme
         per_layer = self.stated("bias_per_layer", False)
-        # A subclass with a bias of its own says by itself whether that goes by the distance.
-        author = next(one for one in own.__mro__ if "bias" in vars(one))
-        by_distance = self.stated("bias_is_by_distance", vars(author).get("bias_by_distance", False))
+        by_distance = self.stated("bias_is_by_distance", own.bias_by_distance)
         has_bias = self.stated("has_bias", own.bias is not base.bias)
         bias = "layer" if per_layer else "distance" if by_distance else "index"
         embeds = self.stated("embeds", own.embed is not base.embed)
