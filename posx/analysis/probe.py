@@ -106,7 +106,7 @@ class Layer:
         self.scheme, self.positions = scheme, positions
         call = Call(len(given.q), given.q.shape[1], block=1)
         flow = replace(plan(scheme, positions, extension, call), x=given.x)
-        self.ways = [replace(way, q=way.q.double(), k=way.k.double()) for way in ways_of(given.q, given.k, flow)]
+        self.ways = [replace(way, precision=torch.float64) for way in ways_of(given.q, given.k, flow)]
 
     def products(self, i: int) -> Tensor:
         """q·k / √D of query i, float32 [B, H, i + 1]."""
@@ -128,7 +128,7 @@ class Layer:
         """What query i takes of each value, [B, H, i + 1]."""
         way = self.ways[0]
         if self.scheme.capabilities.has_own_attention:  # values that are the unit vectors come out as their weights
-            q, k = way.q[:, :, i : i + 1].float(), way.k[:, :, : i + 1].float()
+            q, k = way.q[:, :, i : i + 1], way.k[:, :, : i + 1]
             values = torch.eye(i + 1).expand(*q.shape[:2], -1, -1)
             return self.scheme.attend(q, k, values, way.flow.site(i, i + 1, q, k))[:, :, 0]
         logits, site, _ = logits_of(self.ways, i, i + 1)

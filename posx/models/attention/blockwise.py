@@ -22,12 +22,16 @@ BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
 
 @dataclass(frozen=True)
 class Way:
-    """Rotated q [B, H, Tq, D] and k [B, H, Tk, D], and the pairs whose logits they make; None: all that are left."""
+    """Rotated q [B, H, Tq, D] and k [B, H, Tk, D], and the pairs whose logits they make; None: all that are left.
+
+    ``precision`` is that of their products; None: their own.
+    """
 
     q: Tensor
     k: Tensor
     flow: Flow
     where: Mask | None = None
+    precision: torch.dtype | None = None
 
 
 class Blocks(Backend):
@@ -116,7 +120,8 @@ def _logits(way: Way, start: int, end: int, addend: bool) -> tuple[Tensor, Site]
     """float32 [B, H, end − start, last] of one way, and the site that they are of."""
     last = way.k.shape[2] - way.q.shape[2] + end
     q, k = way.q[:, :, start:end], way.k[:, :, :last]
-    logits = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float()
+    precision = way.precision or q.dtype
+    logits = ((q.to(precision) * q.shape[-1] ** -0.5) @ k.to(precision).transpose(-2, -1)).float()
     if addend:
         logits = logits + addend_of(way.q, way.k, way.flow, start, end)
     return logits, way.flow.site(last - end + start, last, q, k)
