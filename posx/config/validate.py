@@ -24,7 +24,7 @@ def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T
     """
     from pydantic import ValidationError  # not at the head: what reads records alone needs no configs
 
-    from posx.config.adapter import adapter
+    from posx.config.pydantic_adapter import adapter
 
     try:
         return adapter(schema).validate_python({} if values is None else values)  # type: ignore[arg-type]

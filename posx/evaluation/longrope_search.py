@@ -23,7 +23,7 @@ from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import TRAINED, EvalConfig
 from posx.errors import PosxError
 from posx.evaluation.evaluate import load_scorer
-from posx.evaluation.evolution import Candidate, Scored, as_factors, evolve, space_of
+from posx.evaluation.factor_evolution import Candidate, Scored, as_factors, evolve, space_of
 from posx.evaluation.plan import make_plan
 from posx.evaluation.protocols.fixed_targets import FEWEST_TARGETS, TargetSet, targets_of, windows_of_targets
 from posx.evaluation.recommend import beyond

@@ -62,9 +62,9 @@ def verify(names: Sequence[str] | None, catalog: Catalog, tell: Callable[[int, i
 
 
 def _jobs(names: Sequence[str], catalog: Catalog) -> Iterator[tuple[Row, Callable[[], float | None]]]:
-    comparisons: Any = importlib.import_module("posx.verify.oracles.comparisons")
-    contract: Any = importlib.import_module("posx.verify.oracles.contract")
-    small: Any = importlib.import_module("posx.verify.oracles.small")
+    comparisons: Any = importlib.import_module("posx.verify.oracles.scheme_comparisons")
+    contract: Any = importlib.import_module("posx.verify.oracles.laws")
+    small: Any = importlib.import_module("posx.verify.oracles.small_models")
     for name in names:
         yield from (_compared(one) for one in comparisons.COMPARISONS if one.name == name)
         others = [(variant, own) for variant, (of, own) in small.VARIANTS.items() if of == name]
@@ -76,7 +76,7 @@ def _jobs(names: Sequence[str], catalog: Catalog) -> Iterator[tuple[Row, Callabl
 
 
 def _extended(names: Sequence[str]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
-    extended: Any = importlib.import_module("posx.verify.oracles.extended")
+    extended: Any = importlib.import_module("posx.verify.oracles.extension_comparisons")
     yield from (_compared(one) for name in names for one in extended.EXTENDED if one.name == name)
 
 

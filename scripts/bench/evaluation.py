@@ -50,7 +50,7 @@ from training import Answer, Side, Sides, header, in_turn, spread
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-# The overrides of `posx train`, and the transformers class with such weights (posx/verify/oracles/hosts.py).
+# The overrides of `posx train`, and the transformers class with such weights (posx/verify/oracles/host_models.py).
 MODELS: dict[str, tuple[tuple[str, ...], str, tuple[Any, ...]]] = {
     "rope": (("scheme=rope",), "neox", (PLAIN_ROPE | {"partial_rotary_factor": 1.0},)),
     "alibi": (("scheme=alibi",), "mpt", (4 * CONTEXT,)),
@@ -87,7 +87,7 @@ def windows(count: int, length: int = LENGTH) -> Windows:
 
 def loop(model: str, path: Path, chosen: Windows) -> Score:
     """A sliding window over a transformers model, as perplexity is usually computed with it."""
-    from posx.verify.oracles import hosts
+    from posx.verify.oracles import host_models as hosts
 
     _, make, settings = MODELS[model]
     host: Any = getattr(hosts, make)(trained(model, path), *settings)

@@ -14,7 +14,7 @@ from posx.config.catalog import PACKAGED, packaged_configs
 from posx.config.compose import as_overrides, compose_eval, read_run_config, to_yaml
 from posx.config.schema import EvalConfig, OptimConfig, TrainConfig
 from posx.errors import PosxError
-from posx.models.build import compose_run, make_scheme
+from posx.models.build import complete, compose_run, make_scheme
 from posx.models.classes import known_schemes
 from posx.models.decoder import model_shape
 
@@ -231,5 +231,5 @@ def test_a_stored_config_that_was_edited_is_checked_again(tmp_path: Path, change
     assert change[0] in text
     (tmp_path / "config.yaml").write_text(text.replace(*change), "utf-8")
     with pytest.raises(PosxError) as caught:
-        read_run_config(tmp_path / "config.yaml")
+        complete(read_run_config(tmp_path / "config.yaml"))
     whole(caught.value)

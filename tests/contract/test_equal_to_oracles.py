@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from fixtures.models import SCHEMES, extensions
-from posx.verify.oracles.comparisons import COMPARISONS
-from posx.verify.oracles.extended import EXTENDED
+from posx.verify.oracles.extension_comparisons import EXTENDED
 from posx.verify.oracles.layer import Comparison
+from posx.verify.oracles.scheme_comparisons import COMPARISONS
 
 
 @pytest.mark.parametrize("one", [*COMPARISONS, *EXTENDED], ids=lambda one: f"{one.name}: {one.oracle}")

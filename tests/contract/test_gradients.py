@@ -12,7 +12,7 @@ from fixtures.laws import SHAPES, both_families, every_scheme, small
 from fixtures.models import CONTEXT, make_model, random_tokens
 from fixtures.moved_pairs import applied
 from posx.models.loss import head_cross_entropy
-from posx.verify.oracles.contract import slopes
+from posx.verify.oracles.laws import slopes
 
 
 @both_families

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fixtures.models import SCHEMES
-from posx.verify.oracles.contract import PROPERTIES, Property
+from posx.verify.oracles.laws import PROPERTIES, Property
 
 NOBODY: Any = (None, False)
 

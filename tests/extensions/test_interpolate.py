@@ -15,7 +15,7 @@ from fixtures.models import CONTEXT, extend, gap, make_model, make_scheme, rando
 from posx.config.schema import ModelConfig
 from posx.extensions.base import Target
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 
 def stretched(table: Tensor, length: int) -> Tensor:

@@ -17,7 +17,7 @@ from posx.errors import Unsupported
 from posx.extensions.base import Target
 from posx.extensions.longrope import LongRope
 from posx.models.binding import bind, fits, freeze
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 pytestmark = pytest.mark.every_processor
 

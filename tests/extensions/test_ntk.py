@@ -12,7 +12,7 @@ from posx.config.schema import ModelConfig
 from posx.extensions.base import Target
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import ScaledConfig
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 pytestmark = pytest.mark.every_processor
 

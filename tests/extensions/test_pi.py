@@ -7,7 +7,7 @@ import torch
 
 from fixtures.extension_models import LINEAR, LONG, assert_same
 from fixtures.models import CONTEXT, extend, make_model, random_tokens
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 pytestmark = pytest.mark.every_processor
 

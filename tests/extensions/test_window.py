@@ -18,7 +18,7 @@ from posx.extensions.base import Target
 from posx.extensions.window import Window, WindowConfig
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import attend_rotated, plan
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 pytestmark = pytest.mark.every_processor
 

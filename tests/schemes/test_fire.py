@@ -12,7 +12,7 @@ from fixtures.scheme_formulas import HEADS, assert_written, drawn, everywhere, s
 from posx.config.schema import ModelConfig
 from posx.extensions.base import NONE
 from posx.schemes.base import Site
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 
 @everywhere

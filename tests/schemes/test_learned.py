@@ -11,8 +11,8 @@ from fixtures.laws import small
 from fixtures.models import CONTEXT, extend, make_model, random_tokens
 from fixtures.scheme_models import assert_same, host_without_positions
 from posx.errors import Unsupported
-from posx.verify.oracles import hosts
-from posx.verify.oracles.comparisons import LLAMA_SHAPES
+from posx.verify.oracles import host_models as hosts
+from posx.verify.oracles.scheme_comparisons import LLAMA_SHAPES
 
 
 @pytest.mark.parametrize("name", ["learned", "learned-concat"])

@@ -9,7 +9,7 @@ from torch import Tensor
 from fixtures.logit_schemes import TOLERANCE, ours, scheme_of
 from fixtures.models import CONTEXT, gap
 from posx.schemes import linear_rope
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 LENGTHS = (1, 5, CONTEXT, 40)  # below, at and beyond the training length
 

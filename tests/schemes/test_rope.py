@@ -12,7 +12,7 @@ from fixtures.laws import ROUNDING
 from fixtures.models import gap, make_scheme, rotated
 from posx.config.schema import ModelConfig
 from posx.schemes import rope
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 
 @torch.no_grad()

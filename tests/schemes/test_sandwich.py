@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fixtures.scheme_formulas import assert_written, everywhere, scheme_of
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 
 @everywhere

@@ -10,7 +10,7 @@ import torch
 from fixtures.models import CONTEXT, gap, make_model, make_scheme, random_tokens
 from fixtures.scheme_models import assert_same, host_without_positions
 from posx.config.schema import ModelConfig
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 
 @pytest.mark.parametrize("base", [10000.0, 50.0])

@@ -10,7 +10,7 @@ from posx.config.schema import ModelConfig
 from posx.errors import Unsupported
 from posx.extensions.base import NONE
 from posx.schemes.base import Site
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 
 @pytest.mark.parametrize("at", [range(5), range(CONTEXT), range(900, 961), range(0, 2000, 41)])

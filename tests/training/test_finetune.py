@@ -39,7 +39,7 @@ from posx.training.loop import train
 from posx.training.resume import resume
 from posx.training.state import start
 from posx.utils.console import Display
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 
 def test_a_session_holds_the_weights_of_the_first_run(runs: Path, tmp_path: Path) -> None:

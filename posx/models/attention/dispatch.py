@@ -5,7 +5,7 @@
 * *tiles*: on a CPU, by tiles that fit its cache (tiled.py). Without gradients memory grows with ℓ, not with ℓ².
 * *flex*: on a GPU, one kernel with the scheme's bias in it (flex.py).
 * *blocks*: some queries at a time, for everything that none of the others serves (blockwise.py).
-* *own*: what the scheme computes by itself (own.py).
+* *scheme*: what the scheme computes by itself (scheme.py).
 
 All give the same numbers, to rounding. Logits are q·k / √D. Addends and softmax are float32 whatever the precision of
 the products.
@@ -25,11 +25,13 @@ from posx.models.attention import flex, sdpa
 from posx.models.attention.blockwise import Blocks, in_blocks, ways_of
 from posx.models.attention.context import Backend, Call, Case, Flow
 from posx.models.attention.dense import Dense
-from posx.models.attention.own import Own
+from posx.models.attention.scheme import BySchemeItself
 from posx.models.attention.tiled import Tiled
 from posx.schemes.base import Scheme
 
-BACKENDS: dict[str, Backend] = {one.name: one for one in (Dense(), sdpa.Sdpa(), Tiled(), flex.Flex(), Blocks(), Own())}
+BACKENDS: dict[str, Backend] = {
+    one.name: one for one in (Dense(), sdpa.Sdpa(), Tiled(), flex.Flex(), Blocks(), BySchemeItself())
+}
 DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
 DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
 _forced = "auto"
@@ -50,7 +52,7 @@ def choose(scheme: Scheme, extension: Applied, call: Call, length: int, device: 
     """The backend of this call over ``length`` tokens, with or without gradients as is torch's mode."""
     does = scheme.capabilities
     if does.has_own_attention:
-        return BACKENDS["own"]
+        return BACKENDS["scheme"]
     case = Case(
         does,
         is_plain(scheme, extension),

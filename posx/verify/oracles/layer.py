@@ -18,8 +18,8 @@ from posx.config.schema import ModelConfig
 from posx.extensions.base import NONE, Applied
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import attend, plan
-from posx.verify.oracles import written
-from posx.verify.oracles.small import CONTEXT, gap, make_scheme
+from posx.verify.oracles import papers as written
+from posx.verify.oracles.small_models import CONTEXT, gap, make_scheme
 
 TOLERANCE = 2e-5
 FAR = 5e-5  # where queries times drawn vectors make logits of 40

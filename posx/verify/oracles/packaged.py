@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posx.verify.oracles.layer import LAYER, LENGTHS, Layer, Pairs
-from posx.verify.oracles.small import make_model, random_tokens
+from posx.verify.oracles.small_models import make_model, random_tokens
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
@@ -33,7 +33,7 @@ def whole(
     """Our weights in a model of transformers: final hidden states and logits of the same tokens."""
 
     def pairs() -> Pairs:
-        from posx.verify.oracles import hosts
+        from posx.verify.oracles import host_models as hosts
 
         for shape in shapes:
             for own in settings:
@@ -54,7 +54,7 @@ def whole(
 
 def host(kind: str, *settings: Any) -> Callable[[Any], Any]:
     def make(model: Any) -> Any:
-        from posx.verify.oracles import hosts
+        from posx.verify.oracles import host_models as hosts
 
         return getattr(hosts, kind)(model, *settings)
 

@@ -53,7 +53,7 @@ def test_evaluation_takes_the_kernel_on_intel_and_tiles_elsewhere(name: str, kin
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_training_takes_the_same_on_every_processor(name: str, kind: str) -> None:
-    alone = {"linear-rope": "own", "cope": "blocks", "dape": "blocks", "stick-breaking": "blocks"}
+    alone = {"linear-rope": "scheme", "cope": "blocks", "dape": "blocks", "stick-breaking": "blocks"}
     of_content = dict.fromkeys(("shaw", "transformer-xl", "forgetting", "cable"), "blocks")
     assert chosen(make_model(name)) == {**alone, **of_content}.get(name, "tiles")
 
@@ -70,7 +70,7 @@ def test_training_takes_the_same_on_every_processor(name: str, kind: str) -> Non
         ("rope", {"yarn": {}}, None),
         ("nope", {"temperature": {"factor": 2.0}}, None),  # the queries carry it
         ("alibi", {"temperature": {"factor": 2.0}}, "blocks"),  # the bias is multiplied too
-        ("linear-rope", {"pi": {}}, "own"),
+        ("linear-rope", {"pi": {}}, "scheme"),
     ],
 )  # fmt: skip
 def test_an_extension_that_moves_pairs_runs_in_blocks(
@@ -148,7 +148,7 @@ def counted(model: Decoder) -> Iterator[Counter[str]]:
         patch.setattr(dispatch, "in_blocks", blockwise.in_blocks)
         schemes = [model.scheme.at(layer) for layer in range(len(model.blocks))]
         for scheme in {type(one) for one in schemes if one.capabilities.has_own_attention}:
-            patch.setattr(scheme, "attend", counting("own", scheme.attend))
+            patch.setattr(scheme, "attend", counting("scheme", scheme.attend))
         yield calls
 
 
@@ -179,4 +179,4 @@ def test_the_recorded_backend_is_the_one_that_ran(name: str, kind: str) -> None:
 
 
 def test_every_backend_has_a_function_to_count() -> None:
-    assert {*RUNS, "own"} == set(BACKENDS)
+    assert {*RUNS, "scheme"} == set(BACKENDS)

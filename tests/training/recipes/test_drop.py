@@ -26,7 +26,7 @@ from posx.training.finetune import compose_finetune
 from posx.training.resume import resume
 from posx.training.state import start
 from posx.utils.console import Display
-from posx.verify.oracles import hosts
+from posx.verify.oracles import host_models as hosts
 
 
 @torch.no_grad()

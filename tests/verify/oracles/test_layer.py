@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 from posx.verify.oracles.layer import TOLERANCE, Comparison, Layer, by_layer
 
 

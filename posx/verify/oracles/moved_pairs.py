@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from posx.models.binding import bind, parse_extension
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 from posx.verify.oracles.layer import FAR, LAYER, Comparison, Layer, Pairs
-from posx.verify.oracles.small import CONTEXT
+from posx.verify.oracles.small_models import CONTEXT
 
 Distance = Callable[[int, int], float | None]  # of query and key; None: not seen
 HEARING: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from posx.config.schema import ModelConfig
 from posx.models.binding import bind, parse_extension
-from posx.verify.oracles import written
-from posx.verify.oracles.elsewhere import ELSEWHERE
+from posx.verify.oracles import papers as written
 from posx.verify.oracles.layer import FAR, SHAPES, Comparison, Layer, Pairs
+from posx.verify.oracles.moved_pairs import ELSEWHERE
 from posx.verify.oracles.packaged import ROPE
-from posx.verify.oracles.small import CONTEXT, make_model, make_scheme, random_tokens
+from posx.verify.oracles.small_models import CONTEXT, make_model, make_scheme, random_tokens
 
 PAPER = "the paper's formula in float64"
 LLAMA: tuple[dict[str, Any], ...] = (
@@ -35,7 +35,7 @@ def in_llama(text: str, rope: Rope) -> Callable[[], Pairs]:
     """Ours with the extension, theirs with ``rope``: final hidden states and logits of the same tokens."""
 
     def pairs() -> Pairs:
-        from posx.verify.oracles import hosts
+        from posx.verify.oracles import host_models as hosts
 
         for shape in LLAMA:
             model = make_model("rope", family="llama", **shape)
@@ -62,7 +62,7 @@ def rising(pairs: int) -> list[float]:
 
 def interpolated() -> Pairs:
     """GPT-2 with a table that torch has stretched."""
-    from posx.verify.oracles import hosts
+    from posx.verify.oracles import host_models as hosts
 
     for shape in ({"n_heads": 3}, {"n_heads": 4, "tie_embeddings": False}):
         model = make_model("learned", **shape)
@@ -90,7 +90,7 @@ def stretched_sinusoids() -> Pairs:
 
 def windows() -> Pairs:
     """Mistral, whose window counts the query itself."""
-    from posx.verify.oracles import hosts
+    from posx.verify.oracles import host_models as hosts
 
     for w in (1, 2, 5, CONTEXT, 41):
         model = make_model("rope", family="llama", n_heads=4, n_kv_heads=2, head_dim=16)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from posx.config.schema import ModelConfig
 from posx.models.decoder import count_parameters
 from posx.schemes.base import Scheme
-from posx.verify.oracles import packaged, written
+from posx.verify.oracles import packaged
+from posx.verify.oracles import papers as written
 from posx.verify.oracles.layer import (
     FAR,
     LAYER,
@@ -27,7 +28,7 @@ from posx.verify.oracles.layer import (
     turned,
 )
 from posx.verify.oracles.packaged import host, whole
-from posx.verify.oracles.small import CONTEXT, make_model, make_scheme
+from posx.verify.oracles.small_models import CONTEXT, make_model, make_scheme
 
 PAPER = "the paper's formula in float64"
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.verify.oracles.written``."""
+"""Tests of ``posx.verify.oracles.papers``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fixtures.corpora import child_environment
-from posx.verify.oracles import written
+from posx.verify.oracles import papers as written
 
 
 def test_the_formulas_share_no_code_with_posx() -> None:
@@ -29,7 +29,7 @@ def test_the_formulas_share_no_code_with_posx() -> None:
         )
     }
     assert imported == {"__future__", "math", "collections", "torch"}
-    code = f"import sys; sys.path.insert(0, {str(path.parent)!r}); import written; assert 'posx' not in sys.modules"
+    code = f"import sys; sys.path.insert(0, {str(path.parent)!r}); import papers; assert 'posx' not in sys.modules"
     done = subprocess.run(
         [sys.executable, "-c", code], env=child_environment(), capture_output=True, text=True, check=False
     )

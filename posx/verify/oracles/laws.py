@@ -22,7 +22,7 @@ from posx.models.attention.dispatch import plan
 from posx.models.attention.flex import flex, seen_blocks
 from posx.models.loss import head_cross_entropy
 from posx.verify.oracles.layer import LAYER, TOLERANCE, Layer
-from posx.verify.oracles.small import CONTEXT, VOCAB, gap, make_model, random_tokens
+from posx.verify.oracles.small_models import CONTEXT, VOCAB, gap, make_model, random_tokens
 
 LONG = 16384
 LENGTH = 29  # beyond the training context, no multiple of a block

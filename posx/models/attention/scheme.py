@@ -1,4 +1,4 @@
-"""Attention that a scheme computes by itself, such as linear attention."""
+"""Attention that a scheme computes by itself, such as linear attention: its hook ``attend``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 from posx.models.attention.context import Backend, Flow
 
 
-class Own(Backend):
+class BySchemeItself(Backend):
     """:meth:`posx.schemes.base.Scheme.attend`."""
 
-    name = "own"
+    name = "scheme"
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
         return flow.scheme.attend(q, k, v, flow.site(k.shape[2] - q.shape[2], k.shape[2], q, k))

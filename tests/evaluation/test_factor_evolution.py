@@ -1,4 +1,4 @@
-"""Tests of ``posx.evaluation.evolution``."""
+"""Tests of ``posx.evaluation.factor_evolution``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fixtures.models import make_scheme
 from posx.config.schema import ModelConfig
-from posx.evaluation.evolution import Candidate, Space, as_factors, evolve, space_of, tidy
+from posx.evaluation.factor_evolution import Candidate, Space, as_factors, evolve, space_of, tidy
 from posx.extensions.base import Target
 from posx.extensions.ntk import NTK
 from posx.extensions.pi import PI, ScaledConfig
