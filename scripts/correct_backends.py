@@ -24,7 +24,7 @@ from posx.config.schema import RunConfig
 from posx.models.binding import bind, parse_extension
 from posx.models.build import build_model, complete
 from posx.models.decoder import Decoder
-from posx.runtime.processor import KINDS, force
+from posx.runtime.processor import KINDS, forced
 
 VERSION = "0.3.0"
 CPU_BATCH_TOKENS = 4096  # of an evaluation, when nothing else was set
@@ -75,8 +75,8 @@ def main() -> None:
             version = values["posx"] if is_meta else values["versions"]["posx"]
             if version != VERSION or not values["backend"]:
                 continue
-            force(KINDS[kind_of(values["device"])])
-            found = of_training(model, config) if is_meta else of_record(model, config, values)
+            with forced(KINDS[kind_of(values["device"])]):
+                found = of_training(model, config) if is_meta else of_record(model, config, values)
             if found != values["backend"]:
                 what = "training" if is_meta else values["extension"].partition("(")[0]
                 changes[config.scheme["name"], what, values["backend"], found] += 1

@@ -6,15 +6,28 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from fixtures.processors import UNLIKE, processor_kind  # noqa: F401 - a fixture
+from posx.runtime.processor import KINDS, forced
 
 # Read when huggingface_hub is imported, which a test module may do at its head: so it is set before any is.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="posx-tests-hf-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--processor", choices=sorted(KINDS), help="Choose as on such a processor, in this process.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def this_processor(request: pytest.FixtureRequest) -> Iterator[None]:
+    kind = request.config.getoption("--processor")
+    with forced(KINDS[kind]) if kind else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,10 +38,15 @@ def processor() -> Processor:
     return _forced or _read()
 
 
-def force(other: Processor | None) -> None:
-    """Choose as on this processor from now on; None: as on this machine's. For tests."""
+@contextmanager
+def forced(other: Processor) -> Iterator[None]:
+    """Choose as on this processor. For tests."""
     global _forced
-    _forced = other
+    before, _forced = _forced, other
+    try:
+        yield
+    finally:
+        _forced = before
 
 
 @cache

@@ -23,7 +23,8 @@ from posx.models.attention.context import Call
 from posx.models.attention.dispatch import BACKENDS, choose, forced
 from posx.models.binding import bind, fits
 from posx.models.decoder import Decoder
-from posx.runtime.processor import KINDS, force
+from posx.runtime import processor
+from posx.runtime.processor import KINDS
 from posx.utils.console import Display
 
 CPU = torch.device("cpu")
@@ -32,9 +33,8 @@ WIDTH = 61  # of the vocabulary
 
 @pytest.fixture(params=sorted(KINDS))
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    force(KINDS[request.param])
-    yield request.param
-    force(None)
+    with processor.forced(KINDS[request.param]):
+        yield request.param
 
 
 def chosen(model: Decoder, extension: Applied = NONE, **call: Any) -> str:
