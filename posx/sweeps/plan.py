@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from posx.config.catalog import Catalog
 from posx.config.compose import compose_eval, compose_settings, key_of
 from posx.config.lengths import check_windows, comparable, parse_length
 from posx.config.schema import TRAINED, EvalConfig, RunConfig
-from posx.config.validate import check_eval, check_train
+from posx.config.validate import check_eval, check_train, typed
 from posx.data.corpus import prepare
 from posx.data.sampling import check_long_enough
 from posx.errors import PosxError
@@ -130,6 +130,7 @@ class _Row:
             changed = [f"train.{key}={value}" for key, value in train.items()]
             return compose_run([*self.overrides, *changed], self.catalog)
         config = replace(self.settings, train=replace(self.settings.train, **train))
+        config = typed(RunConfig, asdict(config))  # ranges
         check_train(config)
         return freeze_extension(complete(config, self.catalog), self.catalog)
 

@@ -59,7 +59,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a list": ({"recipes": ["pose"]}, "finetune.recipes takes keys and values"),
     "an override": ({"overrides": ["train.recipe=pose"]}, "Change its field 'finetune.recipes' instead"),
     "a reach": ({"overrides": ["train.reach=64"]}, "Change its field 'finetune.context' instead"),
-    "no longer context": ({"context": "1x", "recipes": {"rope": ["pose"]}}, "train.reach=8 was asked"),
+    "no longer context": ({"context": "1x", "recipes": {"rope": ["pose"]}}, "train.reach=8 was given"),
 }
 
 
