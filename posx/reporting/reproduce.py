@@ -11,7 +11,7 @@ from posx.config.catalog import PACKAGED, Catalog
 from posx.config.compose import LITERAL, quote
 from posx.config.schema import EvalConfig, RunConfig
 from posx.errors import PosxError
-from posx.models.build import compose_run
+from posx.models.build import complete, compose_run
 from posx.results.records import Record
 from posx.runs.directory import Run, open_run
 from posx.training.finetune import compose_finetune, default_label, first_run
@@ -62,7 +62,7 @@ def _flags(runs_dir: Path, catalog: Catalog) -> list[str]:
 
 def train_command(run: Run, flags: list[str], catalog: Catalog = PACKAGED) -> str:
     """``posx train`` with the overrides in which this run differs from its options."""
-    config = run.config
+    config = complete(run.config, catalog)  # of which the file may have been edited
     if config.start.run:
         first = first_run(run)
         parts = ["--from", first.name]

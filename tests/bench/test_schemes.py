@@ -14,6 +14,7 @@ from fixtures.measured import (
     line_of,
     measured,  # noqa: F401
     obedient,  # noqa: F401
+    own,  # noqa: F401 - a fixture
     text,  # noqa: F401
     tiny,
 )

@@ -15,6 +15,7 @@ from fixtures.measured import (
     cells,
     line_of,
     measured,  # noqa: F401
+    own,  # noqa: F401 - a fixture
     text,  # noqa: F401
 )
 from posx.bench import schemes_page as costs

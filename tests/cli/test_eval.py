@@ -13,6 +13,7 @@ import torch
 from fixtures.commands import (
     refused,
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     there,  # noqa: F401
     tree,
 )

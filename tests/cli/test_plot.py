@@ -11,6 +11,7 @@ import torch
 
 from fixtures.commands import (
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     there,  # noqa: F401
 )
 from fixtures.models import posx

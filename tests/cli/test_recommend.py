@@ -14,6 +14,7 @@ from fixtures.reproduced_runs import (
     own,  # noqa: F401
     refused,
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     tree,
 )
 

@@ -14,6 +14,7 @@ from fixtures.searches import (
     ASKED,
     own,  # noqa: F401
     runs,  # noqa: F401
+    searched,  # noqa: F401 - a fixture
 )
 
 

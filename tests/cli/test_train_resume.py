@@ -17,6 +17,7 @@ import torch
 from fixtures.commands import (
     refused,
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     there,  # noqa: F401
     tiny,  # noqa: F401
     tree,

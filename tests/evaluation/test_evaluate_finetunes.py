@@ -34,6 +34,7 @@ from fixtures.finetuned_runs import (
     record_of,
     resized,
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     tuned,
     weights,
 )

@@ -18,8 +18,10 @@ import torch
 from fixtures.corpora import child_environment
 from fixtures.reported import (
     Node,
+    made,  # noqa: F401 - a fixture
     page,  # noqa: F401
     root,  # noqa: F401
+    runs,  # noqa: F401 - a fixture
     tables_of,
     tree_of,
 )

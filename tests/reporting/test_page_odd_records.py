@@ -13,8 +13,10 @@ from fixtures.records import ALIBI, ROPE, Shelf, by_document, hardness
 from fixtures.reported import (
     Node,
     answers_of,
+    made,  # noqa: F401 - a fixture
     page,  # noqa: F401
     root,  # noqa: F401
+    runs,  # noqa: F401 - a fixture
     tables_of,
     tree_of,
 )

@@ -17,7 +17,9 @@ from fixtures.reproduced_runs import (
     TARGETS,
     asked,
     own,  # noqa: F401
+    runs,  # noqa: F401 - a fixture
     shell,  # noqa: F401
+    text,  # noqa: F401 - a fixture
 )
 from posx.results.records import current_records
 

@@ -19,6 +19,7 @@ from fixtures.reproduced_runs import (
     printed,
     runs,  # noqa: F401
     shell,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     values,
 )
 

@@ -15,6 +15,8 @@ from fixtures.searches import (
     EVALUATIONS,
     TARGETS,
     own,  # noqa: F401
+    runs,  # noqa: F401 - a fixture
+    searched,  # noqa: F401 - a fixture
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from fixtures.commands import (
+    text,  # noqa: F401 - a fixture
     there,  # noqa: F401
     tiny,  # noqa: F401
 )

@@ -24,6 +24,7 @@ from fixtures.finetuned_runs import (
     posx,
     record_of,
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
 )
 from posx.results.records import read_records
 from posx.runs.directory import Run, open_run

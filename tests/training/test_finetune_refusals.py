@@ -17,6 +17,7 @@ from fixtures.finetuned_runs import (
     own,  # noqa: F401
     posx,
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
     weights,
 )
 from posx.cli.app import app

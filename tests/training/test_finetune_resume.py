@@ -15,7 +15,9 @@ from fixtures.finetuned_runs import (
     finetune,
     own,  # noqa: F401
     posx,
+    runs,  # noqa: F401 - a fixture
     same_run,
+    text,  # noqa: F401 - a fixture
 )
 from posx.runs.directory import create, open_run
 from posx.training.finetune import compose_finetune, with_weights

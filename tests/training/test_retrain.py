@@ -14,6 +14,8 @@ from fixtures.reproduced_runs import (
     cell,
     own,  # noqa: F401
     refused,
+    runs,  # noqa: F401 - a fixture
+    text,  # noqa: F401 - a fixture
     tree,
 )
 

@@ -14,6 +14,7 @@ from fixtures.recomputed_runs import (
     alibi,  # noqa: F401
     ask,
     drawn,
+    folder,  # noqa: F401 - a fixture
     fresh,
     kept,
     rope,  # noqa: F401

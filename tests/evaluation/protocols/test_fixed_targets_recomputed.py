@@ -19,6 +19,7 @@ from fixtures.recomputed_runs import (
     ask,
     drawn,
     either,  # noqa: F401
+    folder,  # noqa: F401 - a fixture
     fresh,
     kept,
     rope,  # noqa: F401

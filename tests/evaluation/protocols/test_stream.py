@@ -13,6 +13,7 @@ from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
     ask,
+    folder,  # noqa: F401 - a fixture
     fresh,
     rope,  # noqa: F401
     same,

@@ -20,6 +20,7 @@ from fixtures.recipe_runs import (
     L,
     own,  # noqa: F401
     runs,  # noqa: F401
+    text,  # noqa: F401 - a fixture
 )
 from posx.models.binding import bind, parse_extension
 from posx.models.build import build_model
