@@ -17,6 +17,7 @@ from fixtures.recomputed_runs import (
     CONTEXT,
     LEAST,
     Trained,
+    alibi,  # noqa: F401 - a fixture
     ask,
     either,  # noqa: F401
     folder,  # noqa: F401

@@ -16,6 +16,7 @@ from fixtures.recomputed_runs import (
     LEAST,
     Key,
     Trained,
+    alibi,  # noqa: F401 - a fixture
     ask,
     drawn,
     either,  # noqa: F401

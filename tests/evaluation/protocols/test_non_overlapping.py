@@ -12,9 +12,12 @@ from fixtures.corpora import by_hand
 from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
+    alibi,  # noqa: F401 - a fixture
     ask,
     either,  # noqa: F401
+    folder,  # noqa: F401 - a fixture
     fresh,
+    rope,  # noqa: F401 - a fixture
     same,
 )
 from fixtures.window_texts import LENGTHS, bounds, cut, home, scored
