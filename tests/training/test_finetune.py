@@ -88,9 +88,9 @@ def test_batches_go_on_in_every_step(runs: Path, tmp_path: Path, monkeypatch: py
     asked: list[tuple[int, int, int]] = []
     batch = Slices.batch
 
-    def noted(slices: Slices, seed: int, step: int, size: int) -> Any:
+    def noted(slices: Slices, seed: int, step: int, size: int, *more: Any) -> Any:
         asked.append((seed, step, slices.context))
-        return batch(slices, seed, step, size)
+        return batch(slices, seed, step, size, *more)
 
     monkeypatch.setattr(Slices, "batch", noted)
     config = tuned(open_run(runs / "rope-pi"), "train.steps=3", "train.eval_tokens=64")

@@ -24,8 +24,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "pose without a run": (["--recipe", "pose", "--reach", "4x"], "posx train --from RUN"),
     "a reach without a run": (["train.reach=64"], "posx train --from RUN"),
     "no reach": (["--from", "rope", "--recipe", "pose"], "Add --reach 4x"),
-    "a reach within the window": (["--from", "rope", "--recipe", "pose", "--reach", "1x"], "train.reach=16 was asked"),
-    "a shorter reach": (["--from", "rope", "--recipe", "pose", "--reach", "8"], "train.reach=8 was asked"),
+    "a reach within the window": (["--from", "rope", "--recipe", "pose", "--reach", "1x"], "train.reach=16 was given"),
+    "a shorter reach": (["--from", "rope", "--recipe", "pose", "--reach", "8"], "train.reach=8 was given"),
     "no whole tokens": (["--from", "rope", "--recipe", "pose", "--reach", "4.3x"], "not a whole number of tokens"),
     "no length": (["--from", "rope", "--recipe", "pose", "--reach", "far"], "train.reach takes a whole number"),
     "too far": (["--from", "rope", "--recipe", "pose", "--reach", "99999999"], "train.reach=99999999 is too large"),
@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "pose of nothing": (["--from", "nope", "--recipe", "pose", "--reach", "4x"], "nope does not hear"),
     "pose past the table": (
         ["--from", "learned", "--recipe", "pose", "--reach", "4x"],
-        "learned positions end at 16, but train.reach=64 was asked. Train with --extension interpolate",
+        "learned positions end at 16, but train.reach=64 was requested. Train with --extension interpolate",
     ),
     "a contradiction": (["--from", "rope", "--recipe", "pose", "train.recipe=drop"], "contradict each other"),
     "resumed with another": (
