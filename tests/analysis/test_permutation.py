@@ -10,6 +10,7 @@ import torch
 
 from fixtures.models import SCHEMES, posx
 from posx.analysis.permutation import SENTENCE, SHAPE, outputs, permutation, permutations
+from posx.config.catalog import PACKAGED
 from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.nope import Nope, NopeConfig
 
@@ -56,7 +57,7 @@ def test_the_layer_is_attention_written_out(kind: str, masked: bool) -> None:
 def test_a_seed_repeats() -> None:
     one, other = (permutation(Alibi(AlibiConfig(), SHAPE), "alibi") for _ in range(2))
     assert one == other
-    assert one in permutations(["nope", "alibi"], None, False)
+    assert one in permutations(["nope", "alibi"], PACKAGED)
 
 
 def test_the_table_says_it_in_words() -> None:

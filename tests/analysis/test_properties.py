@@ -21,6 +21,7 @@ from fixtures.shown_schemes import (
 from posx.analysis.panels.scheme import decay_of, panels
 from posx.analysis.probe import parts
 from posx.analysis.properties import along_diagonals, reach, subject, weight_by_distance
+from posx.config.catalog import Catalog
 from posx.models.build import compose_run
 from posx.models.decoder import Decoder, initialise
 from posx.schemes.base import Scheme
@@ -135,7 +136,8 @@ def test_a_scheme_of_ones_own_is_shown_by_what_it_does(there: Path, monkeypatch:
     # The least d with r^(d+1) < 0.05 + 0.95 r^64, r = e^(−0.1 h): 7.49 and 29.6 for h = 4 and 1.
     assert part["reach"] == [7, 29]
     assert (there / "mirror.png").stat().st_size > 10_000
-    one = subject(compose_run(["scheme=mirror", *SMALL], there / "own", True), "4x", True)
+    mine = Catalog(there / "own", trust=True)
+    one = subject(compose_run(["scheme=mirror", *SMALL], mine), "4x", mine)
     kinds = [panel.kind for panel in panels(one)]
     assert kinds == ["vectors", "similarity", "turned", "decay", "added", "weight"]
     assert maps(one, "vectors").values[""][3, 0] == pytest.approx(1 / 4)
