@@ -21,6 +21,8 @@ import torch
 
 from posx.config.compose import read_run_config
 from posx.config.schema import RunConfig
+from posx.extensions.base import Applied
+from posx.models.attention.context import Call
 from posx.models.binding import bind, parse_extension
 from posx.models.build import build_model, complete
 from posx.models.decoder import Decoder
@@ -41,15 +43,21 @@ def of_record(model: Decoder, config: RunConfig, record: dict[str, Any]) -> str:
     asked = parse_extension(record["extension"])
     applied = bind(asked, model.scheme, record["length"], trained, config.train.reached)
     with torch.inference_mode():
-        return model.backends(max(1, CPU_BATCH_TOKENS // record["length"]), record["length"], applied)
+        return names(model, max(1, CPU_BATCH_TOKENS // record["length"]), record["length"], applied)
 
 
 def of_training(model: Decoder, config: RunConfig) -> str:
-    """The backend of a training step."""
+    """The backend of a training step on one thread, as in a sweep."""
     extension = parse_extension(config.train.extension)
     applied = bind((), model.scheme, config.train.context, extension, config.train.reached)
     sequences = config.train.batch_tokens // config.train.context // config.train.accumulation
-    return model.backends(sequences, config.train.context, applied)
+    return names(model, sequences, config.train.context, applied)
+
+
+def names(model: Decoder, batch: int, length: int, extension: Applied) -> str:
+    """The backends of a pass over so many sequences, in torch's present mode."""
+    call = Call(batch, model.config.n_heads)
+    return "+".join(model.prepare(model.scheme.positions(length), extension, call).backends)
 
 
 def write(path: Path, values: dict[str, Any]) -> None:

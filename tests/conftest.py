@@ -41,7 +41,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def exact_denormals() -> Iterator[None]:
-    """What machine.prepare_for sets for the work of a process is not for the tests after it."""
+    """What prepare_for sets for the work of a process is not for the tests after it."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from posx.extensions.base import NONE, Applied
-from posx.models.attention.blockwise import logits_of, ways_of, weights_of
+from posx.models.attention.blockwise import final_logits, logits_of, ways_of, weights_of
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import plan
 from posx.runtime.generator import generator
@@ -118,7 +117,7 @@ class Layer:
         −inf where a key is not seen.
         """
         logits, site, _ = logits_of(self.ways, i, i + 1)
-        return self.scheme.rescore(logits, site)[:, :, 0] * self.ways[0].flow.sharpness
+        return final_logits(self.ways[0].flow, logits, site)[:, :, 0]
 
     def added(self, i: int) -> Tensor:
         """What the scheme adds to the products of query i."""
@@ -130,7 +129,8 @@ class Layer:
         if self.scheme.capabilities.has_own_attention:  # values that are the unit vectors come out as their weights
             q, k = way.q[:, :, i : i + 1], way.k[:, :, : i + 1]
             values = torch.eye(i + 1).expand(*q.shape[:2], -1, -1)
-            return self.scheme.attend(q, k, values, way.flow.site(i, i + 1, q, k))[:, :, 0]
+            assert way.flow.backend is not None
+            return way.flow.backend.attend(q, k, values, way.flow)[:, :, 0]
         logits, site, _ = logits_of(self.ways, i, i + 1)
         return weights_of(way.flow, logits, site)[:, :, 0]
 
@@ -167,19 +167,6 @@ def rotates(scheme: Scheme, positions: Tensor) -> bool:
     one = torch.randn(1, scheme.shape.head_dim, generator=generator(0, "one"))
     return any(not torch.equal(x, some[:, None, None].expand_as(x)) for some, *both in turned(scheme, positions, one)
                for x in both)  # fmt: skip
-
-
-def frequencies(scheme: Scheme) -> Tensor | None:
-    """θ_k in radians a position, float32 [pairs], of the scheme or of one inside; None where none knows any."""
-    for one in scheme.modules():
-        own: Any = getattr(one, "frequencies", None)
-        try:
-            found = own()
-        except TypeError:  # there is none, or somebody's own that wants to be told more
-            continue
-        if isinstance(found, Tensor) and found.ndim == 1:
-            return found
-    return None
 
 
 # ---------------------------------------------------------------- vectors

@@ -64,6 +64,11 @@ class Target:
         return max(1.0, self.length / self.context)
 
 
+HOOKS = (
+    "positions", "spectrum", "unscaled", "amplitude", "branches", "slopes", "temperature", "sharpness", "mask",
+)  # fmt: skip
+
+
 class Extension:
     """Base class; ``config`` is an instance of ``Config``, ``name`` what the command line calls it."""
 
@@ -73,6 +78,12 @@ class Extension:
     formula: ClassVar[str] = ""  # of an extension whose YAML states none
 
     name: str = ""
+    overrides: ClassVar[frozenset[str]] = frozenset()  # the hooks that it overrides
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """The one place that looks at which hooks a class overrides."""
+        super().__init_subclass__(**more)
+        cls.overrides = frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Extension, name))
 
     def __init__(self, config: Any):
         self.config = config
@@ -281,7 +292,7 @@ NONE = Applied()
 
 def moves(extension: type[Extension]) -> bool:
     """Whether it says where pairs stand, whatever else it does."""
-    return extension.branches is not Extension.branches
+    return "branches" in extension.overrides
 
 
 def refuse_two_of_a_kind(extensions: Iterable[Extension]) -> None:

@@ -105,7 +105,7 @@ def fits(extension: type[Extension], scheme: Scheme) -> bool:
     if extension.changes in ("mask", "temperature"):
         return masks
     hook = "spectrum" if extension.changes == "wavelengths" else extension.changes
-    sharpens = extension.amplitude is not Extension.amplitude  # a temperature, too
+    sharpens = "amplitude" in extension.overrides  # a temperature, too
     return hook in scheme.capabilities.accepts and (masks or not sharpens)
 
 

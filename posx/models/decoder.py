@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from posx.config.schema import ModelConfig
 from posx.extensions.base import NONE, Applied
-from posx.models.attention.context import Call, Flow
+from posx.models.attention.context import Backend, Call, Flow
 from posx.models.attention.dispatch import attend, choose, plan
 from posx.runtime.generator import generator
 from posx.schemes.base import ModelShape, Scheme
@@ -158,9 +158,9 @@ class Decoder(nn.Module):
         served: Counter[Scheme] = Counter()
         flows = []
         for scheme, own, backend in self._choices(extension, call, positions.shape[-1], positions.device):
-            if (scheme, backend) not in planned:
-                planned[scheme, backend] = plan(scheme, positions, extension, own)
-            flow, number = planned[scheme, backend], served[scheme]
+            if (scheme, backend.name) not in planned:
+                planned[scheme, backend.name] = plan(scheme, positions, extension, own, backend)
+            flow, number = planned[scheme, backend.name], served[scheme]
             # The number is for those who ask for it: to the compiler every other number is another program.
             flows.append(replace(flow, layer=number) if number and scheme.capabilities.per_layer else flow)
             served[scheme] += 1
@@ -173,20 +173,17 @@ class Decoder(nn.Module):
             x = layer(x, flow)
         return self.norm(self.blocks[-1](x, prepared.flows[-1], prepared.tail))
 
-    def backends(self, batch: int, length: int, extension: Applied = NONE) -> str:
-        """The backends of a pass over ``batch`` sequences of ``length`` tokens, in torch's present mode."""
-        call = Call(batch, self.config.n_heads)
-        choices = self._choices(extension, call, length, self.tokens.weight.device)
-        return "+".join(dict.fromkeys(backend for _, _, backend in choices))
-
     def _choices(
         self, extension: Applied, call: Call, length: int, device: torch.device
-    ) -> Iterator[tuple[Scheme, Call, str]]:
+    ) -> Iterator[tuple[Scheme, Call, Backend]]:
         """Scheme, call and backend of each layer: only the last one may have fewer queries than tokens."""
         whole, last = replace(call, queries=None), len(self.blocks) - 1
+        chosen: dict[tuple[Scheme, Call], Backend] = {}
         for layer in range(len(self.blocks)):
-            scheme, own = self.scheme.at(layer), call if layer == last else whole
-            yield scheme, own, choose(scheme, extension, own, length, device).name
+            key = scheme, own = self.scheme.at(layer), call if layer == last else whole
+            if key not in chosen:
+                chosen[key] = choose(scheme, extension, own, length, device)
+            yield scheme, own, chosen[key]
 
     @property
     def head_weight(self) -> Tensor:

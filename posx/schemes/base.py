@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from posx.extensions.base import Applied
-from posx.schemes.facts import Case, Fact, distances_fact, positions_fact
+from posx.schemes.facts import Case, Fact, by_hooks
 
 Closure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -113,6 +113,9 @@ class Capabilities:
         return self.bias == "distance"
 
 
+HOOKS = ("embed", "rotate", "bias", "rescore", "weights", "values", "attend", "positions", "train_positions")
+
+
 class Scheme(nn.Module):
     """Base class; without overrides it is no positional signal at all.
 
@@ -124,12 +127,19 @@ class Scheme(nn.Module):
     formula: ClassVar[str] = ""  # of a scheme whose YAML states none
     outlook: ClassVar[str] = ""  # what was published of it past the training context, for `posx explain`
     inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
-    bias_by_distance: ClassVar[bool] = False  # True: on the head and the distance alone
+    # What a class states, see Capabilities.
+    accepts: frozenset[str] = frozenset()
+    masks: bool = True
+    by_position: bool = True
+    bias_per_layer: bool = False
+    bias_by_distance: bool = False
+    overrides: ClassVar[frozenset[str]] = frozenset()  # the hooks that it overrides
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """A class with a bias of its own says by itself whether that goes by the distance."""
+        """The one place that looks at which hooks a class overrides."""
         super().__init_subclass__(**more)
-        if "bias" in vars(cls):
+        cls.overrides = frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Scheme, name))
+        if "bias" in vars(cls):  # it says by itself whether its own bias goes by the distance
             cls.bias_by_distance = vars(cls).get("bias_by_distance", False)
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -152,43 +162,37 @@ class Scheme(nn.Module):
         return self.declare()
 
     def declare(self) -> Capabilities:
-        """The capabilities of this scheme: from its class, unless it knows better. A wrapper replaces what it changes.
-
-        The one place that looks at which hooks are overridden.
-        """
-        own, base = type(self), Scheme
-        per_layer = self.stated("bias_per_layer", False)
-        by_distance = self.stated("bias_is_by_distance", own.bias_by_distance)
-        has_bias = self.stated("has_bias", own.bias is not base.bias)
-        bias = "layer" if per_layer else "distance" if by_distance else "index"
-        embeds = self.stated("embeds", own.embed is not base.embed)
-        rotates = own.rotate is not base.rotate
-        has_values = self.stated("has_values", own.values is not base.values)
-        by_logits = own.rescore is not base.rescore or own.weights is not base.weights or has_values
-        needs_logits = self.stated("needs_logits", by_logits)
-        attends = self.stated("has_own_attention", own.attend is not base.attend)
-        chooses = own.positions is not base.positions or own.train_positions is not base.train_positions
-        by_position = self.stated("by_position", True)
+        """The capabilities of this scheme: from its class, unless it knows better. A wrapper replaces some."""
+        hooks = self.overrides
+        kind = "layer" if self.bias_per_layer else "index"
+        if kind == "index" and self.stated("bias_is_by_distance", self.bias_by_distance):
+            kind = "distance"
+        has_bias = self.stated("has_bias", "bias" in hooks)
+        embeds = self.stated("embeds", "embed" in hooks)
+        has_values = self.stated("has_values", "values" in hooks)
+        needs_logits = self.stated("needs_logits", has_values or not hooks.isdisjoint({"rescore", "weights"}))
+        attends = self.stated("has_own_attention", "attend" in hooks)
+        acts = embeds or has_bias or "rotate" in hooks or needs_logits or attends
         return Capabilities(
-            accepts=self.stated("accepts", frozenset()),
-            bias=bias if has_bias else "none",
+            accepts=self.accepts,
+            bias=kind if has_bias else "none",
             embeds=embeds,
-            rotates=rotates,
+            rotates="rotate" in hooks,
             rotated=self.stated("rotated", 0),
             needs_logits=needs_logits,
             has_values=has_values,
             has_own_attention=attends,
-            masks=self.stated("masks", True),
-            per_layer=self.stated("per_layer", per_layer or needs_logits),
-            by_position=by_position,
-            uses_positions=by_position and (embeds or has_bias or rotates or needs_logits or attends),
-            chooses_positions=self.stated("chooses_positions", chooses),
+            masks=self.masks,
+            per_layer=self.stated("per_layer", self.bias_per_layer or needs_logits),
+            by_position=self.by_position,
+            uses_positions=self.by_position and acts,
+            chooses_positions=self.stated("chooses_positions", chooses_positions(hooks)),
             last_position=self.last_position,
         )
 
     def stated(self, name: str, otherwise: Any) -> Any:
-        """What the class states under ``name``, as an attribute or a property."""
-        return getattr(self, name) if hasattr(type(self), name) else otherwise
+        """What the class or the object states under ``name``, as schemes of 0.3.0 could; else ``otherwise``."""
+        return getattr(self, name) if hasattr(type(self), name) or name in vars(self) else otherwise
 
     def __getattr__(self, name: str) -> Any:
         """Names by which schemes written for 0.3.0 ask another one what it does: until 0.5."""
@@ -260,23 +264,20 @@ class Scheme(nn.Module):
 
     def facts(self, case: Case) -> list[Fact]:
         """What training has seen beside what there is now; what holds for all schemes, `posx explain` adds."""
-        does = self.capabilities
-        if not does.by_position:
-            between = max(0, case.farthest - 1)
-            return [Fact("tokens between query and farthest key", f"up to {case.context - 2}", f"{between}",
-                         {"between": between})]  # fmt: skip
-        if not does.uses_positions:
-            return []
-        return [positions_fact(case)] if does.embeds else [distances_fact(case)]
+        return by_hooks(self, case)
 
     def report(self, tokens: Tensor) -> dict[str, float]:
         """Figures about the scheme beside a token table [V, token_width], for the run's meta.json."""
         return {}
 
 
+def chooses_positions(hooks: frozenset[str]) -> bool:
+    """Whether a class with these hooks says where tokens stand."""
+    return not hooks.isdisjoint({"positions", "train_positions"})
+
+
 BEFORE = {one.name: one.name for one in fields(Capabilities)} | {
     "has_bias": "has_bias",
-    "bias_per_layer": "bias_per_layer",
     "bias_is_by_distance": "bias_is_by_distance",
     "hears_positions": "uses_positions",
 }

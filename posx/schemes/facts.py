@@ -97,6 +97,18 @@ class Case:
 # ---------------------------------------------------------------- what several schemes say
 
 
+def by_hooks(scheme: Any, case: Case) -> list[Fact]:
+    """Of a scheme that says nothing itself: positions where it embeds them, distances where it uses them at all."""
+    does = scheme.capabilities
+    if not does.by_position:
+        between = max(0, case.farthest - 1)
+        return [Fact("tokens between query and farthest key", f"up to {case.context - 2}", f"{between}",
+                     {"between": between})]  # fmt: skip
+    if not does.uses_positions:
+        return []
+    return [positions_fact(case)] if does.embeds else [distances_fact(case)]
+
+
 def positions_fact(case: Case) -> Fact:
     """Which positions are new: those from ``places`` on."""
     new = int((case.positions >= case.places).sum())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from posx.errors import PosxError
 from posx.extensions.base import Applied
-from posx.schemes.base import Capabilities, Closure, ModelShape, Scheme, Site
+from posx.schemes.base import Capabilities, Closure, ModelShape, Scheme, Site, chooses_positions
 from posx.schemes.facts import Case, Fact
 
 
@@ -33,9 +33,7 @@ class Wrapper(Scheme):
                 "layers itself and would not be asked.",
                 "Name a scheme such as rope or alibi, or nest the two in the other order.",
             )
-        own, base = type(self), Scheme
-        self.chooses = own.positions is not base.positions or own.train_positions is not base.train_positions
-        if self.chooses and not does.uses_positions:
+        if chooses_positions(self.overrides) and not does.uses_positions:
             raise PosxError(
                 f"{type(self).__name__} chooses positions, but {type(self.inner).__name__} does not use them.",
                 "Try scheme.inner=sinusoidal, learned, rope or alibi.",
@@ -43,14 +41,30 @@ class Wrapper(Scheme):
 
     def declare(self) -> Capabilities:
         """The inner scheme's, but for what a class of 0.3.0 states itself. Subclasses replace what they change."""
-        plain = replace(self.inner.capabilities, chooses_positions=self.chooses)
+        plain = replace(self.inner.capabilities, chooses_positions=chooses_positions(self.overrides))
         kind = plain.bias
-        if self.stated("bias_per_layer", plain.bias_per_layer) and self.stated("has_bias", plain.has_bias):
+        if self.bias_per_layer and self.stated("has_bias", plain.has_bias):
             kind = "layer"
         elif kind == "distance" and not self.stated("bias_is_by_distance", True):
             kind = "index"
         own = {one.name: getattr(self, one.name) for one in fields(Capabilities) if hasattr(type(self), one.name)}
         return replace(plain, **{**own, "bias": kind})
+
+    @property
+    def accepts(self) -> frozenset[str]:  # type: ignore[override]
+        return self.inner.capabilities.accepts
+
+    @property
+    def masks(self) -> bool:  # type: ignore[override]
+        return self.inner.capabilities.masks
+
+    @property
+    def by_position(self) -> bool:  # type: ignore[override]
+        return self.inner.capabilities.by_position
+
+    @property
+    def bias_per_layer(self) -> bool:  # type: ignore[override]
+        return self.inner.capabilities.bias_per_layer
 
     @property
     def outlook(self) -> str:  # type: ignore[override]

@@ -171,6 +171,9 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
         progress = Progress(done, spent)
         for step in range(done, settings.steps):
             losses = _step_or_uncompiled(session, step, display)
+            if not meta["backend"]:
+                meta["backend"] = "+".join(sorted(session.backends))
+                write_meta(run, meta)
             progress.done = done = step + 1
             last = done == settings.steps
             due = settings.checkpoint_every and done % settings.checkpoint_every == 0

@@ -59,7 +59,7 @@ def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
         **devices.facts(session.device, session.dtype),
         "threads": torch.get_num_threads(),
         "compiled": session.compiled,
-        "backend": session.model.backends(session.sequences // config.train.accumulation, context, session.extension),
+        "backend": "",  # known after the first step
         "corpus_sha256": corpus.sha256,
         "tokenizer_sha256": corpus.tokenizer_sha256,
         "vocab_size": corpus.vocab_size,

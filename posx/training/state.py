@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from posx.config.schema import OptimConfig, RunConfig
 from posx.data.corpus import Corpus
 from posx.data.sampling import Slices, check_long_enough
 from posx.extensions.base import NONE, Applied
+from posx.models.attention.context import Call
 from posx.models.attention.tiled import hide_from_compiler
 from posx.models.binding import bind, parse_extension
 from posx.models.build import build_model
@@ -36,6 +37,7 @@ class Session:
     compiled: bool
     note: str  # why it is not compiled
     extension: Applied = NONE  # what is trained with
+    backends: set[str] = field(default_factory=set)  # the attention backends that have run
 
     @property
     def sequences(self) -> int:
@@ -46,6 +48,15 @@ class Session:
     def tokens_a_step(self) -> int:
         """Input tokens of one optimizer step."""
         return self.sequences * self.config.train.context
+
+    def hidden(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Final hidden states of token ids [B, T] with what is trained with; notes the attention backends."""
+        model = self.model
+        if positions is None:
+            positions = model.scheme.positions(ids.shape[1], ids.device)
+        prepared = model.prepare(positions, self.extension, Call(len(ids), model.config.n_heads))
+        self.backends.update(prepared.backends)
+        return model.run(ids, prepared)
 
     def pieces(self, sequences: int) -> int:
         """Into how many pieces these sequences are cut, to be worked on at once: each holds gradients of its own."""

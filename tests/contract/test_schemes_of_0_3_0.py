@@ -97,6 +97,37 @@ class Sharper(Wrapper):
         return 1.5 * logits
 
 
+class Narrower(Sharper):
+    """Asks its base class in a property of its own."""
+
+    accepts = property(lambda self: super(Narrower, self).accepts - {"slopes"})
+
+
+@dataclass
+class Nothing:
+    pass
+
+
+class InTheMaking(Scheme):
+    """States what it does on the object, and widens what its base class accepts."""
+
+    Config = Nothing
+    accepts = Scheme.accepts | {"slopes"}
+
+    def __init__(self, config, shape):
+        super().__init__(config, shape)
+        self.bias_per_layer = True
+
+    def bias(self, site):
+        size = site.x.square().mean(-1)
+        return lambda b, h, i, j: -0.01 * size[b, j]
+
+    def facts(self, case):
+        from posx.schemes.facts import by_hooks
+
+        return by_hooks(self, case)
+
+
 @dataclass
 class Every:
     step: int = 2
@@ -116,6 +147,8 @@ CARDS = {
     "scheme/own-bias": {"_target_": "of_0_3_0.OwnBias"},
     "scheme/of-content": {"_target_": "of_0_3_0.OfContent"},
     "scheme/sharper": {"_target_": "of_0_3_0.Sharper"},
+    "scheme/narrower": {"_target_": "of_0_3_0.Narrower"},
+    "scheme/in-the-making": {"_target_": "of_0_3_0.InTheMaking"},
     "extension/strided": {"_target_": "of_0_3_0.Strided"},
 }
 
@@ -138,6 +171,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
         (["scheme=own-bias"], {"bias": "index", "accepts": frozenset({"distances"})}),
         (["scheme=of-content"], {"bias": "layer", "by_position": False, "has_values": False, "per_layer": True}),
         (["scheme=of-content", "scheme.values_too=true"], {"has_values": True, "needs_logits": True}),
+        (["scheme=narrower"], {"accepts": frozenset(), "needs_logits": True, "uses_positions": True}),
+        (["scheme=in-the-making"], {"bias": "layer", "accepts": frozenset({"slopes"}), "per_layer": True}),
         (["scheme=sharper"], {"bias": "layer", "needs_logits": True, "accepts": frozenset({"slopes"})}),
     ],
 )
@@ -148,7 +183,7 @@ def test_what_a_class_states_is_what_it_can_do(
     assert {name: getattr(does, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("scheme", ["by-distance", "own-bias", "of-content", "sharper"])
+@pytest.mark.parametrize("scheme", ["by-distance", "own-bias", "of-content", "sharper", "narrower", "in-the-making"])
 def test_it_trains_and_is_evaluated(mine: Catalog, scheme: str, tmp_path: Path, cache: Path) -> None:
     text = write_jsonl(tmp_path / "text.jsonl", [f"{n} " + " ".join(WORDS[n % 7 :] * 12) for n in range(30)])
     runs = ["--runs-dir", tmp_path / "runs", "--config-dir", mine.config_dir, "--trust"]

@@ -58,7 +58,7 @@ def test_a_wrapper_knows_that_its_inner_scheme_differs_by_layer() -> None:
 @pytest.mark.parametrize("outer", ["shape", "randomized"])
 def test_who_does_not_hear_positions_is_refused(outer: str, inner: str) -> None:
     """Around them both would be the inner scheme itself, under another name."""
-    with pytest.raises(PosxError, match="does not hear where tokens stand"):
+    with pytest.raises(PosxError, match="does not use them"):
         make_scheme(outer, ModelConfig(), inner=inner)
 
 

@@ -112,8 +112,13 @@ def logits_of(
 
 def weights_of(flow: Flow, logits: Tensor, site: Site) -> Tensor:
     """Attention weights float32 [B, H, Tq, Tk] of logits with bias and mask."""
+    return flow.scheme.weights(final_logits(flow, logits, site), site)
+
+
+def final_logits(flow: Flow, logits: Tensor, site: Site) -> Tensor:
+    """What the softmax is given, or whatever stands in its place."""
     logits = flow.scheme.rescore(logits, site)
-    return flow.scheme.weights(logits if flow.sharpness == 1 else logits * flow.sharpness, site)
+    return logits if flow.sharpness == 1 else logits * flow.sharpness
 
 
 def _logits(way: Way, start: int, end: int, addend: bool) -> tuple[Tensor, Site]:

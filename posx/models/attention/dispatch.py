@@ -1,4 +1,4 @@
-"""Which backend computes attention. :func:`choose` decides, once a pass; the pass runs what it returned.
+"""Which backend computes attention. :func:`choose` decides once for layers that are alike; they run its choice.
 
 * *dense*: batched products over all pairs, plain torch. The reference, and fast on a GPU at short contexts.
 * *fused*: torch's own scaled-dot-product attention (sdpa.py).
@@ -106,10 +106,13 @@ def moves_pairs(scheme: Scheme, extension: Applied) -> bool:
     return "distances" in scheme.capabilities.accepts and bool(extension.branches())
 
 
-def plan(scheme: Scheme, positions: Tensor, extension: Applied, call: Call) -> Flow:
-    """Prepare a pass over tokens at these ``positions`` ([T] or [B, T]), which the extension has already changed."""
+def plan(scheme: Scheme, positions: Tensor, extension: Applied, call: Call, backend: Backend | None = None) -> Flow:
+    """Prepare a pass over tokens at these ``positions`` ([T] or [B, T]), which the extension has already changed.
+
+    ``backend``: what :func:`choose` returned for this call, where it was asked already.
+    """
     length = positions.shape[-1]
-    backend = choose(scheme, extension, call, length, positions.device)
+    backend = backend or choose(scheme, extension, call, length, positions.device)
     flow = Flow(
         scheme,
         positions,

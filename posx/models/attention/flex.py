@@ -1,7 +1,7 @@
 """FlexAttention: a scheme's closure compiled into one kernel that never holds a matrix of logits. For CUDA.
 
 The same closure f(b, h, i, j) that the dense backend calls with index ranges is called here for one element. Gradients
-into what a closure captures use atomic additions, so that a run with a learned bias does not repeat to the last bit:
+into what a closure captures use atomic additions, so that a run with a trained bias does not repeat to the last bit:
 its record names the backend. torch refuses a backward pass on a CPU, where only the tests use this, without gradients.
 
 Untested on a GPU: none was at hand.

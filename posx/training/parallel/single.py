@@ -43,7 +43,7 @@ def nats(session: Session, batch: Batch) -> Tensor:
     ids, targets = (devices.to_device(array, session.device) for array in (batch.tokens, batch.targets))
     with torch.autocast(session.device.type, torch.bfloat16, enabled=session.dtype == torch.bfloat16):
         positions = None if batch.positions is None else batch.positions.to(session.device, non_blocking=True)
-        hidden = session.model.readable(session.model(ids, positions, extension=session.extension))
+        hidden = session.model.readable(session.hidden(ids, positions))
     return head_cross_entropy(hidden.flatten(0, 1), session.model.head_weight, targets.flatten(), session.dtype)
 
 

@@ -72,7 +72,7 @@ class Pose(Recipe):
 
 def follows_positions(extension: Extension) -> bool:
     """Whether it acts on positions as pose sets them, or by the scale alone, and not by the number of a token."""
-    sharpens = extension.changes == "temperature" and type(extension).temperature is Extension.temperature
+    sharpens = extension.changes == "temperature" and "temperature" not in extension.overrides
     return extension.changes in FOLLOWS_POSITIONS or sharpens
 
 

@@ -1,4 +1,4 @@
-"""What every scheme keeps to, whoever wrote it: for ``posx verify``; tests/test_contract.py looks closer.
+"""What every scheme keeps to, whoever wrote it: for ``posx verify``; tests/contract looks closer.
 
 Small models with sharp weights (``small.py``), or one layer of attention (``comparisons.py``). Each property gives a
 difference that must not be above its tolerance, or None where it says nothing about a scheme.

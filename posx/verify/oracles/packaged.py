@@ -1,6 +1,6 @@
 """Implementations in transformers and x-transformers, on the same input as ours. They are imported where they are used.
 
-Whole models hold our weights (``hosts.py``) and read the same tokens; logits reach 10.
+Whole models hold our weights (``host_models.py``) and read the same tokens; logits reach 10.
 """
 
 from __future__ import annotations
