@@ -37,6 +37,11 @@ class Catalog:
                 raise PosxError(f"{path} has the same name as a config of posx.", "Give it another name.")
         return [packaged, own.resolve()]
 
+    @cached_property
+    def interpolates(self) -> bool:
+        """Whether a value in any of these files follows from another, as ``base: ${train.context}`` does."""
+        return any("${" in path.read_text("utf-8") for folder in self.folders for path in folder.rglob("*.yaml"))
+
     def options(self, group: str) -> dict[str, Path]:
         """What exists in a group: name → file."""
         return {p.stem: p for folder in self.folders for p in sorted((folder / group).glob("*.yaml"))}

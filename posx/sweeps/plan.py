@@ -126,7 +126,8 @@ class _Row:
 
     def config(self, **train: Any) -> RunConfig:
         """The complete config with these settings of training. Raises PosxError."""
-        if any("${" in override for override in self.overrides):  # its value may follow from what is changed
+        # A value that follows from another may follow from what is changed here.
+        if self.catalog.interpolates or any("${" in override for override in self.overrides):
             changed = [f"train.{key}={value}" for key, value in train.items()]
             return compose_run([*self.overrides, *changed], self.catalog)
         config = replace(self.settings, train=replace(self.settings.train, **train))

@@ -11,6 +11,7 @@ from torch import Tensor
 from fixtures.laws import SHAPES, both_families, every_scheme, small
 from fixtures.models import CONTEXT, make_model, random_tokens
 from fixtures.moved_pairs import applied
+from posx.config.catalog import PACKAGED
 from posx.models.loss import head_cross_entropy
 from posx.verify.oracles.laws import slopes
 
@@ -41,7 +42,7 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
 @every_scheme
 def test_gradients_are_the_slopes_of_the_loss(name: str, family: str) -> None:
     """Autograd beside central differences, in both families; rounding and curvature leave less than 2 %."""
-    assert slopes(name, (None, False), family=family, **SHAPES[family]) < 2e-2
+    assert slopes(name, PACKAGED, family=family, **SHAPES[family]) < 2e-2
 
 
 @pytest.mark.parametrize("text", ["self-extend(w=4,G=2)", "leaky-rerope", "sinks", "temperature(c=0.5)"])

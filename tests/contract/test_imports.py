@@ -27,7 +27,7 @@ for command in ["", "--help", "--version", *(f"{c} --help" for c in commands)]:
         main()
     except SystemExit as done:
         assert done.code == 0, command
-heavy = {"torch", "hydra", "omegaconf", "matplotlib", "numpy", "datasets", "tokenizers", "pyarrow", "pydantic"}
+heavy = {"torch", "hydra", "omegaconf", "matplotlib", "numpy", "datasets", "tokenizers", "pyarrow"}
 print("IMPORTED", sorted(heavy & {name.split(".")[0] for name in sys.modules}))
 """
 

@@ -89,7 +89,10 @@ WHERE = """
 import sys
 import posx
 from posx.__main__ import main
-from posx.config.compose import compose_eval, compose_run, packaged_configs, known_extensions, known_schemes
+from posx.config.catalog import packaged_configs
+from posx.config.compose import compose_eval
+from posx.models.build import compose_run
+from posx.models.classes import known_extensions, known_schemes
 assert compose_run(["scheme=learned", "model=small"]).model.d_model == 256
 assert compose_eval([]).lengths == ["1x", "2x", "4x"]
 print(posx.__file__)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fixtures.models import SCHEMES
+from posx.config.catalog import PACKAGED
 from posx.verify.oracles.laws import PROPERTIES, Property
 
-NOBODY: Any = (None, False)
+NOBODY: Any = PACKAGED
 
 
 # Of whom properties say nothing: no closure for FlexAttention to call, no far keys where a table ends.

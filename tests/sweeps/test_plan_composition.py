@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from posx.config import compose
-from posx.config.catalog import PACKAGED
+from posx.config.catalog import PACKAGED, Catalog
 from posx.models import binding
 from posx.models.build import compose_run
 from posx.sweeps import plan
@@ -128,3 +128,14 @@ def test_a_setting_that_follows_from_another_follows_in_every_job(file: Path) ->
     own = [*TINY, f"data.path={text}", f"data.cache_dir={file.parent / 'cache'}", "model.d_ff=${train.context}"]
     path = write(file.parent / "t.yaml", text, overrides=own, schemes=["rope"], finetune={})
     assert [(job.config.train.context, job.config.model.d_ff) for job in jobs_of(path)] == [(8, 8), (16, 16)] * 2
+
+
+def test_a_setting_in_a_users_own_card_follows_too(file: Path) -> None:
+    """Only the card interpolates: no override shows that the control's frequency base is its own."""
+    catalog = Catalog(file.parent / "mine")
+    card = file.parent / "mine" / "scheme" / "wide.yaml"
+    card.parent.mkdir(parents=True)
+    card.write_text("_target_: posx.schemes.rope.Rope\nbase: ${train.context}\n", "utf-8")
+    path = write(file.parent / "t.yaml", file.parent / "text", schemes=["wide"], extensions={}, finetune={})
+    found = [job.config for job in read_sweep(path, [], str, catalog).jobs]
+    assert [(config.train.context, config.scheme["base"]) for config in found] == [(8, 8.0), (16, 16.0)] * 2
