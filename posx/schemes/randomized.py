@@ -91,6 +91,7 @@ class Randomized(Wrapper):
             return torch.arange(n, device=device)
         if self.config.evaluation == "spread":
             return (torch.arange(n, device=device) * (longest - 1)) // max(1, n - 1)
+        # The draw depends on the length alone, which every published number of this setting rests on.
         return self.train_positions(1, n, torch.Generator().manual_seed(n))[0].to(device)
 
     def facts(self, case: Case) -> list[Fact]:

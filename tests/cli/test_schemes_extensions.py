@@ -1,4 +1,4 @@
-"""Tests of ``posx.cli.schemes_extensions``."""
+"""Tests of ``posx.cli.schemes`` and ``posx.cli.extensions``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.cli.table_refusals``."""
+"""Tests of ``posx.cli.table``: what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.extensions.distances``."""
+"""Tests of extensions that change distances between query and key."""
 
 from __future__ import annotations
 

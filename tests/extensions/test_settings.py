@@ -1,4 +1,4 @@
-"""Tests of ``posx.extensions.settings``."""
+"""Tests of the settings of all extensions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.extensions.spectra``."""
+"""Tests of extensions that change rope's frequencies."""
 
 from __future__ import annotations
 

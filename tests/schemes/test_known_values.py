@@ -1,4 +1,4 @@
-"""Tests of ``posx.schemes.known_values``."""
+"""Tests of all schemes against values known from the papers."""
 
 from __future__ import annotations
 

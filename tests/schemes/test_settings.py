@@ -1,4 +1,4 @@
-"""Tests of ``posx.schemes.settings``."""
+"""Tests of the settings of all schemes."""
 
 from __future__ import annotations
 

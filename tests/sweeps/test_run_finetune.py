@@ -1,4 +1,4 @@
-"""Tests of ``posx.sweeps.run_finetune``."""
+"""Tests of ``posx.sweeps.run``: controls and fine-tunes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.sweeps.run_recipes``."""
+"""Tests of ``posx.sweeps.run``: recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.data.sources.documents``."""
+"""Tests of ``posx.data.sources``: what every source does with documents."""
 
 from __future__ import annotations
 

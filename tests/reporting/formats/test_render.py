@@ -1,4 +1,4 @@
-"""Tests of ``posx.reporting.formats.render``."""
+"""Tests of ``posx.reporting.formats``: what every format has to take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.training.recipes.recipes``."""
+"""Tests of ``posx.training.recipes``: names, labels and records of runs."""
 
 from __future__ import annotations
 

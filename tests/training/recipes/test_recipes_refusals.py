@@ -1,4 +1,4 @@
-"""Tests of ``posx.training.recipes.recipes_refusals``."""
+"""Tests of ``posx.training.recipes``: what is refused."""
 
 from __future__ import annotations
 

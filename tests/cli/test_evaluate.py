@@ -1,4 +1,4 @@
-"""Tests of ``posx.cli.eval``."""
+"""Tests of ``posx.cli.evaluate``."""
 
 from __future__ import annotations
 
