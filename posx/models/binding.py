@@ -7,7 +7,7 @@ beside a scheme and a length.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from posx.config.catalog import PACKAGED, Catalog, read_yaml
@@ -23,6 +23,9 @@ _SPEC = re.compile(r"([\w.\-]+)\s*(?:\((.*)\))?")
 
 
 # ---------------------------------------------------------------- from text
+
+
+Parse = Callable[[str], list[Extension]]  # parse_extension with a catalog; a sweep's reads each text once
 
 
 def parse_extension(text: str, catalog: Catalog = PACKAGED) -> list[Extension]:

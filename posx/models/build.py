@@ -11,7 +11,7 @@ from posx.config.compose import compose_settings
 from posx.config.schema import TRAINED, RunConfig
 from posx.config.validate import typed
 from posx.errors import PosxError
-from posx.models.binding import check_fit, freeze, parse_extension, spec_name
+from posx.models.binding import Parse, check_fit, freeze, parse_extension, spec_name
 from posx.models.classes import known_extensions, load_class
 from posx.models.decoder import Decoder, model_shape
 from posx.schemes.base import ModelShape, Scheme
@@ -31,9 +31,9 @@ def complete(config: RunConfig, catalog: Catalog = PACKAGED) -> RunConfig:
     return config
 
 
-def freeze_extension(config: RunConfig, catalog: Catalog = PACKAGED) -> RunConfig:
+def freeze_extension(config: RunConfig, catalog: Catalog = PACKAGED, parse: Parse | None = None) -> RunConfig:
     """Check the extension that is to be trained with, and fix its scale at that of the positions it is trained at."""
-    extensions = parse_extension(config.train.extension, catalog)
+    extensions = parse(config.train.extension) if parse else parse_extension(config.train.extension, catalog)
     if TRAINED in config.train.extension:
         raise PosxError(
             f"train.extension={config.train.extension} does not say which extension to train with.",

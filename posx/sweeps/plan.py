@@ -133,7 +133,7 @@ class _Row:
         config = replace(self.settings, train=replace(self.settings.train, **train))
         config = typed(RunConfig, asdict(config))  # ranges
         check_train(config)
-        return freeze_extension(complete(config, self.catalog), self.catalog)
+        return freeze_extension(complete(config, self.catalog), self.catalog, self.parse)
 
     def planned(self, path: Path, finetunes: bool) -> Iterator[_Planned]:
         """The jobs of all seeds: each first run, its controls, its fine-tunes."""
@@ -171,7 +171,7 @@ class _Row:
             kinds.append({"train.context": first.base_context, "train.extension": "none"})
         for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
             for kind in kinds:
-                yield finetune(first, "first", {**shared, **kind, "train.steps": steps}, self.catalog)
+                yield finetune(first, "first", {**shared, **kind, "train.steps": steps}, self.catalog, self.parse)
 
     def check_extensions(self, known: dict[str, type[Extension]]) -> None:
         """Refuse extensions that do not fit the scheme, which is the same for all seeds. Raises PosxError."""

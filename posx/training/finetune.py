@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from posx.config.lengths import parse_length
 from posx.config.schema import RunConfig, StartConfig
 from posx.config.validate import check_train, typed
 from posx.errors import PosxError
+from posx.models.binding import Parse, parse_extension
 from posx.models.build import complete, freeze_extension, scheme_of
 from posx.runs.directory import Run, folder_name, label_of, newest_checkpoint, open_run
 from posx.runs.identity import group_hash
@@ -35,7 +37,8 @@ def compose_finetune(config: RunConfig, run: str, overrides: list[str], catalog:
     its own, and the extension and the reach that it was trained with stay. Raises PosxError.
     """
     config = complete(config, catalog)
-    return finetune(config, run, changes(config, as_overrides([], overrides)), catalog)
+    changed = changes(config, as_overrides([], overrides))
+    return finetune(config, run, changed, catalog, partial(parse_extension, catalog=catalog))
 
 
 def changes(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def changes(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
     return values
 
 
-def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Catalog = PACKAGED) -> RunConfig:
+def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Catalog, parse: Parse) -> RunConfig:
     """The same from a complete config, and what changes as values by their key: ``train.*``, ``optim.*``, ``label``."""
     values = asdict(config)
     values["train"] |= {"steps": max(1, config.train.steps // SHARE_OF_STEPS), "eval_every": None}
@@ -83,7 +86,9 @@ def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Cata
         tuned.train.reach = None
     tuned.label = tuned.label or default_label(config, tuned)
     check_train(tuned)
-    return freeze_extension(recipe.prepare(tuned, scheme_of(tuned, catalog), catalog), catalog)
+    extensions = parse(tuned.train.extension)
+    tuned = recipe.prepare(tuned, scheme_of(tuned, catalog), extensions, catalog)
+    return freeze_extension(tuned, catalog, parse)
 
 
 def default_label(config: RunConfig, tuned: RunConfig) -> str:

@@ -13,7 +13,6 @@ from posx.config import compose
 from posx.config.catalog import PACKAGED, Catalog
 from posx.models import binding
 from posx.models.build import compose_run
-from posx.sweeps import plan
 from posx.sweeps.plan import JobPlan, read_sweep
 
 WORDS = [
@@ -94,18 +93,17 @@ def test_hydra_composes_each_row_once_and_the_evaluation_once(file: Path, monkey
 
 
 def test_an_extension_of_a_row_is_parsed_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the sweep; the config of a fine-tune checks its own."""
+    """For the evaluation, for training, and for the recipe of each fine-tune."""
     parsed: list[str] = []
+    real = binding._parse_one
 
-    def counted(text: str, *rest: Any) -> Any:
+    def counted(name: str, inside: str, text: str, catalog: Catalog) -> Any:
         parsed.append(text)
-        return binding.parse_extension(text, *rest)
+        return real(name, inside, text, catalog)
 
-    monkeypatch.setattr(plan, "parse_extension", counted)
+    monkeypatch.setattr(binding, "_parse_one", counted)
     jobs_of(file)
-    of_rope = parsed[: parsed.index("pi(s=2)") + 1]
-    assert sorted(of_rope) == ["none", "pi", "pi(s=2)"]
-    assert len(parsed) - len(of_rope) <= 2  # alibi's: trained, none
+    assert sorted(parsed) == ["pi", "pi(s=2)"]
 
 
 def test_every_job_is_what_hydra_composes_of_all_its_overrides(file: Path) -> None:

@@ -35,8 +35,11 @@ class Recipe:
     uses_reach = False  # whether train.reach is one of its settings
     repeats = True  # whether a fine-tune of a model that was trained with it goes on with it
 
-    def prepare(self, config: RunConfig, scheme: Scheme, catalog: Catalog) -> RunConfig:
-        """The config of a fine-tune, with what the recipe changes. Raises PosxError where it does not fit."""
+    def prepare(self, config: RunConfig, scheme: Scheme, extensions: list[Extension], catalog: Catalog) -> RunConfig:
+        """The config of a fine-tune, with what the recipe changes. Raises PosxError where it does not fit.
+
+        ``scheme`` and ``extensions`` are those that the config names.
+        """
         return config
 
     def draw(self, scheme: Scheme, train: TrainConfig, rows: int, generator: torch.Generator) -> Drawn:

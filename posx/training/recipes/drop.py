@@ -28,7 +28,7 @@ class Drop(Recipe):
     name = "drop"
     repeats = False  # nothing is left to drop
 
-    def prepare(self, config: RunConfig, scheme: Scheme, catalog: Catalog) -> RunConfig:
+    def prepare(self, config: RunConfig, scheme: Scheme, extensions: list[Extension], catalog: Catalog) -> RunConfig:
         if not rotates_only(scheme):
             raise PosxError(
                 f"drop leaves out rotations and nothing else, and does not fit {config.scheme['name']}.",

@@ -24,7 +24,6 @@ from posx.config.catalog import Catalog
 from posx.config.schema import RunConfig, TrainConfig
 from posx.errors import PosxError
 from posx.extensions.base import Extension
-from posx.models.binding import parse_extension
 from posx.schemes.base import Scheme
 from posx.training.recipes.base import Drawn, Recipe
 
@@ -37,7 +36,7 @@ class Pose(Recipe):
     name = "pose"
     uses_reach = True
 
-    def prepare(self, config: RunConfig, scheme: Scheme, catalog: Catalog) -> RunConfig:
+    def prepare(self, config: RunConfig, scheme: Scheme, extensions: list[Extension], catalog: Catalog) -> RunConfig:
         name = config.scheme["name"]
         if scheme.capabilities.chooses_positions:
             raise PosxError(
@@ -48,7 +47,7 @@ class Pose(Recipe):
                 f"{name} does not hear where tokens stand, so that positions that skip change nothing.",
                 "Leave out --recipe: at its old context this is the same fine-tune.",
             )
-        for one in parse_extension(config.train.extension, catalog):
+        for one in extensions:
             if not follows_positions(one):
                 raise PosxError(
                     f"{one.name} goes by the number of a token, not by its position, which is what pose changes.",
