@@ -57,7 +57,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests marked ``every_processor`` run once for each unlike choice of the attention backend."""
-    by_hypothesis = hasattr(metafunc.function, "hypothesis")  # which takes no fixture of a test
-    if metafunc.definition.get_closest_marker("every_processor") and not by_hypothesis:
+    if metafunc.definition.get_closest_marker("every_processor"):
         metafunc.fixturenames.append("processor_kind")
         metafunc.parametrize("processor_kind", UNLIKE, indirect=True)

@@ -11,6 +11,8 @@ from torch import Tensor
 from fixtures.laws import FROM_ZERO, NAMES, ROUNDING, both_families, every_scheme, small, ways
 from fixtures.models import CONTEXT, FAMILIES, gap, random_tokens
 
+pytestmark = pytest.mark.every_processor
+
 MODELS = {(name, family): small(name, family) for name in NAMES for family in FAMILIES}
 
 

@@ -17,6 +17,8 @@ from posx.extensions.base import Target
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
 from posx.verify.oracles import host_models as hosts
 
+pytestmark = pytest.mark.every_processor
+
 
 def stretched(table: Tensor, length: int) -> Tensor:
     """A table [L, C] as [length, C], by torch."""

@@ -14,6 +14,8 @@ from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 from posx.models.binding import bind, check_fit, parse_extension
 
+pytestmark = pytest.mark.every_processor
+
 
 def resonant(theta: Tensor, *texts: str, length: int = LONG) -> Tensor:
     scheme = make_scheme("rope", ModelConfig(d_model=2 * len(theta), n_heads=1))

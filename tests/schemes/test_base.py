@@ -19,6 +19,8 @@ from posx.extensions.base import NONE
 from posx.schemes.alibi import Alibi
 from posx.schemes.base import Closure, Site, entries
 
+pytestmark = pytest.mark.every_processor
+
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", [s for s in SCHEMES if small(s, "gpt").scheme.capabilities.bias_is_by_distance])

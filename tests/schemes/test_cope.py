@@ -10,6 +10,8 @@ from fixtures.models import CONTEXT, gap, make_model, make_scheme, random_tokens
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 
+pytestmark = pytest.mark.every_processor
+
 
 def test_cope_starts_without_positions() -> None:
     nope, cope = (make_model(name, sharp=False) for name in ("nope", "cope"))

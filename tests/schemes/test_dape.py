@@ -9,6 +9,8 @@ from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 from posx.models.decoder import Decoder
 
+pytestmark = pytest.mark.every_processor
+
 
 def test_dape_wants_a_bias() -> None:
     with pytest.raises(PosxError, match="wants an inner scheme with a bias"):

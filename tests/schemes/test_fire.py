@@ -14,6 +14,8 @@ from posx.extensions.base import NONE
 from posx.schemes.base import Site
 from posx.verify.oracles import papers as written
 
+pytestmark = pytest.mark.every_processor
+
 
 @everywhere
 @pytest.mark.parametrize(("c", "multiple", "end"), [(0.1, 1, 16), (-0.3, -0.25, 16), (2.0, 3, 16), (0.1, 1, 9.5)])

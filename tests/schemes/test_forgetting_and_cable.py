@@ -19,6 +19,8 @@ from posx.models.attention.context import dense_addend
 from posx.models.decoder import Decoder, count_parameters
 from posx.schemes.base import Scheme, Site
 
+pytestmark = pytest.mark.every_processor
+
 
 @pytest.mark.parametrize("name", ["forgetting", "cable"])
 def test_equal_gates_are_alibi(name: str) -> None:

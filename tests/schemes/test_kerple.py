@@ -12,6 +12,8 @@ from fixtures.models import make_model
 from fixtures.scheme_formulas import assert_written, bias, drawn, everywhere, scheme_of, set_values
 from posx.verify.oracles import papers as written
 
+pytestmark = pytest.mark.every_processor
+
 LIMITS = ([0.7, -3.0, 1.9, 0.001, 0.01, 1.0], [1.3, 0.4, -0.2, 2.7, 0.005, 2.0])
 
 

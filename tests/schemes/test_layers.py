@@ -12,6 +12,8 @@ from posx.errors import PosxError
 from posx.models.binding import fits
 from posx.models.classes import known_extensions
 
+pytestmark = pytest.mark.every_processor
+
 
 @torch.no_grad()
 def test_equal_layers_are_the_scheme_itself() -> None:

@@ -14,6 +14,8 @@ from posx.errors import Unsupported
 from posx.verify.oracles import host_models as hosts
 from posx.verify.oracles.scheme_comparisons import LLAMA_SHAPES
 
+pytestmark = pytest.mark.every_processor
+
 
 @pytest.mark.parametrize("name", ["learned", "learned-concat"])
 def test_learned_refuses_past_its_table(name: str) -> None:

@@ -13,6 +13,8 @@ from fixtures.wrapped_schemes import TOLERANCE
 from posx.config.schema import ModelConfig
 from posx.errors import Unsupported
 
+pytestmark = pytest.mark.every_processor
+
 
 def test_randomized_positions_are_a_sorted_sample() -> None:
     """Of 4,000 sequences of 5 out of 0 .. 19: every set of distinct, ascending numbers, each as often as the next.

@@ -17,6 +17,8 @@ from posx.models.attention.context import Call
 from posx.models.attention.dispatch import attend_rotated, plan
 from posx.schemes.base import Scheme, Site
 
+pytestmark = pytest.mark.every_processor
+
 
 def test_shaw_settings() -> None:
     assert scheme_of("shaw", 1, 4).table.shape == (2, CONTEXT, 4)  # no row that a context of 16 cannot train

@@ -12,6 +12,8 @@ from fixtures.content_bias import bias, scheme_of, site_of
 from fixtures.models import gap, make_model
 from posx.extensions.base import NONE
 
+pytestmark = pytest.mark.every_processor
+
 TOLERANCE = 1e-6
 
 

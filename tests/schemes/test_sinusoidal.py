@@ -12,6 +12,8 @@ from fixtures.scheme_models import assert_same, host_without_positions
 from posx.config.schema import ModelConfig
 from posx.verify.oracles import papers as written
 
+pytestmark = pytest.mark.every_processor
+
 
 @pytest.mark.parametrize("base", [10000.0, 50.0])
 def test_sinusoids_move_by_one_rotation(base: float) -> None:

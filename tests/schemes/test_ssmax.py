@@ -10,6 +10,8 @@ from fixtures.models import CONTEXT, make_model, make_scheme
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
 
+pytestmark = pytest.mark.every_processor
+
 
 def test_ssmax_starts_with_the_usual_softmax_at_the_end_of_the_context() -> None:
     """s · ln L = 1, so that the last query of L attends as in the inner scheme."""

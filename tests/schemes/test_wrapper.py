@@ -18,6 +18,8 @@ from posx.runtime.generator import generator
 from posx.training.loop import train_step
 from posx.training.state import start
 
+pytestmark = pytest.mark.every_processor
+
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["randomized", "shape"])
