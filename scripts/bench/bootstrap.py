@@ -9,6 +9,7 @@ it does less.
 
 from __future__ import annotations
 
+import argparse
 import platform
 import time
 from statistics import median
@@ -50,6 +51,7 @@ def seconds(work: object, *arguments: object) -> float:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{REPLICATES:,} replicates; medians of {ROUNDS} alternating rounds on {platform.machine()}, one thread.\n")
     print("| cells | seeds | documents | posx.results.bootstrap | replicate by replicate | ratio |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")

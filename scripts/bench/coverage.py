@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fixtures.simulation import CELLS, CROSSED, REPLICATES, SIMULATIONS, Setting
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(
         f"{SIMULATIONS:,} simulated tables of {CELLS} cells a row, {REPLICATES:,} replicates each; the truth is 0 in "
         "every cell. Chance moves a figure by ±0.5 %.\n"
