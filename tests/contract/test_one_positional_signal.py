@@ -26,7 +26,7 @@ VISIBLE = 1e-2
 
 # Order is known from positions alone, and what they do for each pair can be seen without the mask. The others know
 # it from the keys between two tokens, or have an attention of their own.
-BY_POSITION = [s for s in NAMES if make_scheme(s, ModelConfig()).by_position and s != "linear-rope"]
+BY_POSITION = [s for s in NAMES if make_scheme(s, ModelConfig()).capabilities.by_position and s != "linear-rope"]
 
 
 @pytest.fixture
