@@ -28,7 +28,8 @@ def test_schemes_see_the_same_batches_from_the_same_start(text: Path) -> None:
             train_step(session, step)
         hook.remove()
     shared = {k for k in begins["rope"] if not k.startswith("scheme.")}
-    assert len(shared) > 10 and len(seen["rope"]) >= 4
+    assert len(shared) > 10
+    assert len(seen["rope"]) >= 4
     for name in names[1:]:
         assert {k for k in begins[name] if not k.startswith("scheme.")} == shared
         assert all(torch.equal(begins[name][k], begins["rope"][k]) for k in shared)
