@@ -77,3 +77,14 @@ def test_masks_intersect() -> None:
     wide, narrow = Window(WindowConfig(w=9)), Window(WindowConfig(w=5))
     both = model(tokens, extension=together([wide, narrow], target))
     assert torch.equal(both, model(tokens, extension=together([narrow], target)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["rope", "alibi", "shaw", "t5"])
+@pytest.mark.parametrize("sharper", ["log-n", "temperature(factor=1.5)"])
+def test_queries_are_as_sharp_where_distances_are_kept(name: str, sharper: str) -> None:
+    """rerope with a window past the text moves nothing: what is left is the other extension alone."""
+    model, tokens = make_model(name), random_tokens(41)
+    alone = model(tokens, extension=applied(sharper, model, 41))
+    assert gap(model(tokens, extension=applied(f"rerope(w=41)+{sharper}", model, 41)), alone) < 2e-5
+    assert gap(model(tokens, extension=applied("rerope(w=41)", model, 41)), alone) > 1e-3
