@@ -7,6 +7,8 @@ import pytest
 from fixtures.models import make_model, make_scheme
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
+from posx.extensions.rerope import ReRope
+from posx.models.binding import fits
 from posx.models.decoder import Decoder
 
 pytestmark = pytest.mark.every_processor
@@ -21,3 +23,9 @@ def test_dape_wants_a_bias() -> None:
 
 def test_a_model_of_a_wrapper_is_a_decoder() -> None:
     assert isinstance(make_model("dape", inner="kerple-log"), Decoder)
+
+
+def test_no_pair_of_dape_can_stand_elsewhere() -> None:
+    """It asks its inner scheme, which could, for all biases at once."""
+    assert fits(ReRope, make_scheme("alibi", ModelConfig()))
+    assert not fits(ReRope, make_scheme("dape", ModelConfig()))
