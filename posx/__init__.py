@@ -1,3 +1,38 @@
-"""posx: how far does a positional scheme really carry a language model?"""
+"""posx: how far does a positional scheme really carry a language model?
+
+The names of :mod:`posx.api` are here too; nothing is imported before one of them is used.
+"""
 
 __version__ = "0.3.0"
+
+__all__ = [
+    "Catalog",
+    "PosxError",
+    "Progress",
+    "Record",
+    "Run",
+    "RunConfig",
+    "Table",
+    "compose",
+    "compose_finetune",
+    "evaluate",
+    "finetune",
+    "load_records",
+    "load_run",
+    "sweep",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'posx' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module("posx.api"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

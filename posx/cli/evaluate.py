@@ -19,7 +19,6 @@ from posx.cli.options import (
     runs_and_overrides,
 )
 from posx.config.catalog import Catalog
-from posx.errors import PosxError
 
 
 @command("eval")
@@ -49,45 +48,19 @@ def evaluate(
     posx eval --length 3000 --length 2x --extension none --extension pi
     """
     catalog = Catalog(config_dir, trust)
-    from posx.config.compose import as_overrides, compose_eval
+    from posx import api
 
     names, overrides = runs_and_overrides(arguments, runs_dir)
-    from posx.config.schema import TABLED
-
-    configs = []
-    for one in TABLED if protocol == "all" else [protocol]:
-        flags = [
-            ("--length", "eval.lengths", length),
-            ("--extension", "eval.extensions", extension),
-            ("--protocol", "eval.protocol", one),
-        ]
-        configs.append(compose_eval(as_overrides(flags, overrides), catalog))
-    from posx.config.lengths import comparable
-    from posx.evaluation.evaluate import evaluate_all, nothing_computed
-    from posx.evaluation.plan import make_plan
+    configs = api.compose_evaluations(length, extension, protocol, overrides, catalog)
     from posx.results.aggregate import aggregate
     from posx.runs import directory as runs
 
     chosen = [runs.find_run(runs_dir, n) for n in names] or [runs.newest_finished(runs_dir)]
-    contexts = [run.config.base_context for run in chosen]
-    plans = [make_plan(run, comparable(c, contexts), catalog) for run in chosen for c in configs]
+    plans = api.plan_evaluations(chosen, configs, catalog)
     with display() as shown:
         if not names:
             shown.say(f"The newest finished run is {chosen[0].name}.")
-        records, refused = [], []
-        for plan in plans:
-            try:
-                found = evaluate_all(plan, shown)
-                records += found
-                error = nothing_computed(plan, found)
-            except PosxError as failure:
-                error = failure
-            if error is not None:
-                refused.append(error)
-                if len(plans) > 1:
-                    shown.say(str(error))
-        if len(refused) == len(plans):
-            raise refused[0]
+        records = api.compute(plans, shown)
         if json:
             import json as json_format
 

@@ -29,13 +29,10 @@ def sweep(
     posx sweep quick
     """
     catalog = Catalog(config_dir, trust)
-    from posx.config.compose import as_overrides
-    from posx.sweeps.file import find_sweep
-    from posx.sweeps.plan import read_sweep
+    from posx import api
 
-    path = find_sweep(sweep, catalog)
     with display() as shown:
-        plan = read_sweep(path, as_overrides([], overrides or []), shown.say, catalog, finetune)
+        plan = api.plan_sweep(sweep, overrides or [], finetune=finetune, progress=shown, catalog=catalog)
         if dry_run:
             from posx.sweeps.dashboard import show_jobs
             from posx.sweeps.run import finished_jobs
@@ -43,16 +40,17 @@ def sweep(
             show_jobs(plan, finished_jobs(plan, runs_dir))
             next_step("the same command without --dry-run")
             return
-        from posx.sweeps.run import run_sweep
-
-        records, jobs = run_sweep(plan, runs_dir, workers, shown)
+        table = api.sweep(plan, runs_dir=runs_dir, workers=workers, progress=shown)
     from posx.reporting.summary import write_results
 
-    write_results(records, runs_dir / plan.name, shown)
-    failed = [job for job in jobs if job.state != "done"]
-    for job in failed:
+    write_results(table.records, runs_dir / plan.name, shown)
+    for job in table.failed:
         shown.say(f"{job.name} failed: {job.last_words} (log: {job.log})")
-    if failed:
-        shown.say(f"{len(failed)} of {len(jobs)} jobs failed. The same command tries them again, and only them.")
+    if table.failed:
+        shown.say(
+            f"{len(table.failed)} of {len(plan.jobs)} jobs failed. The same command tries them again, and only them."
+        )
         raise typer.Exit(1)
-    next_step(f"posx eval {jobs[-1].name} --length 3000{dir_flag(runs_dir)}, posx train --help for a run of your own")
+    next_step(
+        f"posx eval {plan.jobs[-1].name} --length 3000{dir_flag(runs_dir)}, posx train --help for a run of your own"
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from posx.cli.options import ConfigDir, Overrides, RunsDir, Trust, command, dir_flag, display, next_step
 from posx.config.catalog import Catalog
+from posx.config.schema import RunConfig
 
 
 @command("train")
@@ -52,11 +53,8 @@ def train(
     from posx.config.compose import as_overrides
 
     config = _config(as_overrides(flags, overrides or []), start, runs_dir, catalog)
-    from posx.data.corpus import prepare
+    from posx import api
     from posx.runs import directory as runs
-    from posx.training.estimate import estimate as estimate_run
-    from posx.training.finetune import default_name
-    from posx.training.loop import train as train_run
 
     with display() as shown:
         if name is not None:
@@ -64,43 +62,19 @@ def train(
         if estimate:
             from posx.cli.inspection import show_estimate
 
-            corpus = prepare(config.data, config.tokenizer, shown.say)
-            show_estimate(estimate_run(config, corpus, catalog))
+            show_estimate(api.estimate(config, progress=shown, catalog=catalog))
             next_step("the same command without --estimate")
             return
-        chosen = name or (default_name(config) if start else runs.default_name(config))
-        if name is None and not resume:
-            chosen = runs.free_name(runs_dir, chosen)
-        elif not resume and (runs_dir / chosen).exists():
-            runs.create(runs_dir, chosen, config, False)  # refuses, before the corpus is built
-        corpus = prepare(config.data, config.tokenizer, shown.say)
-        check_before_writing(config, corpus)
-        run = runs.create(runs_dir, chosen, config, resume)
-        if run.finished:
-            shown.say(f"{run.path} is finished: step {run.step} of {config.train.steps}.")
-        else:
-            train_run(run, corpus, shown, catalog)
-    next_step(f"posx eval {chosen} --length 2x --length 4x{dir_flag(runs_dir)}")
+        path = runs_dir / name if name else api.default_path(config, runs_dir, resume=resume)
+        run = api.train(config, path, resume=resume, progress=shown, catalog=catalog)
+    next_step(f"posx eval {run.name} --length 2x --length 4x{dir_flag(runs_dir)}")
 
 
-def _config(overrides: list[str], start: str | None, runs_dir: Path, catalog: Catalog) -> Any:
+def _config(overrides: list[str], start: str | None, runs_dir: Path, catalog: Catalog) -> RunConfig:
     """The config of a run from scratch, or of a fine-tune of the run ``start``."""
-    from posx.models.build import compose_run
+    from posx import api
     from posx.runs.directory import find_run
-    from posx.training.finetune import compose_finetune, with_weights
 
     if start is None:
-        return compose_run(overrides, catalog)
-    first = find_run(runs_dir, start)
-    beside = first.path.resolve().parent == runs_dir.resolve()
-    stored = first.name if beside else str(first.path.resolve())
-    return with_weights(compose_finetune(first.config, stored, overrides, catalog), first)
-
-
-def check_before_writing(config: Any, corpus: Any) -> None:
-    """What can be refused before a run directory is made."""
-    from posx.data.sampling import check_long_enough
-    from posx.runtime import device as devices
-
-    check_long_enough(corpus, config.train.context)
-    devices.pick_device(config.train.device)
+        return api.compose(overrides, catalog=catalog)
+    return api.compose_finetune(find_run(runs_dir, start), overrides, runs_dir=runs_dir, catalog=catalog)

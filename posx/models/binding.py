@@ -15,7 +15,7 @@ from posx.config.schema import TRAINED
 from posx.config.validate import typed
 from posx.errors import PosxError, unknown
 from posx.extensions.base import Applied, Extension, Target, moves, refuse_two_of_a_kind
-from posx.models.classes import load_class
+from posx.models.classes import load_class, may_load
 from posx.schemes.base import Scheme, names
 
 MOST = 10**9  # no text has more tokens
@@ -53,9 +53,12 @@ def parse_extension(text: str, catalog: Catalog = PACKAGED) -> list[Extension]:
 def _parse_one(name: str, inside: str, text: str, catalog: Catalog) -> Extension:
     """The extension ``name`` with the parameters ``inside`` its parentheses; ``text`` is all of what was typed."""
     known = catalog.options("extension")
-    if name not in known:
+    if name in known:
+        settings = catalog.settings("extension", name)
+    elif "." in name and may_load(name, catalog):  # package.module.Class, without a YAML
+        settings = {"_target_": name}
+    else:
         raise unknown("extension", name, [*known, "none", TRAINED])
-    settings = catalog.settings("extension", name)
     cls = load_class(settings.pop("_target_", None), Extension, catalog)
     given: set[str] = set()
     for pair in filter(None, re.split(r",(?=[^,=]*=)", inside)):  # a path may hold commas

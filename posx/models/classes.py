@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, TypeVar
 
 from posx.config.catalog import PACKAGED, Catalog
@@ -12,6 +13,37 @@ from posx.schemes.base import Scheme
 
 T = TypeVar("T")
 
+# Targets of classes that were passed as objects in this process. Whoever has the class has run its code already.
+_passed: set[str] = set()
+
+
+def trust_class(cls: type, base: type) -> str:
+    """The ``_target_`` of a class that was passed as an object; this process loads it from now on. Raises PosxError."""
+    kind = base.__name__.lower()
+    if not issubclass(cls, base):
+        raise PosxError(
+            f"{cls.__qualname__} is not a posx {kind}.", f"It must be a subclass of {base.__module__}.{base.__name__}."
+        )
+    if getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls:
+        raise PosxError(
+            f"{cls.__qualname__} cannot be found in {cls.__module__}, so a run could not load it again.",
+            "Define it at the top level of a module, a script or a notebook.",
+        )
+    target = f"{cls.__module__}.{cls.__qualname__}"
+    _passed.add(target)
+    return target
+
+
+def may_load(target: str, catalog: Catalog = PACKAGED) -> bool:
+    """Whether the code of this class may run: it is part of posx, the catalog trusts it, or it was passed."""
+    return catalog.trust or target in _passed or target.split(".")[0] == "posx"
+
+
+def name_of(target: str, group: str, catalog: Catalog = PACKAGED) -> str | None:
+    """The option of a group whose config is this class and nothing else; None where there is none."""
+    options = catalog.options(group)
+    return next((name for name in options if catalog.settings(group, name) == {"_target_": target}), None)
+
 
 def load_class(target: Any, base: type[T], catalog: Catalog = PACKAGED) -> type[T]:
     """The class that ``_target_`` names; it must be a ``base``. Raises PosxError."""
@@ -19,7 +51,7 @@ def load_class(target: Any, base: type[T], catalog: Catalog = PACKAGED) -> type[
     if not isinstance(target, str) or "." not in target:
         raise PosxError(f"'{target}' names no {kind} class.", "Set _target_ to package.module.Class.")
     module, _, name = target.rpartition(".")
-    if not catalog.trust and module.split(".")[0] != "posx":
+    if not may_load(target, catalog):
         raise PosxError(
             f"{target} is not part of posx, and loading it runs its code.",
             "Add --trust if you trust its author.",

@@ -51,7 +51,9 @@ def test_the_wheel_holds_every_config_module_and_template(unpacked: Path) -> Non
         wanted = {
             f"{inside}/{p.relative_to(source)}": p.read_bytes()
             for p in source.rglob("*")
-            if p.is_file() and p.suffix in (".py", ".yaml", ".html") and not p.name.startswith("test_")
+            if p.is_file()
+            and p.suffix in (".py", ".pyi", ".typed", ".yaml", ".html")
+            and not p.name.startswith("test_")
         }
         assert len(wanted) > 20
         assert [name for name, content in wanted.items() if not (unpacked / name).is_file()] == []
@@ -63,7 +65,7 @@ def test_the_wheel_holds_nothing_else(unpacked: Path) -> None:
     assert names == {"posx", f"posx-{posx.__version__}.dist-info"}
     files = [p for p in (unpacked / "posx").rglob("*") if p.is_file() and p.suffix not in (".py", ".yaml")]
     strange = {p.relative_to(unpacked).as_posix() for p in files if p.suffix not in ("", ".typed")}
-    assert strange == {"posx/reporting/templates/report.html"}
+    assert strange == {"posx/__init__.pyi", "posx/reporting/templates/report.html"}
 
 
 def test_the_wheel_says_nothing_of_this_machine(unpacked: Path) -> None:

@@ -1,0 +1,57 @@
+"""What a program passes (values, mappings, classes) as the texts and configs that the command line knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from posx.config.catalog import Catalog
+from posx.config.compose import quote
+from posx.errors import PosxError
+from posx.extensions.base import Extension
+from posx.models.classes import name_of, trust_class
+from posx.schemes.base import Scheme
+
+
+def as_texts(overrides: Sequence[str] | Mapping[str, Any], catalog: Catalog) -> list[str]:
+    """Overrides as the command line takes them."""
+    if isinstance(overrides, str):
+        raise PosxError(f"'{overrides}' is one text; overrides are a list or a mapping.", f"Write ['{overrides}'].")
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    values = dict(overrides)
+    if not isinstance(values.get("train.extension", ""), str):
+        values["train.extension"] = extension_text(values["train.extension"], catalog)
+    return [f"{key}={as_text(value)}" for key, value in values.items()]
+
+
+def as_text(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{as_text(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return "[" + ",".join(map(as_text, value)) + "]"
+    return quote(value)
+
+
+def extension_text(extension: str | type[Extension] | Extension, catalog: Catalog) -> str:
+    """``pi(s=4)`` for a text or one of posx's own; ``package.module.Class(s=4)`` for a class that has no YAML."""
+    if isinstance(extension, str):
+        return extension
+    cls = extension if isinstance(extension, type) else type(extension)
+    target = trust_class(cls, Extension)
+    name = name_of(target, "extension", catalog) or target
+    return name if isinstance(extension, type) else str(cls.of(extension.config, name))
+
+
+def scheme_config(cls: type[Scheme], catalog: Catalog) -> dict[str, str]:
+    """``name`` and ``_target_`` of a scheme's class. A class ``MyScheme`` is called my-scheme."""
+    target = trust_class(cls, Scheme)
+    own = name_of(target, "scheme", catalog)
+    name = own or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+    if own is None and name in catalog.options("scheme") and catalog.read("scheme", name).get("_target_") != target:
+        raise PosxError(f"There is a scheme {name} already, and it is not {target}.", "Give the class another name.")
+    return {"name": name, "_target_": target}
