@@ -212,7 +212,8 @@ def evaluate(
 
     A record holds a sum of nats over ``n_targets`` tokens; ``record.nats_per_token`` is their mean. A cell that cannot
     be computed is a record with a ``status`` and a ``reason``. Records are also written to the runs, and those that
-    are there are not computed again. Raises PosxError, also where nothing that was asked for could be computed.
+    are there are not computed again. Raises PosxError, also where nothing that was requested could be computed, or
+    one of several evaluations was impossible; the records of the others are then in their runs.
     """
     from posx.models.python_values import as_text, extension_text
 
@@ -221,7 +222,8 @@ def evaluate(
     protocol = settings.pop("protocol", None)
     overrides = [f"eval.{key}={as_text(value)}" for key, value in settings.items()]
     configs = compose_evaluations(sizes, texts, protocol, overrides, catalog)
-    return compute(plan_evaluations([runs] if isinstance(runs, Run) else runs, configs, catalog), progress)
+    plans = plan_evaluations([runs] if isinstance(runs, Run) else runs, configs, catalog)
+    return compute(plans, progress, strict=True)
 
 
 def compose_evaluations(
@@ -254,16 +256,18 @@ def plan_evaluations(runs: Sequence[Run], configs: Sequence[EvalConfig], catalog
     return [make_plan(run, comparable(config, contexts), catalog) for run in runs for config in configs]
 
 
-def compute(plans: Sequence[Plan], progress: OnProgress = None) -> list[Record]:
+def compute(plans: Sequence[Plan], progress: OnProgress = None, *, strict: bool = False) -> list[Record]:
     """The records of all plans, in their order.
 
-    An evaluation that fails does not stop the others, and is a message; PosxError is raised where all of them fail.
+    An evaluation that fails does not stop the others, and is a message. PosxError is raised at the end where all of
+    them failed; with ``strict``, also where one of them left no records.
     """
     from posx.evaluation.evaluate import evaluate_all, nothing_computed
 
     display = as_display(progress)
     records: list[Record] = []
     failures: list[PosxError] = []
+    without_records: list[PosxError] = []
     for plan in plans:
         try:
             computed = evaluate_all(plan, display)
@@ -271,12 +275,15 @@ def compute(plans: Sequence[Plan], progress: OnProgress = None) -> list[Record]:
             failure = nothing_computed(plan, computed)
         except PosxError as error:
             failure = error
+            without_records.append(error)
         if failure is not None:
             failures.append(failure)
             if len(plans) > 1:
                 display.say(str(failure))
     if failures and len(failures) == len(plans):
         raise failures[0]
+    if strict and without_records:
+        raise without_records[0]
     return records
 
 
