@@ -12,6 +12,7 @@ import typer
 from posx import __version__
 from posx.cli import (  # noqa: F401 - they enter themselves into the app
     bench,
+    bundle,
     compare,
     config,
     doctor,
@@ -40,6 +41,7 @@ scheme, and evaluates them at longer ones, on the same targets.
   posx train --scheme alibi             one run
   posx eval --length 3000 --length 2x   what happens beyond its training context
   posx table · posx plot · posx report  all evaluations so far, with intervals and verdicts
+  posx bundle runs -o results/NAME      runs as a few files to commit, without weights
   posx compare rope:ntk rope:pi         is one better than the other?
   posx train --from RUN --extension pi train.context=4x    fine-tune at a longer context
   posx recommend RUN --length 3000      which extension for this length?

@@ -153,7 +153,12 @@ def override_value(override: str) -> Any:
 
 def read_run_config(path: Path) -> RunConfig:
     """A run's stored config.yaml, through the same checks as a new one; its scheme is complete as it was written."""
-    config = typed(RunConfig, read_yaml(path, "run config"), source=f" in {path}")
+    return checked_run_config(read_yaml(path, "run config"), f" in {path}")
+
+
+def checked_run_config(values: Any, source: str) -> RunConfig:
+    """The same from parsed values; ``source`` says in errors where they are from."""
+    config = typed(RunConfig, values, source=source)
     check_train(config)
     return config
 
@@ -173,4 +178,9 @@ def compose_eval(overrides: list[str], catalog: Catalog = PACKAGED) -> EvalConfi
 
 def to_yaml(config: Any) -> str:
     """A config dataclass as YAML, in the order of its fields."""
-    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
+    return yaml_of(asdict(config))
+
+
+def yaml_of(values: dict[str, Any]) -> str:
+    """The same of a config as a dict."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

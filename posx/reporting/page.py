@@ -34,7 +34,8 @@ from posx.reporting.views import pages, usable
 from posx.results.aggregate import aggregate
 from posx.results.cells import DELTA, Cell
 from posx.results.records import Record
-from posx.utils.files import read_json, write_text
+from posx.runs.directory import stored_config, stored_meta
+from posx.utils.files import write_text
 from posx.utils.format import DASH, bounds, clock, figure, nats, signed
 
 # The plots in their order: kind, view, and what they show in words.
@@ -217,8 +218,7 @@ def _plots(everything: list[Cell], cells: list[Cell]) -> list[_Plot]:
 def _training_costs(folders: dict[str, Path]) -> Page:
     rows = []
     for name, folder in sorted(folders.items()):
-        path = folder / "meta.json"
-        meta = read_json(path, "a run of posx") if path.is_file() else {}
+        meta = stored_meta(folder)
         seconds, peak = meta.get("seconds"), meta.get("peak_memory_bytes")
         rows.append(
             [
@@ -282,7 +282,7 @@ def _cells_page(records: list[Record]) -> Page:
 
 
 def _commands_and_config(folder: Path, records: list[Record], runs_dir: Path) -> tuple[str, str]:
-    config = (folder / "config.yaml").read_text("utf-8") if (folder / "config.yaml").is_file() else ""
+    config = stored_config(folder)
     own = [r for r in records if r.path is not None and r.path.parent.parent == folder]
     try:
         made = commands(own[0], runs_dir)

@@ -19,7 +19,8 @@ from posx.reporting.table import Entry, Footnotes, Page, entry, width_of
 from posx.results.bootstrap import FEW_DOCUMENTS
 from posx.results.cells import DELTA, Cell, Group
 from posx.results.compare import Difference
-from posx.results.curves import by_context, octaves
+from posx.results.curves import by_context
+from posx.results.parts import octaves
 from posx.results.records import Record
 from posx.utils.format import DASH, bounds, change, count, figure, nats, percent, signed
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
 from posx.results.records import Record, read_record, read_records
+from posx.runs.bundle_runs import is_bundle
+from posx.runs.directory import is_run
 
 LEAST_KEY = 4  # characters of a cell's key that name it
 
@@ -34,7 +36,7 @@ def find_row(runs_dir: Path, text: str, protocol: str = "fixed-targets") -> tupl
     Without an extension: the model as it was trained. Also returns how the row is called.
     """
     name, colon, extension = (text, "", "") if Path(text).exists() else text.partition(":")
-    inside = (runs_dir / name / "config.yaml").is_file() or (Path(name) / "config.yaml").is_file()
+    inside = is_run(runs_dir / name) or is_run(Path(name)) or is_bundle(Path(name))
     records = read_records(runs_dir, [name] if inside else [])
     if not inside:
         labels = sorted({r.label for r in records})

@@ -13,7 +13,9 @@ from typing import Any
 
 from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
-from posx.runs.directory import newest_checkpoint
+from posx.results.bundle_cells import bundled_cells
+from posx.runs.bundle_runs import bundled_run, is_bundle
+from posx.runs.directory import is_run, newest_checkpoint, run_folders
 from posx.utils.files import read_json, write_json
 
 SCHEMA = 2
@@ -130,7 +132,10 @@ def as_json(record: Record) -> dict[str, Any]:
 
 def read_record(path: Path) -> Record:
     """Raises PosxError where the file is damaged or of another version."""
-    values = read_json(path, "a record of posx")
+    return _checked(read_json(path, "a record of posx"), path)
+
+
+def _checked(values: Any, path: Path) -> Record:
     names = {f.name for f in fields(Record)} - {"path"}
     if not isinstance(values, dict) or values.get("schema") != SCHEMA or not names - LATER <= set(values) <= names:
         raise PosxError(f"{path} is not a record of this version of posx.", "Delete it and evaluate the run again.")
@@ -142,6 +147,8 @@ def current_records(folder: Path) -> list[Record]:
 
     Where two versions of posx computed the same cell, the younger file counts.
     """
+    if bundled_run(folder):
+        return [_checked(values, path) for path, values in bundled_cells(folder).items()]
     paths = sorted((folder / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
     newest = {}
     for record in map(read_record, paths):
@@ -161,20 +168,28 @@ def _order_within_run(record: Record) -> tuple[bool, str, int]:
 
 
 def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
-    """The records of the named runs (names in ``runs_dir`` or paths), or of all runs there."""
+    """The records of the named runs and bundles (names in ``runs_dir`` or paths), or of all runs there.
+
+    ``runs_dir`` may be a bundle too.
+    """
     if names:
         folders = []
         for name in names:
-            found = next((p for p in (runs_dir / name, Path(name)) if (p / "config.yaml").is_file()), None)
+            candidates = runs_dir / name, Path(name)
+            bundle = next((p for p in candidates if is_bundle(p)), None)
+            if bundle is not None:
+                folders += run_folders(bundle)
+                continue
+            found = next((p for p in candidates if is_run(p)), None)
             if found is None:
                 if Path(name).is_dir() or (runs_dir / name).is_dir():
                     raise PosxError(
                         f"{name} is not a run of posx: it has no config.yaml.", "Name a run, or none for all."
                     )
-                raise unknown("run", name, [p.parent.name for p in runs_dir.glob("*/config.yaml")] or ["none yet"])
+                raise unknown("run", name, [p.name for p in run_folders(runs_dir)] or ["none yet"])
             folders.append(found)
     else:
-        folders = sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
+        folders = run_folders(runs_dir)
     records = [record for folder in folders for record in current_records(folder)]
     if not records:
         where = ", ".join(names) if names else str(runs_dir)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from posx.errors import PosxError
 from posx.results.bootstrap import FEWEST_DOCUMENTS, effective_number
+from posx.results.bundle_cells import bundled_sums
 from posx.results.records import Record
 from posx.utils.files import whole_file
 
@@ -96,6 +97,9 @@ def sum_up(document: np.ndarray, nll: np.ndarray) -> ByDocument:
 
 def by_document(record: Record) -> ByDocument | None:
     """The sums of a record, or None where neither they nor the targets lie beside it. Raises PosxError."""
+    bundled = bundled_sums(record.path) if record.path else None
+    if bundled is not None:
+        return ByDocument(*bundled)
     path = documents_path(record.path) if record.path else None
     if path is None or not path.is_file():
         losses = read_losses(record)

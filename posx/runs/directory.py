@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from posx.config.compose import read_run_config, to_yaml
+from posx.config.compose import checked_run_config, read_run_config, to_yaml, yaml_of
 from posx.config.schema import RunConfig
 from posx.errors import PosxError, unknown
+from posx.runs.bundle_runs import bundled_metrics, bundled_run, bundled_runs, is_bundle
 from posx.runs.identity import FREE_TO_CHANGE
 from posx.utils.files import read_json, write_json, write_text
 
@@ -49,7 +50,8 @@ class Run:
     @property
     def meta(self) -> dict[str, Any]:
         """meta.json: where and with what it was trained."""
-        meta = read_json(self.path / "meta.json", "a run of posx")
+        bundled = bundled_run(self.path)
+        meta = bundled["meta"] if bundled else read_json(self.path / "meta.json", "a run of posx")
         if not isinstance(meta, dict) or not {"corpus_sha256", "tokenizer_sha256", "lineage"} <= meta.keys():
             raise PosxError(f"{self.path / 'meta.json'} was not written by posx.", "Was the folder copied whole?")
         return meta
@@ -132,7 +134,10 @@ def free_name(runs_dir: Path, name: str) -> str:
 
 
 def open_run(path: Path) -> Run:
-    """The run in a directory. Raises PosxError."""
+    """The run in a directory, or the run of a bundle that is addressed as one. Raises PosxError."""
+    bundled = bundled_run(path)
+    if bundled:
+        return Run(path, checked_run_config(bundled["config"], f" in {path.parent}"))
     if not path.is_dir():
         raise PosxError(f"There is no run {path}.", "posx table lists all runs.")
     if not (path / "config.yaml").is_file():
@@ -142,17 +147,40 @@ def open_run(path: Path) -> Run:
     return Run(path, read_run_config(path / "config.yaml"))
 
 
+def stored_config(path: Path) -> str:
+    """The text of a run's config.yaml; empty without one."""
+    bundled = bundled_run(path)
+    if bundled:
+        return yaml_of(bundled["config"])
+    return (path / "config.yaml").read_text("utf-8") if (path / "config.yaml").is_file() else ""
+
+
+def stored_meta(path: Path) -> dict[str, Any]:
+    """A run's meta.json, unchecked; empty without one."""
+    bundled = bundled_run(path)
+    if bundled:
+        return bundled["meta"]
+    return read_json(path / "meta.json", "a run of posx") if (path / "meta.json").is_file() else {}
+
+
 def find_run(runs_dir: Path, text: str) -> Run:
     """A run by its name in ``runs_dir``, or by its path."""
     for path in (runs_dir / text, Path(text)):
-        if path.is_dir():
+        if path.is_dir() or bundled_run(path):
             return open_run(path)
     raise unknown("run", text, [p.name for p in run_folders(runs_dir)] or ["none yet"], f" in {runs_dir}")
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
-    """All run directories, by name."""
+    """All run directories, or all runs of a bundle, by name."""
+    if is_bundle(runs_dir):
+        return sorted(runs_dir / name for name in bundled_runs(runs_dir))
     return sorted(p.parent for p in runs_dir.glob("*/config.yaml"))
+
+
+def is_run(path: Path) -> bool:
+    """Whether there is a run at this path: its directory, or its address in a bundle."""
+    return (path / "config.yaml").is_file() or bundled_run(path) is not None
 
 
 def newest_finished(runs_dir: Path) -> Run:
@@ -197,6 +225,8 @@ def write_meta(run: Run, meta: dict[str, Any]) -> None:
 
 def metrics(run: Run) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, without a last line that was cut off."""
+    if bundled_run(run.path):
+        return bundled_metrics(run.path)
     path = run.path / "metrics.jsonl"
     rows = []
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:

@@ -21,7 +21,7 @@ from posx.config.validate import check_train, typed
 from posx.errors import PosxError
 from posx.models.binding import Parse, parse_extension
 from posx.models.build import complete, freeze_extension, scheme_of
-from posx.runs.directory import Run, folder_name, label_of, newest_checkpoint, open_run
+from posx.runs.directory import Run, folder_name, is_run, label_of, newest_checkpoint, open_run
 from posx.runs.identity import group_hash
 from posx.training.recipes import find_recipe
 from posx.utils.files import read_json, sha256_of
@@ -129,7 +129,7 @@ def first_run(run: Run) -> Run:
     """The run that a fine-tune starts from: beside it under the stored name, or at the stored path."""
     stored = run.config.start.run
     for path in (run.path.parent / stored, Path(stored)):
-        if (path / "config.yaml").is_file():
+        if is_run(path):
             return open_run(path)
     raise PosxError(
         f"{run.name} starts from the weights of {stored}, which is no longer there.",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from posx.reporting.formats import render
-from posx.reporting.grouping import choose
+from posx.reporting.grouping import ALL, choose
 from posx.results.aggregate import aggregate
-from posx.results.records import read_record, read_records
-from posx.runs.directory import open_run
+from posx.results.records import current_records, read_records
+from posx.runs.directory import open_run, run_folders
 from posx.runs.identity import group_hash, job_hash, recipe_hash
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +21,9 @@ RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/table.md"))
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
 def test_the_committed_table_is_that_of_the_records(folder: Path) -> None:
-    cells = choose(aggregate(read_records(folder, [])), None)
-    assert render(cells, "md") == (folder / "table.md").read_text("utf-8")
+    everything = aggregate(read_records(folder, []))
+    assert render(choose(everything, None), "md") == (folder / "table.md").read_text("utf-8")
+    assert render(choose(everything, ALL), "md", True) == (folder / "protocols.md").read_text("utf-8")
 
 
 def test_there_are_results() -> None:
@@ -37,14 +38,14 @@ def test_the_tables_of_the_readme_are_committed_ones() -> None:
     assert [line for line in rows if line not in committed] == []
 
 
-FINETUNES = sorted((ROOT / "results" / "finetune").glob("*/config.yaml"))
+FINETUNES = run_folders(ROOT / "results" / "finetune")
 
 
-@pytest.mark.parametrize("path", FINETUNES[::7], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", FINETUNES[::7], ids=lambda path: path.name)
 def test_the_hashes_of_runs_without_a_recipe_are_what_they_were(path: Path) -> None:
     """Those in the records that are committed, from before there were recipes; a seed of today joins their row."""
-    run = open_run(path.parent)
-    records = [read_record(one) for one in (path.parent / "eval").glob("*.json")]
+    run = open_run(path)
+    records = current_records(path)
     assert {r.config_sha256 for r in records} == {group_hash(run.config)}
     assert {r.recipe_sha256 for r in records} == {recipe_hash(run.config)}
     assert {(r.train_recipe, r.train_reach, r.recipe) for r in records} == {("none", None, "")}

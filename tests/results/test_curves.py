@@ -15,7 +15,8 @@ from fixtures.plotted import (
 )
 from fixtures.records import DOCUMENTS, ROPE, Shelf, by_document, hardness
 from posx.results.aggregate import aggregate
-from posx.results.curves import bucket_edges, by_each_document, octaves
+from posx.results.curves import by_each_document
+from posx.results.parts import bucket_edges, octaves
 
 
 @pytest.fixture(autouse=True)

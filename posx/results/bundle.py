@@ -1,0 +1,138 @@
+"""A bundle: what tables, plots, reports and ``posx reproduce`` need of a set of runs, in a handful of files.
+
+runs.jsonl and metrics.parquet hold what was trained (:mod:`posx.runs.bundle_runs`); records.jsonl, sums.parquet and
+curves.parquet what was evaluated (:mod:`posx.results.bundle_cells`). Weights and the losses of every target are left
+out. A bundle is read wherever a runs directory is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from posx.config.catalog import read_yaml
+from posx.errors import PosxError
+from posx.results.bundle_cells import CURVES, RECORDS, SUMS, VIEWS
+from posx.results.parts import parts_of
+from posx.results.records import Record, as_json, read_records
+from posx.results.sums import by_document
+from posx.runs.bundle_runs import METRICS, RUNS, bundled_run
+from posx.runs.directory import Run, metrics, open_run, stored_meta
+from posx.utils.files import sha256_file, whole_file, write_text
+
+CURVED = {"fixed-targets": "place", "curve": "context"}  # the view that a plot draws of a protocol
+SETTINGS: dict[str, Any] = {"compression": "zstd", "compression_level": 19}
+
+
+def write_bundle(runs_dir: Path, names: list[str], target: Path) -> list[Record]:
+    """Write the named runs, or all, and return their records. Replaces the bundle's files. Raises PosxError."""
+    records = read_records(runs_dir, names)
+    folders = sorted({r.path.parent.parent for r in records if r.path is not None})
+    if len({folder.name for folder in folders}) < len(folders):
+        raise PosxError("Two of these runs have the same name.", "Rename one, or bundle them apart.")
+    if any(folder.parent.resolve() == target.resolve() for folder in folders):
+        raise PosxError(f"{target} is where these runs are.", "Choose another -o.")
+    try:
+        _write_table(target / METRICS, _metrics([open_run(folder) for folder in folders]))
+        _write_table(target / SUMS, _sums(records), ["nats"])
+        _write_table(target / CURVES, _curves(records), ["nats"])
+        _write_lines(target / RECORDS, [_record_line(record) for record in records])
+        _write_lines(target / RUNS, [_run_line(folder) for folder in folders])  # last: it makes the folder a bundle
+    except OSError as error:
+        raise PosxError(f"{target} cannot be written: {error.strerror or error}.", "Choose another -o.") from None
+    return records
+
+
+def _run_line(folder: Path) -> dict[str, Any]:
+    bundled = bundled_run(folder)
+    config = bundled["config"] if bundled else read_yaml(folder / "config.yaml", "run config")
+    return {"name": folder.name, "config": config, "meta": stored_meta(folder)}
+
+
+def _record_line(record: Record) -> dict[str, Any]:
+    """``losses_sha256`` is null where there were no losses, or where the record comes from another bundle."""
+    assert record.path is not None
+    losses = record.path.with_suffix(".parquet")
+    return {
+        "run": record.path.parent.parent.name,
+        "key": record.key,
+        "losses_sha256": sha256_file(losses) if losses.is_file() else None,
+        "record": as_json(record),
+    }
+
+
+def _write_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    write_text(
+        path,
+        "".join(json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n" for line in lines),
+    )
+
+
+def _metrics(runs: list[Run]) -> pa.Table:
+    return pa.Table.from_pylist(_same_keys([{"run": run.name, **row} for run in runs for row in metrics(run)]))
+
+
+def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that all have the keys of all, None where they had none: Arrow takes its columns from the first."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [{key: row.get(key) for key in keys} for row in rows]
+
+
+def _sums(records: list[Record]) -> pa.Table:
+    kept = [(number, sums) for number, record in enumerate(records) if (sums := by_document(record)) is not None]
+    return pa.table(
+        {
+            "cell": _joined([np.full(len(sums.documents), number) for number, sums in kept], np.int32),
+            "document": _joined([sums.documents for _, sums in kept], np.int32),
+            "targets": _joined([sums.counts for _, sums in kept], np.int64),
+            "nats": _joined([sums.nats for _, sums in kept], np.float64),
+        }
+    )
+
+
+def _curves(records: list[Record]) -> pa.Table:
+    kept = [
+        (number, VIEWS.index(view), part)
+        for number, record in enumerate(records)
+        if (view := CURVED.get(record.protocol)) is not None
+        for part in parts_of(record, view) or []
+    ]
+    sizes = [len(part.documents) for _, _, part in kept]
+
+    def repeated(values: list[float], kind: type) -> np.ndarray:
+        return np.repeat(np.array(values, dtype=kind), sizes)
+
+    return pa.table(
+        {
+            "cell": repeated([number for number, _, _ in kept], np.int32),
+            "view": repeated([view for _, view, _ in kept], np.int8),
+            "low": repeated([part.low for _, _, part in kept], np.float64),
+            "x": repeated([part.x for _, _, part in kept], np.float64),
+            "document": _joined([part.documents for _, _, part in kept], np.int32),
+            "targets": _joined([part.counts for _, _, part in kept], np.int64),
+            "nats": _joined([part.nats for _, _, part in kept], np.float64),
+        }
+    )
+
+
+def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+    return np.concatenate([np.zeros(0, kind), *(part.astype(kind) for part in parts)])
+
+
+def _write_table(path: Path, table: pa.Table, floats: Sequence[str] = ()) -> None:
+    """``floats`` are columns whose values all differ; the bytes of like floats resemble each other."""
+    encoded = [name for name in table.column_names if name not in floats]
+    with whole_file(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            use_dictionary=encoded,
+            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
+            **SETTINGS,
+        )

@@ -1,0 +1,103 @@
+"""Cells of a bundle: their records, their sums by document and their parts of curves.
+
+The record KEY of a run of the bundle B is addressed as B/RUN/eval/KEY.json. Nothing exists at that path.
+
+records.jsonl   a line a cell: run, key, record, losses_sha256 (of the losses of every target, which are left out)
+sums.parquet    a row a cell and document: cell (its line), document, targets, nats
+curves.parquet  a row a cell, view, part and document: cell, view, low (where the part begins), x (where it is drawn),
+                document, targets, nats
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from posx.errors import PosxError
+from posx.runs.bundle_runs import is_bundle, read_lines
+
+RECORDS, SUMS, CURVES = "records.jsonl", "sums.parquet", "curves.parquet"
+VIEWS = ("context", "place")
+
+
+def bundled_cells(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The fields of each record of the run that is addressed as ``folder``, by address, in their stored order."""
+    return {
+        _address(folder.parent, line): line["record"] for line in _lines(folder.parent) if line["run"] == folder.name
+    }
+
+
+def bundled_sums(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Documents, targets and nats of the record at this address; None where a bundle has none of it."""
+    cell = _cell(path)
+    if cell is None:
+        return None
+    rows = _rows(path.parents[2], SUMS).get(cell)
+    return None if rows is None else (rows["document"], rows["targets"], rows["nats"])
+
+
+def bundled_curve(path: Path, view: str) -> dict[str, np.ndarray] | None:
+    """The rows of curves.parquet of the record at this address and a view; None where a bundle has none of it."""
+    cell = _cell(path)
+    rows = None if cell is None else _rows(path.parents[2], CURVES).get(cell)
+    if rows is None:
+        return None
+    inside = rows["view"] == VIEWS.index(view)
+    return {name: column[inside] for name, column in rows.items()} if inside.any() else None
+
+
+def _address(bundle: Path, line: dict[str, Any]) -> Path:
+    return bundle / line["run"] / "eval" / f"{line['key']}.json"
+
+
+def _cell(path: Path) -> int | None:
+    """The line of this address in the records of its bundle."""
+    if len(path.parents) < 3 or not is_bundle(path.parents[2]):
+        return None
+    return _numbers(path.parents[2], (path.parents[2] / RECORDS).stat().st_mtime_ns).get(path)
+
+
+@lru_cache(maxsize=16)
+def _numbers(bundle: Path, changed: int) -> dict[Path, int]:
+    return {_address(bundle, line): number for number, line in enumerate(_lines(bundle))}
+
+
+def _lines(bundle: Path) -> list[dict[str, Any]]:
+    return _read_records(bundle, (bundle / RECORDS).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_records(bundle: Path, changed: int) -> list[dict[str, Any]]:
+    return read_lines(bundle / RECORDS)
+
+
+def _rows(bundle: Path, name: str) -> dict[int, dict[str, np.ndarray]]:
+    """The columns of a Parquet file of a bundle, by cell; empty without that file."""
+    path = bundle / name
+    return _read(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, changed: int) -> dict[int, dict[str, np.ndarray]]:
+    try:
+        # pq.read_table and to_numpy would import pandas, for longer than the reading takes.
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+        columns = {key: np.from_dlpack(table.column(key).combine_chunks()) for key in table.column_names}
+        cells = columns.pop("cell")
+    except (pa.ArrowException, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise PosxError(f"{path} is damaged ({reason}).", "Write the bundle again: posx bundle.") from None
+    if not len(cells):
+        return {}
+    numbers, starts = np.unique(cells, return_index=True)  # rows of a cell are together, cells ascend
+    ends = [*starts[1:], len(cells)]
+    return {
+        int(number): {key: column[start:end] for key, column in columns.items()}
+        for number, start, end in zip(numbers, starts, ends, strict=True)
+    }
