@@ -51,3 +51,11 @@ def test_the_hashes_of_runs_without_a_recipe_are_what_they_were(path: Path) -> N
     assert {(r.train_recipe, r.train_reach, r.recipe) for r in records} == {("none", None, "")}
     # And a sweep finds the run under its name.
     assert run.name.endswith(job_hash(run.config, run.meta["corpus_sha256"], run.meta["tokenizer_sha256"]))
+
+
+def test_results_stay_small() -> None:
+    """Bundles, not runs: a handful of files each."""
+    sizes = [path.stat().st_size for path in (ROOT / "results").rglob("*") if path.is_file()]
+    assert len(sizes) <= 120
+    assert sum(sizes) <= 4_000_000
+    assert not list((ROOT / "results").rglob("config.yaml"))
