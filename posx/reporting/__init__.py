@@ -1,1 +1,1 @@
-"""From cells to what a person reads: tables, plots, the HTML report, the commands behind a number."""
+"""Tables, plots and the HTML report, made from cells; and the commands that reproduce a record."""

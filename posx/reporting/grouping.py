@@ -1,4 +1,4 @@
-"""Which cells share a table: a sheet holds all rows over the same targets, with their names, caption and remarks."""
+"""Groups cells into tables: a sheet holds all rows over the same targets, with their names, caption and remarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from posx.config.schema import TABLED
 from posx.results.bootstrap import FEW_DOCUMENTS
 from posx.results.cells import DELTA, Cell, Comparison, Group
 
-ALL = "all"  # in place of a protocol: all of them, side by side
+ALL = "all"  # instead of a protocol's name: all protocols, side by side
+ONE_SEED = "One seed: intervals cover document sampling, not training variance."
+NO_INTERVALS = "No intervals: the losses of single targets are missing, or all targets are in one document."
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Sheet:
 
     @property
     def contexts(self) -> list[int]:
-        """The base contexts in it."""
+        """The distinct base contexts."""
         return sorted({group.base_context for group, _ in self.rows})
 
     @property
@@ -34,19 +36,19 @@ class Sheet:
 
     @property
     def seeds(self) -> int:
-        """The most seeds behind a number."""
+        """The largest number of seeds of a cell."""
         return max(len(cell.seeds) for cell in self.cells)
 
 
 def test_split(cells: list[Cell]) -> list[Cell]:
-    """The cells of the test split, if there are any: the validation split is for choosing."""
+    """The cells of the test split if there are any, else all of them."""
     return [cell for cell in cells if cell.comparison.split == "test"] or cells
 
 
 def choose(cells: list[Cell], protocol: str | None) -> list[Cell]:
-    """The cells of a protocol. Without one: fixed-targets if there are any, else all protocols that tables show.
+    """The cells of a protocol; by default those of fixed-targets if there are any, else of all protocols in tables.
 
-    Of the test split, if there is any.
+    Cells of the test split are preferred, see :func:`test_split`.
     """
     cells = test_split(cells)
     tabled = [cell for cell in cells if cell.comparison.protocol in TABLED]
@@ -57,25 +59,25 @@ def choose(cells: list[Cell], protocol: str | None) -> list[Cell]:
 
 
 def sheets(cells: list[Cell]) -> list[Sheet]:
-    """A sheet for each set of targets, in the order of the cells. Different targets never share a sheet."""
-    found: dict[Comparison, dict[Group, dict[int, Cell]]] = {}
+    """One sheet for each set of targets, in the order of the cells."""
+    by_targets: dict[Comparison, dict[Group, dict[int, Cell]]] = {}
     for cell in cells:
-        found.setdefault(cell.comparison, {}).setdefault(cell.group, {})[cell.length] = cell
-    return [_sheet(comparison, _in_order(list(rows.items()))) for comparison, rows in found.items()]
+        by_targets.setdefault(cell.comparison, {}).setdefault(cell.group, {})[cell.length] = cell
+    return [_sheet(comparison, _in_order(list(rows.items()))) for comparison, rows in by_targets.items()]
 
 
 def _in_order(rows: list[tuple[Group, dict[int, Cell]]]) -> list[tuple[Group, dict[int, Cell]]]:
-    """In the given order, but fine-tunes follow the model that they start from, by steps."""
-    places: dict[str, int] = {}
+    """The original order, except that fine-tuned models follow the model they start from, sorted by steps."""
+    order: dict[str, int] = {}
     for group, _ in rows:
-        places.setdefault(group.config_sha256, len(places))
+        order.setdefault(group.config_sha256, len(order))
 
     def key(item: tuple[Group, dict[int, Cell]]) -> tuple[int, int, int, int]:
         group, row = item
         record = next(iter(row.values())).first
-        root = places.get(record.parent_sha256, places[group.config_sha256])
-        tuned = record.train_steps if record.parent_sha256 else 0
-        return root, tuned, group.train_context if tuned else 0, places[group.config_sha256] if tuned else 0
+        root = order.get(record.parent_sha256, order[group.config_sha256])
+        steps = record.train_steps if record.parent_sha256 else 0
+        return root, steps, group.train_context if steps else 0, order[group.config_sha256] if steps else 0
 
     return sorted(rows, key=key)
 
@@ -85,13 +87,13 @@ def _sheet(comparison: Comparison, rows: list[tuple[Group, dict[int, Cell]]]) ->
 
 
 def without_controls(sheet: Sheet) -> Sheet:
-    """The sheet without the controls of the attainable gain: models trained long, and evaluated up to their L only."""
-    kept = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).trained_long]
-    return _sheet(sheet.comparison, kept)
+    """The sheet without the models trained at a longer length, which serve only to compute the attainable gain."""
+    rows = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).trained_long]
+    return _sheet(sheet.comparison, rows)
 
 
 def row_name(sheet: Sheet, group: Group) -> str:
-    """The label; where two different configs share it, with what distinguishes them."""
+    """The label, with a hash or base context if several configs share it."""
     same = [g for g, _ in sheet.rows if g.label == group.label]
     name = group.label
     if len({(g.config_sha256, g.base_context, g.train_extension) for g in same}) > len(
@@ -104,21 +106,21 @@ def row_name(sheet: Sheet, group: Group) -> str:
 
 
 def extension_name(group: Group) -> str:
-    """The extensions that act; those that the model was trained with are marked."""
+    """The extensions in effect; those that the model was trained with are marked ``(trained)``."""
     if group.train_extension == "none":
         return group.extension
     return group.extension.replace("trained", f"{group.train_extension} (trained)", 1)
 
 
 def heading(sheet: Sheet, length: int) -> str:
-    """``128 (2x)``; tokens alone where models have unlike L."""
+    """``128 (2x)``; only tokens if the models have different L."""
     if len(sheet.contexts) > 1:
         return f"{length}"
     return f"{length} ({length / sheet.contexts[0]:.4g}x)"
 
 
 def setup(sheet: Sheet) -> str:
-    """What all numbers of a sheet share, as part of a sentence."""
+    """The settings that all numbers of a sheet share, separated by commas."""
     record = sheet.any.first
     contexts = sorted({group.train_context for group, _ in sheet.rows} | set(sheet.contexts))
     parts = [
@@ -134,45 +136,47 @@ def setup(sheet: Sheet) -> str:
     return ", ".join(parts)
 
 
+def few_documents(n: int) -> str:
+    """The warning below a table whose targets come from only ``n`` documents."""
+    return f"Only {n} document{'' if n == 1 else 's'}: too few for reliable intervals."
+
+
 def remarks(sheet: Sheet) -> list[str]:
-    """What a reader must know to judge the numbers."""
+    """The notes below a table: how to read its numbers, and how reliable they are."""
     record = sheet.any.first
     lines = []
     if sheet.comparison.protocol == "fixed-targets":
         lines.append(
-            f"The same targets at every length. Only documents with more than {record.target_context} tokens speak."
+            f"The same targets at every length. Only documents longer than {record.target_context} tokens are scored."
         )
     else:
         lines.append(
-            f"Protocol {sheet.comparison.protocol}: the share of targets with little context falls as the length "
-            "grows, so perplexity can fall without use of the longer context."
+            f"Protocol {sheet.comparison.protocol}: fewer targets have little context as the length grows, so "
+            "perplexity can fall even if the model makes no use of the longer context."
         )
     if sheet.seeds > 1:
-        lines.append("Means over seeds in nats; ± is their standard deviation.")
+        lines.append("Means over seeds in nats; ± is the standard deviation over seeds.")
     judged = [cell for cell in sheet.cells if cell.interval is not None and not cell.is_control]
     if judged:
-        what = (
-            f"simultaneous over the {len(judged)} changes of this table" if len(judged) > 1 else "for this one change"
-        )
+        scope = f", simultaneous over the {len(judged)} changes of this table" if len(judged) > 1 else ""
         lines.append(
-            f"Changes are in nats a token against the same weights at 1x, with 95 % intervals, {what}. "
-            f"uses: below 0; survives: at most {DELTA:g}; breaks: above {DELTA:g}; else undecided."
+            f"Changes are in nats/token relative to the same weights at 1x, with 95% intervals{scope}. Verdicts apply "
+            f"to the whole interval: below 0: uses; at most {DELTA:g}: survives; above {DELTA:g}: breaks; otherwise "
+            "undecided."
         )
         if sheet.seeds == 1:
-            lines.append("One seed: the intervals speak of other documents only, not of another training.")
+            lines.append(ONE_SEED)
         else:
-            lines.append("The intervals speak of other documents and other seeds.")
+            lines.append("Intervals cover document sampling and training variance.")
             if any(len(cell.seeds) == 1 for cell in judged):
-                lines.append("Where only one seed has a number, its interval speaks of documents only.")
+                lines.append("Intervals of cells with only one seed cover document sampling only.")
         if record.n_documents < FEW_DOCUMENTS:
-            lines.append(f"Few documents: {record.n_documents} are too few for intervals to be relied on.")
+            lines.append(few_documents(record.n_documents))
     elif any(cell.delta is not None and not cell.is_control for cell in sheet.cells):
-        lines.append("No intervals: the NLL of single targets is not beside the records, or all are of one document.")
+        lines.append(NO_INTERVALS)
     if any(cell.usable_undecided and cell.usable for cell in sheet.cells):
-        lines.append(
-            "usable: the largest length up to which nothing breaks; 64–512? where all past 64 up to there is undecided."
-        )
+        lines.append("usable: the largest length up to which nothing breaks; 64–512? if this is certain only up to 64.")
     elif judged:
         lines.append("usable: the largest length up to which nothing breaks.")
-    texts = {note for cell in sheet.cells for r in cell.records for note in r.notes}
-    return [*lines, *sorted(texts)]
+    recorded = {note for cell in sheet.cells for r in cell.records for note in r.notes}
+    return [*lines, *sorted(recorded)]

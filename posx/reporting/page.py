@@ -1,4 +1,4 @@
-"""One HTML page for everything: no network, and no script needed to read it."""
+"""The HTML report: one self-contained page that needs no network, and no script to be read."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from posx.runs.directory import stored_config, stored_meta
 from posx.utils.files import write_text
 from posx.utils.format import DASH, bounds, clock, figure, nats, signed
 
-# The plots in their order: kind, view, and what they show in words.
+# The plots in their order: kind, view and caption.
 PLOTS = (
-    ("length", None, "Perplexity over the evaluation context. Bars: 95 % intervals of the change from 1x."),
+    ("length", None, "Perplexity by evaluation length. Bars: 95% intervals of the change from 1x."),
     (
         "position",
         "context",
-        "Nats a token over the available context in whole windows, with 95 % intervals of each point.",
+        "Nats/token by available context in whole windows, with a 95% interval for each point.",
     ),
-    ("position", "place", "Change against 1x over the position in the document, with 95 % intervals of each point."),
-    ("position", "document", "Change against 1x of each document; the band is the range over seeds."),
-    ("gain", None, "Share of what a training at that length gains, with 95 % intervals."),
-    ("finetune", None, "Change against the first model at 1x over the steps of fine-tuning, with 95 % intervals."),
+    ("position", "place", "Change from 1x by position in the document, with a 95% interval for each point."),
+    ("position", "document", "Change from 1x for each document; the band is the range over seeds."),
+    ("gain", None, "Share of the gain from training at that length, with 95% intervals."),
+    ("finetune", None, "Change from the base model at 1x by fine-tuning steps, with 95% intervals."),
 )
 
 
@@ -69,35 +69,35 @@ class _Run:
 def write_report(
     records: list[Record], runs_dir: Path, path: Path, title: str = "", say: Callable[[str], None] = lambda text: None
 ) -> None:
-    """The page of these records as ``path``. Raises PosxError."""
-    everything = test_split(aggregate(records))
-    cells = choose(everything, None)
-    side_by_side = choose(everything, ALL)
-    found = [without_controls(sheet) for sheet in sheets(cells)]
+    """Write the report of these records to ``path``. Raises PosxError."""
+    all_cells = test_split(aggregate(records))
+    cells = choose(all_cells, None)
+    side_by_side = choose(all_cells, ALL)
+    compared = [without_controls(sheet) for sheet in sheets(cells)]
     several = len({cell.comparison.protocol for cell in side_by_side}) > 1
-    tables = [*pages(cells), *(pages(side_by_side, side_by_side=True) if several else []), *_seed_pages(found)]
+    tables = [*pages(cells), *(pages(side_by_side, side_by_side=True) if several else []), *_seed_pages(compared)]
     say("Drawing the plots …")
-    plots = _plots(everything, cells)
+    plots = _plots(all_cells, cells)
     folders = {r.run: r.path.parent.parent for r in records if r.path is not None}
-    contexts = sorted({context for sheet in found for context in sheet.contexts})
+    contexts = sorted({context for sheet in compared for context in sheet.contexts})
     values = {
-        "title": title or "How far does each positional scheme carry the model?",
+        "title": title or "How far does each positional scheme extrapolate?",
         "version": __version__,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "question": (
-            f"A model was trained with at most {_names(contexts, 'or')} positions. What happens when it is given more "
-            "tokens: does it use the longer context, survive it, or break?"
+            f"The models were trained on at most {_names(contexts, 'or')} tokens at a time. What happens when they "
+            "read more: do they use the longer context, survive it, or break?"
         ),
         "contents": [
-            ("answer", "In short"), ("setup", "Set-up"), ("tables", "Tables"), ("plots", "Plots"), ("costs", "Costs"),
+            ("answer", "Summary"), ("setup", "Setup"), ("tables", "Tables"), ("plots", "Plots"), ("costs", "Costs"),
             ("reproduce", "Reproduce"), ("versions", "Versions"),
         ],
-        "answers": [line for sheet in found for line in _answers(sheet)],
-        "setup": _setup(records, found),
+        "answers": [line for sheet in compared for line in _answers(sheet)],
+        "setup": _setup(records, compared),
         "delta": f"{DELTA:g}",
         "tables": tables,
         "plots": plots,
-        "costs": [_training_costs(folders), _evaluation_costs(found)],
+        "costs": [_training_costs(folders), _evaluation_costs(compared)],
         "cells": _cells_page(records),
         "runs": [
             _Run(name, *_commands_and_config(folder, records, runs_dir)) for name, folder in sorted(folders.items())
@@ -117,36 +117,36 @@ def write_report(
 
 
 def _names(values: list[Any], last: str = "and") -> str:
-    shown = [f"{value}" for value in values]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"
+    words = [f"{value}" for value in values]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _answers(sheet: Sheet) -> list[str]:
-    """Up to where each row holds, and where it first does not; rows with the same answer together."""
-    told: dict[str, list[str]] = {}
+    """One line for each result: the rows with this result, and what happens to them past 1x."""
+    rows_by_answer: dict[str, list[str]] = {}
     for group, row in sheet.rows:
         extension = extension_name(group)
         name = row_name(sheet, group) + ("" if extension == "none" else f" with {extension}")
         beyond = [cell for length, cell in sorted(row.items()) if length > group.base_context]
         if beyond:
-            told.setdefault(_answer(beyond), []).append(name)
-    return [f"{_names(names)}: {answer}" for answer, names in told.items()]
+            rows_by_answer.setdefault(_answer(beyond), []).append(name)
+    return [f"{_names(names)}: {answer}" for answer, names in rows_by_answer.items()]
 
 
 def _answer(beyond: list[Cell]) -> str:
-    """What happens at these lengths past 1x."""
+    """The verdicts of these cells past 1x as a sentence."""
     parts, verbs = [], {"uses": "uses the longer context at", "survives": "survives", "breaks": "breaks at"}
     for verdict, verb in verbs.items():
         lengths = [cell.length for cell in beyond if cell.verdict == verdict]
         if lengths:
             parts.append(f"{verb} {_names(lengths)}")
-    unknown = [cell.length for cell in beyond if cell.verdict in ("", "undecided") and cell.ok]
-    if unknown:
-        parts.append(f"undecided at {_names(unknown)}")
-    refused = [cell for cell in beyond if not cell.ok]
-    if refused:
-        reason = refused[0].first.reason.rstrip(".")
-        parts.append(f"no number at {_names([c.length for c in refused])} ({reason})")
+    undecided = [cell.length for cell in beyond if cell.verdict in ("", "undecided") and cell.ok]
+    if undecided:
+        parts.append(f"undecided at {_names(undecided)}")
+    missing = [cell for cell in beyond if not cell.ok]
+    if missing:
+        reason = missing[0].first.reason.rstrip(".")
+        parts.append(f"no number at {_names([c.length for c in missing])} ({reason})")
     text = "; ".join(parts) + "."
     worst = max((c for c in beyond if c.interval is not None), key=lambda c: c.delta or 0.0, default=None)
     if worst is not None and worst.interval is not None and any(c.verdict == "breaks" for c in beyond):
@@ -156,30 +156,30 @@ def _answer(beyond: list[Cell]) -> str:
     return text
 
 
-def _setup(records: list[Record], found: list[Sheet]) -> list[tuple[str, str]]:
-    def all_of(name: str, form: str = "") -> str:
+def _setup(records: list[Record], compared: list[Sheet]) -> list[tuple[str, str]]:
+    def values_of(name: str, form: str = "") -> str:
         return _names([f"{value:{form}}" for value in sorted({getattr(record, name) for record in records})])
 
     models = {r.model: sorted({x.parameters for x in records if x.model == r.model}) for r in records}
     sizes = "; ".join(f"{name}: {_names([f'{n:,}' for n in counts])} parameters" for name, counts in models.items())
-    documents = sorted({sheet.any.first.n_documents for sheet in found})
+    documents = sorted({sheet.any.first.n_documents for sheet in compared})
     return [
-        ("Text", all_of("data")),
+        ("Data", values_of("data")),
         ("Model", sizes),
-        ("Training contexts", f"{all_of('train_context')} tokens"),
-        ("Tokens of a training", all_of("train_tokens", ",")),
-        ("Seeds", all_of("seed")),
-        *((f"Protocol {sheet.comparison.protocol}", setup(sheet)) for sheet in found),
-        ("Documents behind a number", _names(documents) if documents else DASH),
-        ("Evaluated on", all_of("device")),
-        ("Precision of evaluation", all_of("dtype")),
+        ("Training contexts", f"{values_of('train_context')} tokens"),
+        ("Training tokens", values_of("train_tokens", ",")),
+        ("Seeds", values_of("seed")),
+        *((f"Protocol {sheet.comparison.protocol}", setup(sheet)) for sheet in compared),
+        ("Documents scored", _names(documents) if documents else DASH),
+        ("Evaluation device", values_of("device")),
+        ("Evaluation precision", values_of("dtype")),
     ]
 
 
-def _seed_pages(found: list[Sheet]) -> list[Page]:
-    """The change of each seed: what the spread is made of."""
+def _seed_pages(compared: list[Sheet]) -> list[Page]:
+    """The change from 1x of each seed."""
     out = []
-    for sheet in found:
+    for sheet in compared:
         seeds = sorted({seed for cell in sheet.cells for seed in cell.seeds})
         if len(seeds) < 2:
             continue
@@ -197,18 +197,18 @@ def _seed_pages(found: list[Sheet]) -> list[Page]:
                         *(entry(signed(by_seed[s]) if s in by_seed else DASH, by_seed.get(s)) for s in seeds),
                     ]
                 )
-        heads = ["scheme", "extension", "context", *(f"seed {seed}" for seed in seeds)]
-        out.append(Page("Change against 1x of each seed, nats/token", setup(sheet), heads, rows, []))
+        heads = ["scheme", "extension", "length", *(f"seed {seed}" for seed in seeds)]
+        out.append(Page("Change from 1x by seed, nats/token", setup(sheet), heads, rows, []))
     return out
 
 
-def _plots(everything: list[Cell], cells: list[Cell]) -> list[_Plot]:
-    """Every plot that these cells have something for."""
+def _plots(all_cells: list[Cell], cells: list[Cell]) -> list[_Plot]:
+    """Every kind of plot that these cells allow."""
     plots = []
     for kind, by, alt in PLOTS:
-        shown = everything if by == "context" else cells  # the context is known under the curve protocol alone
         try:
-            drawing = svg(kind, shown, by)
+            # Only the curve protocol, which tables leave out, gives the context.
+            drawing = svg(kind, all_cells if by == "context" else cells, by)
         except NothingToDraw:
             continue
         plots.append(_Plot(alt, base64.b64encode(drawing).decode()))
@@ -233,13 +233,13 @@ def _training_costs(folders: dict[str, Path]) -> Page:
             ]
         )
     heads = ["run", "device", "precision", "attention", "threads", "time", "peak memory", "validation nats/token"]
-    notes = ["Times are of the machine and its load at that moment: compare them only within one quiet run."]
+    notes = ["Times depend on the machine and its load: compare them only if nothing else was running."]
     return Page("Training", f"{len(rows)} runs", heads, rows, notes, 4)
 
 
-def _evaluation_costs(found: list[Sheet]) -> Page:
+def _evaluation_costs(compared: list[Sheet]) -> Page:
     rows = []
-    for sheet in found:
+    for sheet in compared:
         for group, row in sheet.rows:
             for length, cell in sorted(row.items()):
                 if not cell.ok:
@@ -258,8 +258,8 @@ def _evaluation_costs(found: list[Sheet]) -> Page:
                         entry(f"{peak / 2**20:,.0f} MiB", peak),
                     ]
                 )
-    heads = ["scheme", "extension", "context", "attention", "seconds", "tokens/s", "peak memory"]
-    return Page("Evaluation", "means over seeds; tokens are those read", heads, rows, [])
+    heads = ["scheme", "extension", "length", "attention", "seconds", "tokens/s", "peak memory"]
+    return Page("Evaluation", "means over seeds; rates count input tokens", heads, rows, [])
 
 
 def _cells_page(records: list[Record]) -> Page:
@@ -277,7 +277,7 @@ def _cells_page(records: list[Record]) -> Page:
         for r in ordered
     ]
     sections = frozenset(n for n, (a, b) in enumerate(pairwise(ordered), 1) if a.label != b.label)
-    heads = ["cell", "run", "extension", "protocol, split", "context", "nats/token", "targets"]
+    heads = ["cell", "run", "extension", "protocol, split", "length", "nats/token", "targets"]
     return Page("All cells", f"{len(rows)} records", heads, rows, [], 4, sections)
 
 
@@ -285,15 +285,15 @@ def _commands_and_config(folder: Path, records: list[Record], runs_dir: Path) ->
     config = stored_config(folder)
     own = [r for r in records if r.path is not None and r.path.parent.parent == folder]
     try:
-        made = commands(own[0], runs_dir)
+        train = commands(own[0], runs_dir).train
     except PosxError as error:
         return str(error), config
-    return "\n".join([*made.train, *dict.fromkeys(evaluate_command(record, runs_dir) for record in own)]), config
+    return "\n".join([*train, *dict.fromkeys(evaluate_command(record, runs_dir) for record in own)]), config
 
 
 def _versions(records: list[Record]) -> list[tuple[str, str]]:
-    found: dict[str, set[str]] = {}
+    versions: dict[str, set[str]] = {}
     for record in records:
         for name, version in record.versions.items():
-            found.setdefault(name, set()).add(version)
-    return [(name, ", ".join(sorted(versions))) for name, versions in found.items()]
+            versions.setdefault(name, set()).add(version)
+    return [(name, ", ".join(sorted(values))) for name, values in versions.items()]

@@ -10,10 +10,10 @@ from posx.utils.format import bounds, figure, nats, signed
 
 
 def page(choices: list[Choice], records: list[Record]) -> Page:
-    """The ranking as a table."""
+    """Choices in order, best first; ``records``: their records and those at 1x, for the change."""
     cells = {(cell.group.extension, cell.length): cell for cell in aggregate(records)}
     rows, footnotes = [], Footnotes()
-    for place, choice in enumerate(choices, 1):
+    for rank, choice in enumerate(choices, 1):
         record = choice.record
         cell = cells[record.extension, record.length]
         if choice.behind is None:
@@ -24,12 +24,12 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
         interval = bounds(cell.interval.family if cell.interval else None)
         behind = (
             "best"
-            if place == 1
+            if rank == 1
             else f"{signed(choice.behind)} {bounds(choice.interval.family if choice.interval else None)}"
         )
         rows.append(
             [
-                entry(str(place), place),
+                entry(str(rank), rank),
                 entry(record.extension),
                 entry(f"{figure(perplexity(nats_of(record)))} · {nats(record.nats_per_token)}", nats_of(record)),
                 Entry((f"{change} {interval}".strip(),), cell.verdict),
@@ -38,16 +38,16 @@ def page(choices: list[Choice], records: list[Record]) -> Page:
                 entry(f"{record.tokens_per_second:,.0f}", record.tokens_per_second),
             ]
         )
-    some = choices[0].record
+    first = choices[0].record
     setup = (
-        f"{some.run} at {some.length} tokens ({some.multiple:.4g}x), {some.split} split of {some.data}, "
-        f"{some.n_targets:,} targets in {some.n_documents} documents"
+        f"{first.run} at {first.length} tokens ({first.multiple:.4g}x), {first.split} split of {first.data}, "
+        f"{first.n_targets:,} targets in {first.n_documents} documents"
     )
     notes = [
         *footnotes.lines,
-        "Ranked by nats/token. Changes are against the same weights at 1x, what is behind is against the first row. "
-        "95 % intervals over documents, simultaneous over their column; one that reaches 0 tells no difference.",
-        f"Chosen on {some.split}: report the number of the test split.",
+        "Ranked by nats/token. change: from the same weights at 1x. behind the best: difference from the first row. "
+        "95% intervals over documents, simultaneous over each column; an interval that contains 0 shows no difference.",
+        f"Chosen on the {first.split} split: report the number of the test split.",
     ]
     heads = ["", "extension", "ppl · nats", "change", "verdict", "behind the best", "tokens/s"]
     return Page("Extensions for this length", setup, heads, rows, notes, 2)

@@ -1,4 +1,4 @@
-"""The exact commands behind a number, and the number once more."""
+"""The exact commands that produced a record, and a comparison with a repeated evaluation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from posx.runs.directory import Run, open_run
 from posx.training.finetune import compose_finetune, default_label, first_run
 from posx.utils.shell import shell
 
-SAME = 1e-4  # nats a token: float32 on another machine, or with another number of threads, moves less
+SAME = 1e-4  # nats/token: float32 differs by less on another machine, or with another number of threads
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Shell lines: the runs to train, the first one first, and the evaluation."""
+    """Shell commands: those that train the runs, in order, and the one that evaluates."""
 
     train: list[str]
     evaluate: str
@@ -35,25 +35,25 @@ def run_of(record: Record) -> Run:
 
 
 def commands(record: Record, runs_dir: Path = Path("runs"), catalog: Catalog = PACKAGED) -> Commands:
-    """What made this record. Raises PosxError where the run that a fine-tune starts from is gone."""
+    """The commands that produced this record. Raises PosxError if the base run of a fine-tuned run is missing."""
     run = run_of(record)
     chain = [run]
     while chain[0].config.start.run:
         chain.insert(0, first_run(chain[0]))
     flags = _flags(runs_dir, catalog)
     return Commands(
-        [train_command(one, flags, catalog) for one in chain],
+        [train_command(link, flags, catalog) for link in chain],
         evaluate_command(record, runs_dir, catalog),
     )
 
 
 def evaluate_command(record: Record, runs_dir: Path = Path("runs"), catalog: Catalog = PACKAGED) -> str:
-    """``posx eval`` for this cell alone."""
+    """``posx eval`` for this cell only."""
     return shell(["posx", "eval", record.run, *eval_arguments(record), *_flags(runs_dir, catalog)])
 
 
 def _flags(runs_dir: Path, catalog: Catalog) -> list[str]:
-    """Where runs and configs are, unless that is the default."""
+    """The flags for the runs and config directories, unless these are the defaults."""
     return [
         *(["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") else []),
         *catalog.flags(),
@@ -61,34 +61,34 @@ def _flags(runs_dir: Path, catalog: Catalog) -> list[str]:
 
 
 def train_command(run: Run, flags: list[str], catalog: Catalog = PACKAGED) -> str:
-    """``posx train`` with the overrides in which this run differs from its options."""
-    config = complete(run.config, catalog)  # of which the file may have been edited
+    """``posx train`` with one override for each setting that differs from the chosen options' defaults."""
+    config = complete(run.config, catalog)  # its file may have been edited
     if config.start.run:
         first = first_run(run)
         parts = ["--from", first.name]
-        plain = compose_finetune(first.config, config.start.run, [], catalog)
-        usual = ["", default_label(first.config, config)]
+        default = compose_finetune(first.config, config.start.run, [], catalog)
+        default_labels = ["", default_label(first.config, config)]
     else:
         options = {"scheme": config.scheme["name"], "model": config.model.name, "data": config.data.name}
         chosen = [f"{group}={name}" for group, name in options.items() if name]
-        chosen += _where_the_text_is(config)
-        parts, plain = chosen, compose_run(chosen, catalog)
-        usual = ["", config.scheme["name"]]
-    wanted, given = _flat(asdict(config)), _flat(asdict(plain))
-    for key, value in wanted.items():
+        chosen += _data_path(config)
+        parts, default = chosen, compose_run(chosen, catalog)
+        default_labels = ["", config.scheme["name"]]
+    settings, defaults = _flat(asdict(config)), _flat(asdict(default))
+    for key, value in settings.items():
         section = key.partition(".")[0]
-        if value == given.get(key) or section == "start" or key.endswith((".name", "._target_")):
+        if value == defaults.get(key) or section == "start" or key.endswith((".name", "._target_")):
             continue
-        if key == "label" and value in usual:
+        if key == "label" and value in default_labels:
             continue
         parts.append(f"{key}={'null' if value is None else value if key in LITERAL else quote(value)}")
     threads = run.meta.get("threads")
-    if config.train.threads is None and threads:  # another number of threads adds up in another order
+    if config.train.threads is None and threads:  # the number of threads changes the order of sums
         parts.append(f"train.threads={threads}")
     return shell(["posx", "train", "--name", run.name, *parts, *flags])
 
 
-def _where_the_text_is(config: RunConfig) -> list[str]:
+def _data_path(config: RunConfig) -> list[str]:
     return [f"data.path={config.data.path}"] if config.data.source == "text" else []
 
 
@@ -100,7 +100,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def eval_arguments(record: Record) -> list[str]:
-    """Flags and overrides of ``posx eval`` for this cell, with everything that names its targets."""
+    """Flags and overrides of ``posx eval`` for this cell, with all settings that determine its targets."""
     config = eval_config(record)
     settings = {
         "split": config.split,
@@ -123,8 +123,8 @@ def eval_arguments(record: Record) -> list[str]:
 
 
 def eval_config(record: Record) -> EvalConfig:
-    """The evaluation that makes this cell."""
-    plain = EvalConfig()
+    """The evaluation that produces this cell."""
+    default = EvalConfig()
     return EvalConfig(
         protocol=record.protocol,
         lengths=[str(record.length)],
@@ -132,20 +132,20 @@ def eval_config(record: Record) -> EvalConfig:
         split=record.split,
         stride=record.stride,
         target_context=record.target_context,
-        max_targets=record.max_targets if record.max_targets is not None else plain.max_targets,
-        seed=record.target_seed if record.target_seed is not None else plain.seed,
+        max_targets=record.max_targets if record.max_targets is not None else default.max_targets,
+        seed=record.target_seed if record.target_seed is not None else default.seed,
         dtype=record.dtype,
     )
 
 
 def difference(before: Record, after: Record) -> float:
-    """nats a token of the second minus the first. Raises PosxError where one of them has no number."""
+    """nats/token of ``after`` minus ``before``. Raises PosxError if only one of them has a number."""
     if before.nats_per_token is None or after.nats_per_token is None:
         if before.status == after.status and before.reason == after.reason:
             return 0.0
         raise PosxError(
-            f"It was {before.status} ({before.reason or 'with a number'}), and is now {after.status} "
-            f"({after.reason or 'with a number'}).",
+            f"The status changed from {before.status} ({before.reason or 'a number'}) to {after.status} "
+            f"({after.reason or 'a number'}).",
             "Compare the versions in the two records.",
             code=1,
         )
@@ -153,10 +153,12 @@ def difference(before: Record, after: Record) -> float:
 
 
 def check_same(before: Record, after: Record) -> float:
-    """The difference in nats a token. Raises PosxError (exit code 1) where it is more than rounding."""
+    """The difference in nats/token. Raises PosxError (exit code 1) if it is larger than rounding."""
     if after.targets_sha256 != before.targets_sha256:
         raise PosxError(
-            "The evaluation chose other targets than the record names.", "Is the text the same? See data.path.", code=1
+            "The evaluation scored different targets than the record.",
+            "Check that data.path holds the same text.",
+            code=1,
         )
     gap = difference(before, after)
     if not math.isfinite(gap) or abs(gap) > SAME:
@@ -168,10 +170,10 @@ def check_same(before: Record, after: Record) -> float:
         if before.device != after.device:
             changed.append(f"{before.device} → {after.device}")
         if before.checkpoint_sha256 != after.checkpoint_sha256:
-            changed.append("other weights")
+            changed.append("different weights")
         raise PosxError(
-            f"Not the same number: {before.nats_per_token} nats/token then, {after.nats_per_token} now.",
-            f"What changed: {', '.join(changed) or 'nothing that the record names'}.",
+            f"The number differs: {before.nats_per_token} nats/token in the record, {after.nats_per_token} now.",
+            f"What changed: {', '.join(changed) or 'nothing that the record lists'}.",
             code=1,
         )
     return gap

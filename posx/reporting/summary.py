@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: its table on the terminal and as Markdown, and its plot."""
+"""The results of a sweep: its table on the terminal and in files, and its plots."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from posx.utils.files import write_text
 
 
 def write_results(records: list[Record], stem: Path, display: Display) -> None:
-    """Print the table; write it as ``stem``.md and .json, and a plot of each kind that there is something for."""
+    """Print the table, write it as ``stem``.md and .json, and draw every kind of plot that these records allow."""
     if not records:
-        display.say("No job is done, so there is no table.")
+        display.say("No job has finished, so there is no table.")
         return
     everything = aggregate(records)
     cells = choose(everything, None)
@@ -30,5 +30,5 @@ def write_results(records: list[Record], stem: Path, display: Display) -> None:
         try:
             written += plot(kind, cells if kind == "length" else everything, stem.with_name(f"{stem.name}-{kind}"))
         except NothingToDraw:
-            continue  # a sweep need not have what every kind draws
+            continue
     display.say(f"Wrote {', '.join(map(str, written))}.")

@@ -1,4 +1,4 @@
-"""A table before it has a form: the same page goes to a terminal, a paper and a web page."""
+"""Tables independent of their format: the same page is rendered for a terminal, a paper and a web page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from posx.utils.format import DASH
 class Entry:
     """A cell: one or more lines. ``style`` is a verdict, or empty. ``sort`` is the value that a column is sorted by.
 
-    ``unsaid``: the text that an empty cell repeats from above; shown where rows can be sorted or stand alone.
+    ``unsaid``: for an empty cell, the text of the cell above that it repeats; printed if rows can be sorted or
+    are printed separately.
     """
 
     lines: tuple[str, ...]
@@ -27,7 +28,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Page:
-    """One table with its caption and its remarks. ``left``: how many columns are text, aligned to the left."""
+    """One table with its caption and notes. The first ``left`` columns are text and aligned to the left."""
 
     title: str
     setup: str
@@ -35,22 +36,22 @@ class Page:
     rows: list[list[Entry]]
     notes: list[str]
     left: int = 2
-    sections: frozenset[int] = field(default_factory=frozenset)  # rows before which a line is drawn
+    sections: frozenset[int] = field(default_factory=frozenset)  # rows with a line above them
 
 
 def entry(text: str, sort: float | None = None) -> Entry:
-    """One line."""
+    """An entry of one line."""
     return Entry((text,), sort=sort)
 
 
 class Footnotes:
-    """The reasons for dashes, numbered in order of appearance."""
+    """The reasons for missing numbers, in order of appearance."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def mark(self, cell: Cell) -> Entry:
-        """A dash with the number of its reason."""
+        """A dash with the number of its footnote."""
         reason = f"{cell.first.status}: {cell.first.reason}"
         if reason not in self.texts:
             self.texts.append(reason)
@@ -62,11 +63,11 @@ class Footnotes:
 
 
 def column_widths(page: Page) -> list[int]:
-    """Of each column the length of its longest line, in characters."""
+    """The length of the longest line of each column, in characters."""
     columns = [[page.heads[n], *(line for row in page.rows for line in row[n].lines)] for n in range(len(page.heads))]
     return [max(map(len, column)) for column in columns]
 
 
 def width_of(page: Page) -> int:
-    """Columns of a terminal that a page needs: its text, and two blanks and a line between columns."""
+    """The terminal columns that a page needs: its text, and two blanks and a line between columns."""
     return sum(column_widths(page)) + 3 * len(page.heads) + 1

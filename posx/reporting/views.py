@@ -1,4 +1,4 @@
-"""The tables of posx, one function each: cells in, a page out. :mod:`posx.reporting.formats` gives it a form."""
+"""The tables of posx: each function turns cells into a :class:`Page`, which :mod:`posx.reporting.formats` renders."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from itertools import pairwise
 
 from posx.config.schema import PROTOCOLS
 from posx.reporting.grouping import (
+    NO_INTERVALS,
+    ONE_SEED,
     Sheet,
     extension_name,
+    few_documents,
     heading,
     remarks,
     row_name,
@@ -26,42 +29,42 @@ from posx.utils.format import DASH, bounds, change, count, figure, nats, percent
 
 
 def pages(cells: list[Cell], side_by_side: bool = False, width: int | None = None) -> list[Page]:
-    """All tables of these cells. ``width``: columns of the terminal; a grid that is wider becomes a row per number."""
+    """All tables of these cells. A grid wider than ``width`` (terminal columns) is printed with one row per number."""
     if side_by_side:
         page = protocols(cells)
         return [page] if page else []
-    found = []
+    tables = []
     for sheet in sheets(cells):
         if sheet.comparison.protocol == "curve":
-            found.append(curve(sheet))
+            tables.append(curve(sheet))
             continue
         page = grid(sheet)
-        found.append(page if width is None or width_of(page) <= width else long_form(sheet))
+        tables.append(page if width is None or width_of(page) <= width else long_form(sheet))
         shares = gain(sheet)
         if shares is not None:
-            found.append(shares)
-    return found
+            tables.append(shares)
+    return tables
 
 
 def usable(cell: Cell) -> Entry:
-    """``512``; ``64–512?`` where only 64 is shown and the rest is undecided; or a dash."""
+    """``512``; ``64–512?`` if only 64 is certain; or a dash."""
     if cell.usable is None:
         return entry(DASH)
     if not cell.usable_undecided:
         return entry(f"{cell.usable}", cell.usable)
-    sure = "" if cell.usable_sure is None else f"{cell.usable_sure}–"
-    return entry(f"{sure}{cell.usable}?", cell.usable_sure or 0)
+    lower = "" if cell.usable_sure is None else f"{cell.usable_sure}–"
+    return entry(f"{lower}{cell.usable}?", cell.usable_sure or 0)
 
 
 def _value(cell: Cell) -> str:
-    """Perplexity, and nats a token with their spread."""
+    """Perplexity, and nats/token with their standard deviation."""
     assert cell.ppl is not None
     spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
     return f"{figure(cell.ppl)} · {nats(cell.nats_per_token)}{spread}"
 
 
 def number(cell: Cell | None, notes: Footnotes) -> Entry:
-    """Perplexity and nats; the change with its interval; the verdict. A dash with its footnote."""
+    """Perplexity and nats; the change with its interval; the verdict. If there is no number, a dash and a footnote."""
     if cell is None:
         return entry("")
     if cell.ppl is None:
@@ -78,29 +81,29 @@ def grid(sheet: Sheet) -> Page:
     """A row for each scheme and extension, a column for each length."""
     sheet = without_controls(sheet)
     notes = Footnotes()
-    rows, sections, before = [], set(), None
+    rows, sections, previous = [], set(), None
     for group, row in sheet.rows:
-        name, some = row_name(sheet, group), next(iter(row.values()))
-        if before not in (None, name):
+        name, cell = row_name(sheet, group), next(iter(row.values()))
+        if previous not in (None, name):
             sections.add(len(rows))
-        before = name
+        previous = name
         rows.append(
             [
                 entry(name),
                 entry(extension_name(group)),
-                entry(count(some.first.parameters), some.first.parameters),
-                entry(_seeds(row), len(some.seeds)),
+                entry(count(cell.first.parameters), cell.first.parameters),
+                entry(_seeds(row), len(cell.seeds)),
                 *(number(row.get(length), notes) for length in sheet.lengths),
-                usable(some),
+                usable(cell),
             ]
         )
     heads = ["scheme", "extension", "params", "seeds", *(heading(sheet, n) for n in sheet.lengths), "usable"]
-    title = "Perplexity · nats/token by evaluation context in tokens, with the change against 1x"
+    title = "Perplexity · nats/token by evaluation length in tokens, with the change from 1x"
     return Page(title, setup(sheet), heads, rows, [*notes.lines, *remarks(sheet)], 2, frozenset(sections))
 
 
 def long_form(sheet: Sheet) -> Page:
-    """The same, a line for each number: for a narrow terminal. A row's name stands above its numbers."""
+    """The same table with one line per number, for a narrow terminal. The name of a row is printed above its lines."""
     sheet = without_controls(sheet)
     notes = Footnotes()
     rows: list[list[Entry]] = []
@@ -109,19 +112,19 @@ def long_form(sheet: Sheet) -> Page:
         sections.add(len(rows))
         extension = extension_name(group)
         name = row_name(sheet, group) + ("" if extension == "none" else f" + {extension}")
-        held = usable(next(iter(row.values()))).text
-        for told in (name, f"{_seeds(row)} seed{'' if _seeds(row) == '1' else 's'}, usable {held}"):
-            rows.append([entry(told), *[entry("")] * 4])
+        usable_length = usable(next(iter(row.values()))).text
+        for line in (name, f"{_seeds(row)} seed{'' if _seeds(row) == '1' else 's'}, usable {usable_length}"):
+            rows.append([entry(line), *[entry("")] * 4])
         for length in sorted(row):
             cell = row[length]
-            known = cell.delta is not None and not cell.is_control
+            has_change = cell.delta is not None and not cell.is_control
             interval = bounds(cell.interval.family if cell.interval else None)
             spread = "" if cell.spread is None else f" ±{cell.spread:.3f}"
             dash = "" if cell.ok else notes.mark(cell).text
             values = [
                 f"{nats(cell.nats_per_token)}{spread}" if cell.ok else dash,
                 figure(cell.ppl) if cell.ppl is not None else "",
-                f"{signed(cell.delta)} {interval}".strip() if known and cell.delta is not None else "",
+                f"{signed(cell.delta)} {interval}".strip() if has_change and cell.delta is not None else "",
                 cell.verdict,
             ]
             rows.append(
@@ -130,21 +133,21 @@ def long_form(sheet: Sheet) -> Page:
                     *(Entry((value,), cell.verdict) for value in values),
                 ]
             )
-    heads = ["context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
-    title = "nats/token and perplexity by evaluation context in tokens, with the change against 1x"
+    heads = ["length", "nats/token", "ppl", "change, 95% interval", "verdict"]
+    title = "nats/token and perplexity by evaluation length in tokens, with the change from 1x"
     return Page(title, setup(sheet), heads, rows, [*notes.lines, *remarks(sheet)], 1, frozenset(sections - {0}))
 
 
 def _seeds(row: dict[int, Cell]) -> str:
-    """How many seeds are behind the numbers of a row: ``5``, or ``1–3`` where they differ."""
+    """The number of seeds per cell of a row: ``5``, or ``1–3`` if it varies."""
     numbers = [len(cell.seeds) for cell in row.values() if cell.ok] or [len(next(iter(row.values())).records)]
     least, most = min(numbers), max(numbers)
     return f"{most}" if least == most else f"{least}–{most}"
 
 
 def gain(sheet: Sheet) -> Page | None:
-    """What a training at ℓ would have gained, and the share of it that each row gains; None without controls."""
-    rows, sections, before = [], set(), None
+    """The gain from training at ℓ, and the share of it that each row reaches; None without controls."""
+    rows, sections, previous = [], set(), None
     sheet = without_controls(sheet)
     for group, row in sheet.rows:
         for length, cell in sorted(row.items()):
@@ -152,9 +155,9 @@ def gain(sheet: Sheet) -> Page | None:
             if share is None or cell.nats_per_token is None or cell.delta is None:
                 continue
             name = row_name(sheet, group)
-            if before not in (None, name):
+            if previous not in (None, name):
                 sections.add(len(rows))
-            before = name
+            previous = name
             rows.append(
                 [
                     entry(name),
@@ -171,17 +174,18 @@ def gain(sheet: Sheet) -> Page | None:
             )
     if not rows:
         return None
-    heads = ["scheme", "extension", "context ℓ", "seeds", "nats 1x", "nats ℓ", "long, nats ℓ", "attainable"]
+    heads = ["scheme", "extension", "length ℓ", "seeds", "nats 1x", "nats ℓ", "long, nats ℓ", "attainable"]
     notes = [
-        "long: the same scheme trained at ℓ from scratch with the same tokens and seeds, on the same targets.",
-        "attainable = nats(1x) − long; long's own gain = its nats(L) − nats(ℓ). Share = (nats(1x) − nats(ℓ)) / "
-        "attainable, a dash unless attainable is shown to be above 0. 95 % intervals, each for itself.",
-        "Rank by nats, never by the share: it is of another whole for each scheme.",
+        "long: the same scheme trained from scratch at ℓ, with the same number of tokens and the same seeds, evaluated "
+        "on the same targets.",
+        "attainable = nats(1x) − long; gain of long = its nats(L) − its nats(ℓ); share = (nats(1x) − nats(ℓ)) / "
+        "attainable, a dash unless the interval of attainable is above 0. Intervals are 95% each, not simultaneous.",
+        "Rank schemes by nats, not by share: each scheme's share has a different denominator.",
     ]
     return Page(
         "Share of the attainable gain",
         setup(sheet),
-        [*heads, "long's own gain", "share"],
+        [*heads, "gain of long", "share"],
         rows,
         notes,
         2,
@@ -194,30 +198,33 @@ def _percents(interval: tuple[float, float] | None) -> str:
 
 
 def protocols(cells: list[Cell]) -> Page | None:
-    """The protocols under each other, row by row: what the literature's number hides. None without cells."""
-    found = [without_controls(sheet) for sheet in sheets(cells)]
-    found = [sheet for sheet in found if sheet.rows]
-    if not found:
+    """One row per protocol for each scheme and extension. None without cells.
+
+    Shows how much of the number usually reported depends on the protocol.
+    """
+    compared = [without_controls(sheet) for sheet in sheets(cells)]
+    compared = [sheet for sheet in compared if sheet.rows]
+    if not compared:
         return None
-    lengths = sorted({length for sheet in found for length in sheet.lengths})
-    contexts = {context for sheet in found for context in sheet.contexts}
-    rank = {name: place for place, name in enumerate(PROTOCOLS)}
+    lengths = sorted({length for sheet in compared for length in sheet.lengths})
+    contexts = {context for sheet in compared for context in sheet.contexts}
+    rank = {name: index for index, name in enumerate(PROTOCOLS)}
     entries: dict[tuple[str, str, Group], list[tuple[Sheet, dict[int, Cell]]]] = {}
-    for sheet in sorted(found, key=lambda s: rank.get(s.comparison.protocol, len(rank))):
+    for sheet in sorted(compared, key=lambda s: rank.get(s.comparison.protocol, len(rank))):
         for group, row in sheet.rows:
             entries.setdefault((row_name(sheet, group), extension_name(group), group), []).append((sheet, row))
     notes, sections = Footnotes(), set()
     rows: list[list[Entry]] = []
     for (name, extension, _), parts in entries.items():
         sections.add(len(rows))
-        for place, (sheet, row) in enumerate(parts):
+        for index, (sheet, row) in enumerate(parts):
             protocol = sheet.comparison.protocol
             if [s.comparison.protocol for s, _ in parts].count(protocol) > 1:
                 protocol += f" {sheet.comparison.targets_sha256[:6]}"
             rows.append(
                 [
-                    _again(name, place),
-                    _again(extension, place),
+                    _once(name, index),
+                    _once(extension, index),
                     entry(protocol),
                     entry(_seeds(row), len(next(iter(row.values())).seeds)),
                     *(_brief(row.get(length), notes) for length in lengths),
@@ -226,17 +233,17 @@ def protocols(cells: list[Cell]) -> Page | None:
     single = next(iter(contexts)) if len(contexts) == 1 else None
     heads = [f"{n} ({n / single:.4g}x)" if single else str(n) for n in lengths]
     remarks_ = [
-        "Each row has targets of its own: compare changes along a row, not perplexities across rows.",
-        "fixed-targets scores the same tokens with full context at every length. In non-overlapping and stream windows "
-        "the share of targets with little context falls as the length grows: their perplexity falls without any use of "
-        "the longer context.",
+        "Each row has its own targets: compare changes within a row, not perplexities across rows.",
+        "fixed-targets scores the same tokens with full context at every length. With non-overlapping and stream "
+        "windows, fewer targets have little context as the length grows, so perplexity falls even if the model makes "
+        "no use of the longer context.",
     ]
-    fewest = min(sheet.any.first.n_documents for sheet in found)
+    fewest = min(sheet.any.first.n_documents for sheet in compared)
     if fewest < FEW_DOCUMENTS:
-        remarks_.append(f"Few documents: {fewest} are too few for intervals to be relied on.")
+        remarks_.append(few_documents(fewest))
     return Page(
-        "Perplexity and its change against 1x, by protocol",
-        f"{found[0].comparison.data}, {found[0].comparison.split} split",
+        "Perplexity and its change from 1x, by protocol",
+        f"{compared[0].comparison.data}, {compared[0].comparison.split} split",
         ["scheme", "extension", "protocol", "seeds", *heads],
         rows,
         [*notes.lines, *remarks_],
@@ -245,9 +252,9 @@ def protocols(cells: list[Cell]) -> Page | None:
     )
 
 
-def _again(text: str, place: int) -> Entry:
-    """Said in the first row of several alone."""
-    return Entry(("",), unsaid=text) if place else entry(text)
+def _once(text: str, index: int) -> Entry:
+    """Printed in the first of several rows only."""
+    return Entry(("",), unsaid=text) if index else entry(text)
 
 
 def _brief(cell: Cell | None, notes: Footnotes) -> Entry:
@@ -264,7 +271,7 @@ def _brief(cell: Cell | None, notes: Footnotes) -> Entry:
 
 
 def curve(sheet: Sheet) -> Page:
-    """Nats a token by available context, from whole windows."""
+    """Nats/token by available context, from whole windows."""
     longest = max(sheet.lengths)
     heads = []
     for low, past in pairwise(octaves(longest).tolist()):
@@ -275,56 +282,57 @@ def curve(sheet: Sheet) -> Page:
         for cell in row.values():
             if cell.ok:
                 points = by_context(cell, octaves(cell.length)).points
-                shown = [nats(point.mean) for point in points]
-                rows.append([entry(row_name(sheet, group)), entry(extension_name(group)), *map(entry, shown)])
+                values = [nats(point.mean) for point in points]
+                rows.append([entry(row_name(sheet, group)), entry(extension_name(group)), *map(entry, values)])
     heads = heads[: max((len(parts) - 2 for parts in rows), default=0)]
     rows = [[*parts, *[entry("")] * (len(heads) + 2 - len(parts))] for parts in rows]
     notes = [
-        f"Whole windows of {longest}: the columns are tokens of context that a target had. Other tokens stand in other "
-        "columns, so that a fall to the right mixes use of context with the place of the text.",
-        f"Only documents with more than {sheet.any.first.target_context} tokens speak. "
+        f"Windows of {longest} tokens; columns are the number of context tokens available to a target. Different "
+        "columns score different tokens, so a decrease to the right is partly due to the text itself.",
+        f"Only documents longer than {sheet.any.first.target_context} tokens are scored. "
         "posx plot --kind position draws intervals.",
     ]
     return Page("nats/token by available context", setup(sheet), ["scheme", "extension", *heads], rows, notes)
 
 
-def comparison(found: list[Difference], a: str, b: str, some: Record) -> Page:
-    """A − B at each length, with its interval and who is better."""
+def comparison(differences: list[Difference], a: str, b: str, record: Record) -> Page:
+    """A − B at each length, with its interval and which of the two is better. ``record``: any of those compared."""
     rows = []
-    for one in found:
-        better = {"A is better": "uses", "B is better": "breaks", "undecided": "undecided"}.get(one.verdict, "")
+    for d in differences:
+        style = {"A is better": "uses", "B is better": "breaks", "undecided": "undecided"}.get(d.verdict, "")
         rows.append(
             [
-                entry(f"{one.length} ({one.length / some.base_context:.4g}x)", one.length),
-                entry(nats(one.a), one.a),
-                entry(nats(one.b), one.b),
-                entry(f"{signed(one.difference)} {bounds(one.interval.family if one.interval else None)}".strip()),
-                entry(change(one.difference)),
-                Entry((one.verdict,), better),
+                entry(f"{d.length} ({d.length / record.base_context:.4g}x)", d.length),
+                entry(nats(d.a), d.a),
+                entry(nats(d.b), d.b),
+                entry(f"{signed(d.difference)} {bounds(d.interval.family if d.interval else None)}".strip()),
+                entry(change(d.difference)),
+                Entry((d.verdict,), style),
             ]
         )
-    known = [one for one in found if one.interval is not None]
-    fewest = min(one.n_documents for one in found)
-    seeds = list(dict.fromkeys(", ".join(str(x) for x, _ in one.seeds) for one in found))
+    with_interval = [d for d in differences if d.interval is not None]
+    fewest = min(d.n_documents for d in differences)
+    seeds = list(dict.fromkeys(", ".join(str(x) for x, _ in d.seeds) for d in differences))
     notes = [
-        "A − B in nats a token, paired by target; below 0, A is better. ppl: the change of perplexity.",
-        f"Seeds that both have: {' or '.join(seeds)}.",
+        "A − B in nats/token, paired by target; A is better if it is negative. ppl: the change in perplexity.",
+        f"Seeds in common: {' or '.join(seeds)}.",
     ]
-    if known:
+    if with_interval:
         notes.append(
-            f"95 % intervals, simultaneous over these lengths. No difference: all of the interval within ±{DELTA:g}."
+            f"95% intervals, simultaneous over these lengths. No difference: the whole interval is within ±{DELTA:g}."
         )
-        if any(len(one.seeds) == 1 for one in known):
-            notes.append("One seed: the intervals speak of other documents only, not of another training.")
+        if any(len(d.seeds) == 1 for d in with_interval):
+            notes.append(ONE_SEED)
         if fewest < FEW_DOCUMENTS:
-            notes.append(f"Few documents: {fewest} are too few for intervals to be relied on.")
+            notes.append(few_documents(fewest))
     else:
-        notes.append("No intervals: the NLL of single targets is not beside the records, or all are of one document.")
-    if any(x != y for one in found for x, y in one.seeds):
-        notes.append("The two share no seed: their seeds are paired in order.")
+        notes.append(NO_INTERVALS)
+    if any(x != y for d in differences for x, y in d.seeds):
+        notes.append("A and B have no seed in common: their seeds are paired in order.")
     targets = " and ".join(
-        f"{n:,} targets in {d} documents" for n, d in dict.fromkeys((one.n_targets, one.n_documents) for one in found)
+        f"{n:,} targets in {documents} documents"
+        for n, documents in dict.fromkeys((d.n_targets, d.n_documents) for d in differences)
     )
-    caption = f"{some.data}, {some.protocol}, {some.split} split, {targets}"
-    heads = ["context", "A", "B", "A − B, 95 % interval", "ppl", "verdict"]
+    caption = f"{record.data}, {record.protocol}, {record.split} split, {targets}"
+    heads = ["length", "A", "B", "A − B, 95% interval", "ppl", "verdict"]
     return Page(f"A = {a}, B = {b}: paired difference in nats/token", caption, heads, rows, notes, 1)

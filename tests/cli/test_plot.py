@@ -93,7 +93,7 @@ def test_a_way_to_draw_positions_is_refused_for_other_kinds(tmp_path: Path, kind
     runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
     before = sorted(tmp_path.rglob("*"))
     message = refused("plot", "--kind", kind, "--by", by, "--runs-dir", runs)
-    assert f"--by {by} is for --kind position, but {kind} was asked." in message
+    assert f"--by {by} is for --kind position, not for --kind {kind}." in message
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(PosxError, match="is for --kind position"):
         plot(kind, aggregate([record(5.0)]), tmp_path / "p", by)
@@ -101,7 +101,7 @@ def test_a_way_to_draw_positions_is_refused_for_other_kinds(tmp_path: Path, kind
 
 def test_a_curve_without_its_losses_is_a_sentence(tmp_path: Path) -> None:
     runs = stored(tmp_path / "runs", record(5.0, protocol="curve", length=256))
-    assert "their NLL is not beside the records" in refused("plot", "--kind", "position", "--runs-dir", runs)
+    assert "the losses of targets are missing" in refused("plot", "--kind", "position", "--runs-dir", runs)
 
 
 def test_records_without_losses_can_still_be_drawn_over_length(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_records_without_their_losses_keep_their_numbers(tmp_path: Path) -> None
     assert "148.4 · 5.000" in text
     assert "244.7 · 5.500" in text
     assert "+0.500" in text
-    assert "No intervals: the NLL of single targets is not beside the records" in text
+    assert "No intervals: the losses of single targets are missing" in text
 
 
 torch.set_num_threads(1)

@@ -35,7 +35,7 @@ def test_unlike_targets_never_share_a_sheet() -> None:
         text = render(cells, form)
         assert "11111111" in text
         assert "66666666" in text
-        assert text.count("nats/token by evaluation context") == 2
+        assert text.count("nats/token by evaluation length") == 2
 
 
 @pytest.mark.parametrize("change", [{"protocol": "stream"}, {"split": "validation"}, {"data": "text"}])
@@ -72,20 +72,20 @@ def test_intervals_of_a_table_are_simultaneous_and_as_wide_as_student_says(tmp_p
     text = render(aggregate(shelf.records), "md")
     low, high = map(float, re.findall(r"\[([+-]\d\.\d+), ([+-]\d\.\d+)\]", markdown_rows(text)[1][5])[0])
     assert (high - low) / 2 > 1.1 * half
-    assert "95 % intervals, simultaneous over the 10 changes of this table" in remarks(text)
+    assert "95% intervals, simultaneous over the 10 changes of this table" in remarks(text)
 
 
 def test_the_table_says_what_its_intervals_speak_of(judged: list[Cell]) -> None:
     mixed = remarks(render(judged, "md"))
-    assert "The intervals speak of other documents and other seeds." in mixed
-    assert "Where only one seed has a number, its interval speaks of documents only." in mixed
+    assert "Intervals cover document sampling and training variance." in mixed
+    assert "Intervals of cells with only one seed cover document sampling only." in mixed
     assert "One seed:" not in mixed
     three = [c for c in judged if c.group.label == "rope"]
-    assert "Where only one seed" not in remarks(render(three, "md"))
+    assert "only one seed" not in remarks(render(three, "md"))
     one = [c for c in judged if c.group.label == "alibi"]
     for text in (render(one, "md"), shown(one), render(one, "latex"), shown(one, 80)):
-        assert "One seed: the intervals speak of other documents only, not of another training." in flat(text)
-        assert "other seeds" not in text
+        assert "One seed: intervals cover document sampling, not training variance." in flat(text)
+        assert "and training variance" not in text
 
 
 def test_under_twenty_documents_the_table_says_few_documents(tmp_path: Path, judged: list[Cell]) -> None:
@@ -93,16 +93,16 @@ def test_under_twenty_documents_the_table_says_few_documents(tmp_path: Path, jud
     shelf.row({128: (0.1, 0.05)}, documents=FEW, **ROPE)
     cells = aggregate(shelf.records)
     for text in (render(cells, "md"), shown(cells), render(cells, "latex"), shown(cells, 80)):
-        assert "Few documents: 7 are too few" in flat(text)
+        assert "Only 7 documents: too few for reliable intervals" in flat(text)
         assert "in 7 documents" in flat(text)
-    assert "ew documents" not in render(judged, "md")
+    assert "too few" not in render(judged, "md")
 
 
 @pytest.mark.parametrize("number, few", [(19, True), (20, False)])
 def test_twenty_are_not_few(tmp_path: Path, number: int, few: bool) -> None:
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.05)}, documents=np.repeat(np.arange(number), 4), **ROPE)
-    assert ("Few documents" in render(aggregate(shelf.records), "md")) == few
+    assert ("too few for reliable intervals" in render(aggregate(shelf.records), "md")) == few
 
 
 def test_one_document_gives_no_interval(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_one_document_gives_no_interval(tmp_path: Path) -> None:
     shelf.row({128: (0.1, 0.05)}, documents=np.full(9, 4), **ROPE)
     text = render(aggregate(shelf.records), "md")
     assert markdown_rows(text)[1][5].endswith("<br>+0.100")
-    assert "all are of one document" in remarks(text)
+    assert "all targets are in one document" in remarks(text)
 
 
 def test_the_table_says_on_what_its_numbers_rest(judged: list[Cell]) -> None:
@@ -158,6 +158,6 @@ def test_a_fine_tune_stands_below_its_model_and_says_what_it_was_trained_with() 
 
 def test_other_protocols_say_that_context_grows(protocol_cells: list[Cell]) -> None:
     text = render(choose(protocol_cells, "non-overlapping"), "md")
-    assert "perplexity can fall without use of the longer context" in text
+    assert "perplexity can fall even if the model makes no use of the longer context" in text
     assert "The same targets at every length" not in text
     assert "S = " not in text

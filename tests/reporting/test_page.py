@@ -49,7 +49,7 @@ def test_it_is_whole_and_its_parts_are_there(root: Node) -> None:
     metas = [n.attributes for n in root.all("meta")]
     assert {"charset": "utf-8"} in metas
     assert any(m.get("name") == "viewport" and "width=device-width" in m["content"] for m in metas)
-    assert "trained with at most 16 positions" in root.all("header")[0].text
+    assert "trained on at most 16 tokens at a time" in root.all("header")[0].text
     for section in sections.values():
         assert len(section.text.strip()) > len(section.all("h2")[0].text)
 
@@ -102,12 +102,12 @@ def test_labels_and_titles_stay_text(root: Node, page: Path) -> None:
 def test_every_plot_is_there(root: Node) -> None:
     alts = [image.attributes["alt"] for image in root.all("img")]
     starts = (
-        "Perplexity over the evaluation context",
-        "Nats a token over the available context",
-        "Change against 1x over the position",
-        "Change against 1x of each document",
-        "Share of what a training at that length gains",
-        "Change against the first model",
+        "Perplexity by evaluation length",
+        "Nats/token by available context",
+        "Change from 1x by position",
+        "Change from 1x for each document",
+        "Share of the gain from training at that length",
+        "Change from the base model",
     )
     assert [alt[: len(start)] for alt, start in zip(alts, starts, strict=True)] == list(starts)
     assert [c.text for c in root.all("figcaption")] == alts
@@ -209,7 +209,7 @@ def check_number(shown: Node, cell: Cell) -> int:
 def test_changes_of_seeds_gains_and_costs_are_those_of_the_records(root: Node, records: list[Record]) -> None:
     found = {t.title: t for t in tables_of(root)}
     cells = [c for c in aggregate(records) if c.comparison.protocol == "fixed-targets"]
-    (seeds,) = [t for title, t in found.items() if "each seed" in title]
+    (seeds,) = [t for title, t in found.items() if "by seed" in title]
     assert seeds.heads[-2:] == ["seed 0", "seed 1"]
     for row in seeds.rows:
         label, extension, length = (c.text for c in row[:3])

@@ -47,15 +47,15 @@ def test_sizes_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     ]  # fmt: skip
     page = written(tmp_path, *many)
     assert facts(page)["Training contexts"] == "64, 128 and 512 tokens"
-    assert facts(page)["Tokens of a training"] == "6,400, 12,800 and 51,200"
+    assert facts(page)["Training tokens"] == "6,400, 12,800 and 51,200"
     assert facts(page)["Seeds"] == "2 and 10"
     assert facts(page)["Model"] == "tiny: 64,000 and 128,000 parameters; small: 512,000 parameters"
-    assert "at most 64, 128 or 512 positions" in page.all("header")[0].text
+    assert "at most 64, 128 or 512 tokens at a time" in page.all("header")[0].text
 
 
 def test_nothing_but_dashes(tmp_path: Path) -> None:
     page = written(tmp_path, *(record(None, length=n) for n in (64, 128)))
-    assert "There is nothing to plot yet." in page.text
+    assert "No plots: these results contain nothing to plot." in page.text
     reason = "learned positions end at 64. Try --extension interpolate"
     assert answers_of(page) == [f"rope: no number at 128 ({reason})."]
     assert [row[5].text for row in tables_of(page)[-1].rows] == ["unsupported"] * 2

@@ -32,7 +32,7 @@ def test_the_page_shows_rank_cost_interval_and_the_line(own: Path, monkeypatch: 
     shown = result.stdout
     rows = json.loads(asked(own, "learned", "--length", 40, "--json").stdout)
     assert "validation split" in shown
-    assert "Chosen on validation: report the number of the test split." in shown
+    assert "Chosen on the validation split: report the number of the test split." in shown
     places = [shown.index(f" {row['extension']} ") for row in rows]
     assert places == sorted(places)
     assert f"{rows[0]['nats_per_token']:.3f}" in shown

@@ -28,7 +28,10 @@ def test_the_page_and_the_next_step(own: Path, monkeypatch: pytest.MonkeyPatch) 
         line = next(line for line in result.stdout.splitlines() if f"│ {name} " in line)
         assert f"{found['nats_per_token'][name]:.3f}" in line
         assert f"{found['held_out_nats_per_token'][name]:.3f}" in line
-    assert f"is the best of {EVALUATIONS} on the targets of the search, which flatter it" in result.stdout
+    assert (
+        f"is the best of {EVALUATIONS} candidates on the search targets, which are biased in its favour"
+        in result.stdout
+    )
     assert "report the number of the test split" in result.stdout
     assert f"{EVALUATIONS}/{EVALUATIONS}  best {found['nats_per_token']['longrope']:.3f}" in result.stderr
     line = shlex.split(result.stderr.partition("Next: ")[2])

@@ -46,13 +46,13 @@ def test_the_table_shows_difference_interval_change_and_verdict(shelf: Shelf) ->
     assert len(rows) == 2
     (heads,) = [line for line in result.stdout.splitlines() if line.startswith("┃")]
     assert [part.strip() for part in heads.split("┃")[1:-1]] == [
-        *("context", "A", "B", "A − B, 95 % interval", "ppl", "verdict")
+        *("length", "A", "B", "A − B, 95% interval", "ppl", "verdict")
     ]
-    assert "Seeds that both have: 0, 1, 2." in result.stdout
-    assert "ppl: the change of perplexity." in result.stdout
-    assert "below 0, A is better" in text
+    assert "Seeds in common: 0, 1, 2." in result.stdout
+    assert "ppl: the change in perplexity." in result.stdout
+    assert "A is better if it is negative" in text
     assert "One seed" not in text
-    assert "ew documents" not in text
+    assert "too few" not in text
     assert "Next: posx table" in result.stderr
 
 
@@ -60,8 +60,8 @@ def test_one_seed_and_few_documents_are_said(shelf: Shelf) -> None:
     shelf.put(hardness(0, FEW), FEW, **ROPE)
     shelf.put(hardness(0, FEW) + by_document(0.1, 0.02, FEW), FEW, **ALIBI)
     text = posx("compare", "rope", "alibi", "--runs-dir", shelf.folder).stdout
-    assert "One seed: the intervals speak of other documents only, not of another training." in text
-    assert "Few documents: 7 are too few" in text
+    assert "One seed: intervals cover document sampling, not training variance." in text
+    assert "Only 7 documents: too few for reliable intervals" in text
 
 
 def test_records_without_losses_keep_their_numbers(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_records_without_losses_keep_their_numbers(tmp_path: Path) -> None:
     runs = stored(tmp_path, record(5.0), record(5.25, **alibi))
     text = posx("compare", "rope", "alibi", "--runs-dir", runs).stdout
     assert "-0.250" in text
-    assert "No intervals: the NLL of single targets is not beside the records" in text
+    assert "No intervals: the losses of single targets are missing" in text
     for word in ("One seed: the intervals", "too few for intervals", "simultaneous"):
         assert word not in text, "it speaks of intervals that are not there"
     (one,) = json.loads(posx("compare", "rope", "alibi", "--json", "--runs-dir", runs).stdout)
@@ -84,7 +84,7 @@ def test_targets_and_documents_of_every_set_are_said(shelf: Shelf) -> None:
     shelf.put(hardness(0, FEW) + by_document(0.1, 0.02, FEW), FEW, **own, **ALIBI)
     text = posx("compare", "rope", "alibi", "--runs-dir", shelf.folder).stdout
     assert f"test split, 128 targets in 24 documents and {len(FEW)} targets in 7 documents" in " ".join(text.split())
-    assert "Few documents: 7 are too few" in text
+    assert "Only 7 documents: too few for reliable intervals" in text
 
 
 @pytest.mark.parametrize("width", [80, 90, 100, 120])
@@ -101,4 +101,4 @@ def test_a_narrow_terminal_gets_every_number_and_verdict_whole(shelf: Shelf, wid
     for row in page.rows:
         line = "(?: +│ +| {3,})".join(re.escape(entry.text) for entry in row)
         assert len(re.findall(rf"(?m)^[ │]*{line}[ │]*$", text)) == 1, row[0].text
-    assert "\nSeeds that both have: 0, 1, 2.\n" in text
+    assert "\nSeeds in common: 0, 1, 2.\n" in text

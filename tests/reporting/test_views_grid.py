@@ -98,7 +98,7 @@ def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
     assert row[3] == "1–3"
     assert ["±" in row[place] for place in (4, 5, 6)] == [True, True, False]
     assert row[6].startswith(f"{math.exp(hardness(0).mean() + 0.2):.2f} · {hardness(0).mean() + 0.2:.3f}<br>+0.200 [")
-    assert "Where only one seed has a number, its interval speaks of documents only." in remarks(render(cells, "md"))
+    assert "Intervals of cells with only one seed cover document sampling only." in remarks(render(cells, "md"))
     assert "& 1--3 &" in render(cells, "latex")
     ((name, told, rows),) = named_rows(long_form(sheets(cells)[0]))
     assert (name, told) == ("rope", "1–3 seeds, usable 64")
@@ -138,7 +138,7 @@ def test_a_row_for_each_number_says_what_the_grid_says(judged: list[Cell]) -> No
     wide, narrow = grid(sheet), long_form(sheet)
     assert len(judged) == 8
     assert len(narrow.rows) == 8 + 2 * 3  # a name, and its seeds, above the numbers of each of three
-    assert narrow.heads == ["context", "nats/token", "ppl", "change, 95 % interval", "verdict"]
+    assert narrow.heads == ["length", "nats/token", "ppl", "change, 95% interval", "verdict"]
     assert narrow.left == 1
     assert narrow.sections == {6, 9}
     entries = {}

@@ -38,8 +38,8 @@ def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: li
     assert rows[1][6] == f"{math.exp(base + 0.5 - 0.2):.2f} -18.1% uses"
     assert rows[2][5:] == ["", f"{math.exp(base + 0.05):.2f} +5.1% breaks"]
     below = remarks(text)
-    assert "compare changes along a row, not perplexities across rows" in below
-    assert "perplexity falls without any use of the longer context" in below
+    assert "compare changes within a row, not perplexities across rows" in below
+    assert "perplexity falls even if the model makes no use of the longer context" in below
     page = protocols(protocol_cells)
     assert page is not None
     assert page.sections == {3}
@@ -82,5 +82,5 @@ def test_a_curve_is_a_table_by_available_context(tmp_path: Path) -> None:
     head, row = markdown_rows(text)
     assert head == ["scheme", "extension", *sums]
     assert row == ["rope", "none", *(f"{sum(values) / len(values):.3f}" for values in sums.values())]
-    assert "Whole windows of 24" in text
+    assert "Windows of 24 tokens" in text
     assert "144 targets in 3 documents" in text

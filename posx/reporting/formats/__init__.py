@@ -1,6 +1,6 @@
-"""The forms of a table, found by name: each module of this folder defines one or more :class:`Format`.
+"""The formats of tables: each module of this folder defines one or more :class:`Format`.
 
-A new format is one file here. Nothing imports torch.
+A new format is one new file here. Nothing in this folder imports torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from posx.errors import PosxError, unknown
 from posx.reporting.formats.base import Format
 from posx.results.cells import Cell
 
-FOR_TERMINALS, FOR_FILES = "rich", "md"  # where neither a format nor a known suffix is given
+FOR_TERMINALS, FOR_FILES = "rich", "md"  # defaults without a format or a known suffix
 
 
 @cache
@@ -26,7 +26,7 @@ def formats() -> dict[str, Format]:
 
 
 def find_format(name: str | None = None, file: Path | None = None) -> Format:
-    """The format with this name; without one, that of the file's suffix. Raises PosxError."""
+    """The format of this name, or of the file's suffix if there is no name. Raises PosxError."""
     if name is None:
         suffixes = {form.suffix: form.name for form in formats().values() if form.suffix}
         name = FOR_TERMINALS if file is None else suffixes.get(file.suffix, FOR_FILES)
@@ -36,13 +36,13 @@ def find_format(name: str | None = None, file: Path | None = None) -> Format:
     if file is not None and form.render is None:
         names = sorted(form.name for form in formats().values() if form.render)
         raise PosxError(
-            f"The {name} format is for a terminal.", f"For a file take --format {', '.join(names[:-1])} or {names[-1]}."
+            f"The {name} format is for a terminal.", f"For a file, use --format {', '.join(names[:-1])} or {names[-1]}."
         )
     return form
 
 
 def render(cells: list[Cell], name: str, side_by_side: bool = False) -> str:
-    """``cells`` as the text of a file in the format of this name."""
+    """The text of a file with the tables of ``cells`` in the format of this name. Raises PosxError."""
     form = formats()[name]
     if form.render is None:
         raise PosxError(f"The {name} format is for a terminal.")

@@ -1,4 +1,4 @@
-"""What a format is."""
+"""The interface of a table format."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from posx.results.cells import Cell
 
 @dataclass(frozen=True)
 class Format:
-    """A form of the tables, as ``posx table --format`` names it.
+    """One of the formats of ``posx table --format``.
 
     ``render(cells, side_by_side)`` returns the text of a file; None for a format that is only printed on a terminal.
-    ``side_by_side``: the protocols below each other, row by row. ``suffix``: of the files that are written in it.
+    ``side_by_side``: one row per protocol for each scheme and extension. ``suffix``: of files in this format.
     """
 
     name: str

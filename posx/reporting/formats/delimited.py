@@ -1,4 +1,4 @@
-"""Cells for other programs, as CSV and JSON: every field of the record, and the values derived from it."""
+"""Cells as CSV and JSON: every field of the record, and the values derived from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from posx.results.cells import Cell
 
 
 def _csv(cells: list[Cell], side_by_side: bool) -> str:
-    """A row for each cell; lists and mappings as JSON."""
+    """A row for each cell; lists and mappings are written as JSON."""
     rows = [cell.as_dict() for cell in cells]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(rows[0]))
@@ -29,7 +29,7 @@ def _json(cells: list[Cell], side_by_side: bool) -> str:
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity."""
+    """The row with null instead of infinity and NaN, which JSON does not have."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 

@@ -1,4 +1,4 @@
-"""Tables for a paper, with booktabs."""
+"""LaTeX tables with booktabs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _render(cells: list[Cell], side_by_side: bool) -> str:
 
 
 def latex(page: Page) -> str:
-    """A complete booktabs table. Further lines of a cell are rows of their own, in smaller type."""
+    """A complete booktabs table. The second and later lines of a cell become separate rows, in smaller type."""
     rows = []
     for number, row in enumerate(page.rows):
         if number in page.sections:
@@ -39,11 +39,11 @@ def latex(page: Page) -> str:
     caption = f"{page.title}: {page.setup}. {notes}"
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+            "% requires \\usepackage{booktabs} and \\usepackage{graphicx}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{tex(caption)}}}",
-            # Made smaller where it is wider than the text, never larger.
+            # Scaled down if it is wider than the text.
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{'l' * page.left}{'r' * (len(page.heads) - page.left)}}}",
             r"\toprule",
@@ -59,10 +59,10 @@ def latex(page: Page) -> str:
 
 
 def tex(text: str) -> str:
-    """Text with LaTeX's special characters escaped: no ligatures of hyphens, a minus sign before numbers."""
+    """Text with LaTeX's special characters escaped, hyphens kept from becoming dashes, and real minus signs."""
     text = re.sub(r"-(?=-)", "-\0", text)
     text = re.sub(r"(?<![\w.)\0-])-(?=\d)", "−", text).translate(_LATEX)
-    # After \\ an asterisk or a bracket would be read as its argument.
+    # Braces, because \\ reads a following asterisk or bracket as its argument.
     return f"{{{text}}}" if text.lstrip().startswith(("[", "*")) else text
 
 

@@ -1,4 +1,4 @@
-"""Tables as GitHub shows them."""
+"""Tables in GitHub's Markdown."""
 
 from __future__ import annotations
 

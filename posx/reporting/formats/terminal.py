@@ -1,4 +1,4 @@
-"""Tables on a terminal, by rich."""
+"""Tables on a terminal, printed with rich."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from posx.reporting.views import pages
 from posx.results.cells import Cell
 
 STYLES = {"uses": "green", "survives": "", "breaks": "red", "undecided": "yellow"}
-NAME_WIDTH = 16  # columns to which a name may be broken
+NAME_WIDTH = 16  # columns; longer names may be wrapped
 
 RICH = Format("rich", None)
 
 
 def show(cells: list[Cell], console: Console, side_by_side: bool = False) -> None:
     """Print all tables of these cells."""
-    # The file says whether it is a terminal: with NO_COLOR the console does not, and is just as narrow.
+    # With NO_COLOR the console claims not to be a terminal, but it is just as narrow: ask the file.
     for page in pages(cells, side_by_side, console.width if console.file.isatty() else None):
         show_page(page, console)
 
 
 def show_page(page: Page, console: Console) -> None:
-    """Print one table, its caption above and its remarks below; a list of values per row on too narrow a console."""
+    """Print a table with its caption above and its notes below; if the console is too narrow, a list for each row."""
     title = Text(f"{page.title}\n{page.setup}")
     if _least_width(page) > console.width:
         console.print(title, style="italic")
         for row in page.rows:
-            if not any(part.text or part.unsaid for part in row[1:]):  # a name that stands above its rows
+            if not any(part.text or part.unsaid for part in row[1:]):  # the name printed above its rows
                 console.print(Text(row[0].text), overflow="fold")
                 continue
             values = Table.grid(padding=(0, 2))
@@ -44,11 +44,11 @@ def show_page(page: Page, console: Console) -> None:
             console.print(values)
             console.print()
     else:
-        roomy = width_of(page) <= console.width
-        style = box.HEAVY_HEAD if roomy else box.SIMPLE_HEAD
-        table = Table(box=style, show_edge=roomy, title=title, title_justify="left")
-        for place, head in enumerate(page.heads):
-            right = place >= page.left
+        fits = width_of(page) <= console.width
+        style = box.HEAVY_HEAD if fits else box.SIMPLE_HEAD
+        table = Table(box=style, show_edge=fits, title=title, title_justify="left")
+        for column, head in enumerate(page.heads):
+            right = column >= page.left
             table.add_column(head, justify="right" if right else "left", no_wrap=right, overflow="fold")
         for number, row in enumerate(page.rows):
             if number in page.sections:
@@ -61,7 +61,7 @@ def show_page(page: Page, console: Console) -> None:
 
 
 def _least_width(page: Page) -> int:
-    """Columns that a page needs without lines, and with broken names. Numbers are never broken."""
+    """The columns that a page needs without lines and with wrapped names. Numbers are never wrapped."""
     widths = column_widths(page)
     names = [min(width, NAME_WIDTH) for width in widths[: page.left]]
     return sum(names) + sum(widths[page.left :]) + 3 * len(widths) - 1

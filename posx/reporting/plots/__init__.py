@@ -1,4 +1,4 @@
-"""Cells as pictures: one module for each kind, found by name. matplotlib is imported only when a plot is drawn."""
+"""Plots of cells: one module for each kind, loaded by name. matplotlib is imported only when a plot is drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from posx.errors import PosxError, unknown
 from posx.reporting.grouping import test_split
 from posx.results.cells import Cell
 
-# Each kind of plot, as --kind names it, and its module in this folder; in the order in which a sweep draws them.
+# The kinds of --kind and their modules in this folder, in the order in which a sweep draws them.
 KINDS = {"length": "length", "position": "position", "gain": "attainable", "finetune": "finetune"}
 
 
@@ -31,15 +31,15 @@ def svg(kind: str, cells: list[Cell], by: str | None = None) -> bytes:
 
 
 def draw(kind: str, cells: list[Cell], by: str | None = None) -> Any:
-    """The matplotlib figure, of the test split if there is one. Raises PosxError, such as NothingToDraw."""
+    """The matplotlib figure, of the test split if there is one. Raises PosxError, NothingToDraw among others."""
     if kind not in KINDS:
         raise unknown("kind of plot", kind, KINDS)
     views = {name: getattr(_module(name), "VIEWS", ()) for name in KINDS}
     if by is not None and by not in views[kind]:
         owner = next((name for name in KINDS if by in views[name]), None)
         if owner is None:
-            raise unknown("way to draw positions", by, [view for name in KINDS for view in views[name]])
-        raise PosxError(f"--by {by} is for --kind {owner}, but {kind} was asked.", "Drop it.")
+            raise unknown("value of --by", by, [view for name in KINDS for view in views[name]])
+        raise PosxError(f"--by {by} is for --kind {owner}, not for --kind {kind}.", "Remove it.")
     function = getattr(_module(kind), f"plot_{kind}")
     return function(test_split(cells)) if by is None else function(test_split(cells), by)
 

@@ -11,11 +11,11 @@ from posx.reporting.plots.base import NothingToDraw
 from posx.reporting.plots.style import Look, canvas, finish, title
 from posx.results.cells import Cell, Group
 
-LEAST, MOST = -1.0, 1.5  # the shares that are drawn; an arrow marks what lies beyond
+LEAST, MOST = -1.0, 1.5  # the range of the axis; an arrow marks a share outside it
 
 
 def plot_gain(cells: list[Cell]) -> Figure:
-    """A bar for each row and length for which a model was trained at that length."""
+    """A bar for each row and length for which there is a model trained at that length."""
     drawn = []
     for sheet in map(without_controls, sheets(cells)):
         bars = [
@@ -28,9 +28,9 @@ def plot_gain(cells: list[Cell]) -> Figure:
             drawn.append((sheet, bars))
     if not drawn:
         raise NothingToDraw(
-            "There is no attainable gain to plot: no control trained at a longer length stands beside these runs, or "
-            "none of them is shown to gain.",
-            "Name a control in a sweep, controls: [4x], or see posx table.",
+            "There is no attainable gain to plot: these runs have no control trained at a longer length, or no control "
+            "gains significantly.",
+            "Add controls to the sweep, for example controls: [4x]. posx table prints the numbers.",
         )
     figure, axes = canvas(len(drawn), max(2.6, 0.36 * max(len(bars) for _, bars in drawn) + 1.6))
     for (sheet, bars), axis in zip(drawn, axes, strict=True):
@@ -62,6 +62,6 @@ def _draw_bars(sheet: Sheet, bars: list[tuple[Group, Cell]], axis: Axes) -> None
     axis.axvline(1, color="0.3", linewidth=1, linestyle=(0, (4, 2)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
     axis.set_ylim(-0.6, len(bars) - 0.4)
-    axis.set_xlabel("share of the attainable gain, 95 % intervals")
+    axis.set_xlabel("share of the attainable gain, 95% intervals")
     title(axis, sheet)
     finish(axis)

@@ -1,4 +1,4 @@
-"""The change from the first model's 1x over the steps of fine-tuning."""
+"""The change from the base model at 1x over the steps of fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from posx.results.finetune_curves import FinetuneCurve, finetunes
 
 
 def plot_finetune(cells: list[Cell]) -> Figure:
-    """One panel for each length."""
+    """One panel for each evaluation length."""
     curves = finetunes([cell for cell in cells if cell.comparison.protocol == "fixed-targets"])
     if not curves:
         raise NothingToDraw(
-            "There is no fine-tuning to plot: no run here starts from another that is here too.",
+            "There is no fine-tuning to plot: no run among these was fine-tuned from another of them.",
             "Try posx sweep finetune, or posx train --from RUN --extension pi train.context=4x.",
         )
     panels = sorted({(c.comparison.targets_sha256, c.length) for c in curves})
@@ -44,10 +44,10 @@ def plot_finetune(cells: list[Cell]) -> Figure:
         axis.set_xscale("symlog", linthresh=least, linscale=0.4)
         axis.set_xlim(left=-0.1 * least)
         ticks(axis, steps, lambda x: f"{x:g}")
-        axis.set_xlabel("steps of fine-tuning (0: the extension untrained)")
-        axis.set_ylabel("change against the first\nmodel at 1x (nats/token)")
-        where = own[0].comparison
-        scored = f"{where.data}, {where.split} split, fixed targets{f' {targets[:8]}' if several_targets else ''}"
+        axis.set_xlabel("fine-tuning steps (0: before fine-tuning)")
+        axis.set_ylabel("change from the base\nmodel at 1x (nats/token)")
+        data, split = own[0].comparison.data, own[0].comparison.split
+        scored = f"{data}, {split} split, fixed targets{f' {targets[:8]}' if several_targets else ''}"
         axis.set_title(f"{scored}: evaluated at {length} tokens", fontsize=9.5, loc="left")
         finish(axis)
     legend(axes[-1], 2)
@@ -55,15 +55,15 @@ def plot_finetune(cells: list[Cell]) -> Figure:
 
 
 def _style(curve: FinetuneCurve) -> tuple[str, int, str, str]:
-    """Curves that agree in these look the same in every panel."""
+    """The fields that determine the colour, marker and dash of a curve in every panel."""
     return curve.name, curve.train_context, curve.extension, curve.recipe
 
 
 def _name(curve: FinetuneCurve, several: bool) -> str:
-    """In the legend, with the name of the first model where there are several."""
+    """The name in the legend, with the name of the base model if there are several."""
     extension = "no extension" if curve.extension == "none" else curve.extension
-    how = f"{extension}, {curve.recipe}" if curve.recipe else extension
-    return shown_name(f"{curve.name}, " * several + f"{how}, trained on at {curve.train_context}")
+    method = f"{extension}, {curve.recipe}" if curve.recipe else extension
+    return shown_name(f"{curve.name}, " * several + f"{method}, fine-tuned at {curve.train_context}")
 
 
 def _draw_curve(axis: Axes, curve: FinetuneCurve, name: str, number: int) -> None:

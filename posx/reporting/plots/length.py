@@ -1,4 +1,4 @@
-"""Perplexity over the evaluation context."""
+"""Perplexity over the evaluation length."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from posx.results.records import perplexity
 
 
 def plot_length(cells: list[Cell]) -> Figure:
-    """One panel for each set of targets. Bars: 95 % intervals of the change from 1x."""
+    """One panel for each set of targets. Bars: 95% intervals of the change from 1x."""
     finite = [cell for cell in cells if cell.ppl is not None and math.isfinite(cell.ppl)]
     drawn = [sheet for sheet in map(without_controls, sheets(finite)) if sheet.comparison.protocol != "curve"]
     if not drawn:
-        raise NothingToDraw("There is no number to plot.", "posx table says why each cell has none.")
+        raise NothingToDraw("There is no number to plot.", "posx table prints the reason for each cell.")
     drawn = [readable(sheet) for sheet in drawn]
     figure, axes = canvas(len(drawn), names=[Look(sheet).names() for sheet in drawn])
     for sheet, axis in zip(drawn, axes, strict=True):
@@ -47,15 +47,15 @@ def _draw_length(sheet: Sheet, axis: Axes) -> None:
     single = sheet.contexts[0] if len(sheet.contexts) == 1 else None
     ticks(axis, list(map(float, sheet.lengths)), lambda x: f"{x:g}\n{x / single:.3g}x" if single else f"{x:g}")
     low, high = axis.get_ylim()
-    many = high > 30 * low  # a decade and a half: more figures would stand on each other
+    many = high > 30 * low  # above a decade and a half, more tick labels would overlap
     axis.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5) if many else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     mark_contexts(axis, sheet.contexts)
     label_ends(axis, ends)
-    axis.set_xlabel("evaluation context (tokens)")
+    axis.set_xlabel("evaluation length (tokens)")
     axis.set_ylabel("perplexity")
     title(axis, sheet)
-    # The names stand at the lines' ends; the legend shows dashes and markers to those who print in grey.
+    # Names are printed at the ends of the lines; the legend adds dashes and markers, for prints in grey.
     legend(axis)
     finish(axis)

@@ -1,4 +1,4 @@
-"""Nats a token over the available context; the change from 1x over the position in the document, or by document."""
+"""Nats/token over the available context; the change from 1x over the position in the document, or by document."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ VIEWS = ("context", "place", "document")  # --by
 
 
 def plot_position(cells: list[Cell], by: str = VIEWS[0]) -> Figure:
-    """``by`` is one of VIEWS. The curve protocol gives the context; fixed targets at the longest length the others."""
+    """``by`` is one of VIEWS: ``context`` requires the curve protocol, the others fixed targets (at the longest ℓ)."""
     return _over_context(cells) if by == "context" else _within_documents(cells, by)
 
 
 def _over_context(cells: list[Cell]) -> Figure:
-    found = sheets([cell for cell in cells if cell.comparison.protocol == "curve" and cell.ok])
-    drawn = [(sheet, [by_context(cell) for cell in sheet.cells]) for sheet in found]
+    compared = sheets([cell for cell in cells if cell.comparison.protocol == "curve" and cell.ok])
+    drawn = [(sheet, [by_context(cell) for cell in sheet.cells]) for sheet in compared]
     drawn = [(sheet, lines) for sheet, lines in drawn if any(line.points for line in lines)]
     if not drawn:
         raise NothingToDraw(
-            "There is no curve to plot: whole windows were not scored yet, or their NLL is not beside the records.",
-            "Score them: posx eval RUN --protocol curve --length 4x.",
+            "There is no curve to plot: the curve protocol was not evaluated, or the losses of targets are missing.",
+            "Evaluate it: posx eval RUN --protocol curve --length 4x.",
         )
     figure, axes = canvas(len(drawn), names=[_names(sheet, lines) for sheet, lines in drawn])
     for (sheet, lines), axis in zip(drawn, axes, strict=True):
@@ -68,20 +68,15 @@ def _within_documents(cells: list[Cell], by: str) -> Figure:
             drawn.append((sheet, longest, lines))
     if not drawn:
         raise NothingToDraw(
-            "There is no change against 1x to plot: only 1x was evaluated, or the NLL of targets is not there.",
+            "There is no change from 1x to plot: only 1x was evaluated, or the losses of single targets are missing.",
             "Evaluate a longer length: posx eval RUN --length 4x.",
         )
     figure, axes = canvas(len(drawn), names=[_names(sheet, lines) for sheet, _, lines in drawn])
     for (sheet, longest, lines), axis in zip(drawn, axes, strict=True):
         _draw_lines(axis, Look(sheet), lines, joined=by == "place")
         mark_no_change(axis)
-        over = (
-            "position in the document (tokens)"
-            if by == "place"
-            else "documents, from the largest gain to the largest loss"
-        )
-        axis.set_xlabel(over)
-        axis.set_ylabel(f"change at {longest} against 1x (nats/token)")
+        axis.set_xlabel("position in the document (tokens)" if by == "place" else "documents, most improved first")
+        axis.set_ylabel(f"change at {longest} from 1x (nats/token)")
         title(axis, sheet)
         legend(axis)
         finish(axis)
@@ -89,7 +84,7 @@ def _within_documents(cells: list[Cell], by: str) -> Figure:
 
 
 def _names(sheet: Sheet, lines: list[Line]) -> list[str]:
-    """Of lines, in the legend."""
+    """The names of lines in the legend."""
     look = Look(sheet)
     return [look.name(line.cell.group) for line in lines]
 
@@ -101,7 +96,7 @@ def _draw_lines(axis: Axes, look: Look, lines: list[Line], joined: bool = True) 
         group, xs = line.cell.group, [p.x for p in line.points]
         style = look.style(group) | {"markersize": 4 if joined else 3, "linewidth": 1.4 if joined else 0.8}
         axis.plot(xs, [p.mean for p in line.points], label=look.name(group), **style)
-        known = [p for p in line.points if p.interval is not None]
-        if known:
-            low, high = zip(*(p.interval for p in known if p.interval is not None), strict=True)
-            axis.fill_between([p.x for p in known], low, high, color=look.colour(group), alpha=0.12, linewidth=0)
+        bounded = [p for p in line.points if p.interval is not None]
+        if bounded:
+            low, high = zip(*(p.interval for p in bounded if p.interval is not None), strict=True)
+            axis.fill_between([p.x for p in bounded], low, high, color=look.colour(group), alpha=0.12, linewidth=0)

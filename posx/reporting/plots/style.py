@@ -1,4 +1,4 @@
-"""What all plots share: colours and names of rows, axes, legends, files. Imports matplotlib."""
+"""Shared by all plots: colours and names of rows, axes, legends, files. Imports matplotlib."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from posx.reporting.grouping import Sheet, extension_name, row_name
 from posx.results.cells import DELTA, Group
 from posx.utils.files import whole_file
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; markers and dashes carry the same in grey.
+# Okabe and Ito's palette, safe for colour-blind readers; markers and dashes distinguish lines in grey prints.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LABEL_PIXELS = 17  # between the middles of two labels
+LABEL_PIXELS = 17  # distance between the centres of two labels
 DASHES = (
     "-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (8, 2, 1, 2)), (0, (3, 1)),
     (0, (6, 4)),
 )  # fmt: skip
-NAMES_A_ROW = 3  # of a legend
-LONGEST_NAME = 44  # more would push the axes out of the picture
-MOST_LINES = 12  # of a picture that can be read
-LONGEST_OF_MANY = 24  # signs of a name where there are more lines
+NAMES_A_ROW = 3  # in a legend
+LONGEST_NAME = 44  # characters; longer names would push the axes out of the picture
+MOST_LINES = 12  # more lines in one panel are hard to read
+LONGEST_OF_MANY = 24  # characters of a name if there are more lines
 
 
 def shown_name(name: str, longest: int = LONGEST_NAME) -> str:
-    """A name as matplotlib draws it: not too long; a dollar would begin a formula, a first _ hide it from legends."""
+    """A name for matplotlib: shortened, with $ escaped (it starts a formula) and no leading _ (hidden in legends)."""
     if len(name) > longest:
         name = name[: longest - 1] + "…"
     return (" " + name if name.startswith("_") else name).replace("$", r"\$")
 
 
 def marker_of(number: int) -> str:
-    """Moved on by one with each round of the colours, so that no two of the first 64 look alike."""
+    """Shifted by one with each cycle of the colours, so that the first 64 lines all look different."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 class Look:
-    """Colour, marker and dash of each row, by name, so that a scheme keeps its own from plot to plot.
+    """Colour, marker and dash of each row, chosen by scheme, so that a scheme looks the same in every plot.
 
-    Where there is but one scheme, colours tell its extensions apart.
+    If there is only one scheme, colours distinguish its extensions.
     """
 
     def __init__(self, sheet: Sheet):
@@ -60,15 +60,15 @@ class Look:
         self.many = len(sheet.rows) > MOST_LINES
 
     def name(self, group: Group) -> str:
-        """As it stands in the table; shorter where there are many."""
-        shown = extension_name(group)
-        if self.many and len(self.labels) == 1 and shown != "none":
-            return shown_name(shown, LONGEST_OF_MANY)
-        name = row_name(self.sheet, group) + ("" if shown == "none" else f" + {shown}")
+        """The name in the table; shorter if there are many rows."""
+        extension = extension_name(group)
+        if self.many and len(self.labels) == 1 and extension != "none":
+            return shown_name(extension, LONGEST_OF_MANY)
+        name = row_name(self.sheet, group) + ("" if extension == "none" else f" + {extension}")
         return shown_name(name)
 
     def names(self) -> list[str]:
-        """Of all rows."""
+        """The names of all rows."""
         return [self.name(group) for group, _ in self.sheet.rows]
 
     def colour(self, group: Group) -> str:
@@ -77,10 +77,10 @@ class Look:
         return COLOURS[self.labels.index(row_name(self.sheet, group)) % len(COLOURS)]
 
     def style(self, group: Group) -> dict[str, Any]:
-        """For ``Axes.plot``."""
+        """Keyword arguments of ``Axes.plot``."""
         colour = self.colour(group)
         number = self.labels.index(row_name(self.sheet, group))
-        if self.many and len(self.labels) == 1:  # there are not dashes enough
+        if self.many and len(self.labels) == 1:  # more rows than dashes
             number = self.extensions.index(extension_name(group))
         return {
             "color": colour,
@@ -93,8 +93,8 @@ class Look:
 
 
 def canvas(panels: int, height: float = 4.6, names: Sequence[Sequence[str]] = ()) -> tuple[Figure, list[Axes]]:
-    """``names``: what each panel's legend holds."""
-    height += 0.2 * max((-(-len(some) // columns_for(some)) for some in names), default=0)
+    """A figure and the axes of its ``panels``, one below the other. ``names``: the legend of each panel."""
+    height += 0.2 * max((-(-len(legend_names) // columns_for(legend_names)) for legend_names in names), default=0)
     figure, axes = plt.subplots(panels, 1, figsize=(8.2, height * panels), squeeze=False, layout="constrained")
     return figure, list(axes[:, 0])
 
@@ -107,7 +107,7 @@ def finish(axis: Axes) -> None:
 
 
 def columns_for(names: Sequence[str]) -> int:
-    """Of a legend: fewer for longer names."""
+    """The number of columns of a legend: fewer for longer names."""
     longest = max(map(len, names), default=0)
     return 1 if longest > 40 else 2 if longest > 24 else NAMES_A_ROW
 
@@ -119,11 +119,11 @@ def legend(axis: Axes, columns: int = NAMES_A_ROW) -> None:
     )
 
 
-def title(axis: Axes, sheet: Sheet, what: str = "") -> None:
+def title(axis: Axes, sheet: Sheet) -> None:
     record = sheet.any.first
     seeds = f"{sheet.seeds} seeds" if sheet.seeds > 1 else "one seed"
     axis.set_title(
-        f"{sheet.comparison.data}: {what}{record.n_targets:,} {sheet.comparison.split} targets "
+        f"{sheet.comparison.data}: {record.n_targets:,} {sheet.comparison.split} targets "
         f"in {record.n_documents} documents, {sheet.comparison.protocol}, {seeds}",
         fontsize=9.5,
         loc="left",
@@ -131,7 +131,7 @@ def title(axis: Axes, sheet: Sheet, what: str = "") -> None:
 
 
 def ticks(axis: Axes, values: list[float], label: Callable[[float], str]) -> None:
-    """Ticks at these places of the horizontal axis and nowhere else."""
+    """Ticks of the horizontal axis at these values only."""
     axis.xaxis.set_major_locator(FixedLocator(values))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: label(x)))
@@ -154,12 +154,12 @@ def mark_contexts(axis: Axes, contexts: list[int]) -> None:
 
 
 def label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
-    """Names at the lines' right ends, pushed apart where they would overlap."""
-    axis.figure.canvas.draw()  # settles the scales, which turn values into places on the page
+    """Names at the right ends of the lines, moved apart if they would overlap."""
+    axis.figure.canvas.draw()  # fixes the scales, which transData needs
     to_screen, from_screen = axis.transData.transform, axis.transData.inverted().transform
     ends = sorted(ends)
     heights = [float(to_screen((length, value))[1]) for value, length, _, _ in ends]
-    for _ in range(200):  # neighbours that are too close push each other apart by equal steps
+    for _ in range(200):  # moves neighbours that are too close apart, each by half of the overlap
         for low in range(len(heights) - 1):
             overlap = heights[low] + LABEL_PIXELS - heights[low + 1]
             if overlap > 0:
@@ -170,17 +170,17 @@ def label_ends(axis: Axes, ends: list[tuple[float, int, str, str]]) -> None:
 
 
 def readable(sheet: Sheet) -> Sheet:
-    """The sheet without fine-tunes if there are too many lines. --kind finetune shows those."""
-    kept = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).first.parent_sha256]
-    return replace(sheet, rows=kept) if len(sheet.rows) > MOST_LINES and kept else sheet
+    """The sheet without fine-tuned models if there are too many lines; --kind finetune shows those."""
+    rows = [(group, row) for group, row in sheet.rows if not next(iter(row.values())).first.parent_sha256]
+    return replace(sheet, rows=rows) if len(sheet.rows) > MOST_LINES and rows else sheet
 
 
 def mark_no_change(axis: Axes) -> None:
-    """Lines at zero, and at the δ up to which a model survives."""
+    """Lines at zero and at δ, the largest change that counts as "survives"."""
     low, high = axis.get_ylim()
     axis.axhline(0, color="0.3", linewidth=1)
     axis.axhline(DELTA, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)))
-    axis.set_ylim(min(low, 0.0), max(high, 0.0))  # δ is shown where it is near, and flattens nothing where it is not
+    axis.set_ylim(min(low, 0.0), max(high, 0.0))  # may leave out δ, which would flatten curves far from it
 
 
 def save(figure: Figure, stem: Path, suffixes: Sequence[str] = (".png", ".svg")) -> list[Path]:
@@ -200,7 +200,7 @@ def save(figure: Figure, stem: Path, suffixes: Sequence[str] = (".png", ".svg"))
 
 
 def svg_bytes(figure: Figure) -> bytes:
-    """The figure as an SVG file; the figure is closed."""
+    """The figure as the bytes of an SVG file; closes the figure."""
     buffer = io.BytesIO()
     try:
         figure.savefig(buffer, format="svg")

@@ -59,9 +59,9 @@ def test_latex_is_balanced_and_every_row_has_every_column(
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == number
     for rule in ("toprule", "midrule", "bottomrule"):
         assert text.count(f"\\{rule}") == number
-    assert text.count("% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n") == number
+    assert text.count("% requires \\usepackage{booktabs} and \\usepackage{graphicx}\n") == number
     assert "\\hline" not in text
-    for one in text.split("% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n")[1:]:
+    for one in text.split("% requires \\usepackage{booktabs} and \\usepackage{graphicx}\n")[1:]:
         # The one comment there is: it keeps the box around the table from beginning with a blank.
         assert one.count("{!}{%\n") == 1
         bare = unescaped(one.replace("{!}{%\n", "{!}{\n"))
@@ -145,7 +145,7 @@ def test_the_caption_has_units_and_protocol(judged: list[Cell]) -> None:
     assert caption is not None
     for part in (
         *(r"Perplexity $\cdot$ nats/token", "in tokens", "fixed-targets", "test split", "128 targets in 24 documents"),
-        *("L = 64", "S = 2", "targets 11111111", r"95 \% intervals", "nats a token", "[1] unsupported"),
+        *("L = 64", "S = 2", "targets 11111111", r"95\% intervals", "nats/token", "[1] unsupported"),
     ):
         assert part in caption.group(1), part
 

@@ -37,8 +37,8 @@ def test_markdown_without_losses_has_every_number_and_no_verdict() -> None:
     assert rows[2][:4] == ["alibi", "none", "1.23M", "1"]
     assert rows[2][5] == "81.45 · 4.400<br>-0.100"  # one seed spreads nowhere
     below = remarks(text)
-    assert "No intervals: the NLL of single targets is not beside the records" in below
-    for word in ("simultaneous", "uses:", "One seed", "The intervals speak"):
+    assert "No intervals: the losses of single targets are missing" in below
+    for word in ("simultaneous", "uses:", "One seed", "Intervals cover"):
         assert word not in below
 
 

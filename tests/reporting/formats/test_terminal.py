@@ -32,10 +32,10 @@ from posx.results.cells import Cell
 
 
 def grid_heads(text: str) -> bool:
-    return "params" in text and "64 (1x)" in text and "change, 95 % interval" not in text
+    return "params" in text and "64 (1x)" in text and "change, 95% interval" not in text
 
 
-def table_lines(text: str, heads: str = "context") -> list[str]:
+def table_lines(text: str, heads: str = "length") -> list[str]:
     """The one table in what a terminal gets, from its heads to the line before its remarks."""
     lines = text.splitlines()
     first = next(n for n, line in enumerate(lines) if re.match(rf"[ ┃]*{heads} ", line))
@@ -150,7 +150,7 @@ def test_a_narrow_terminal_cuts_no_vast_number(tmp_path: Path) -> None:
     assert re.search(r"(?m)(?:^|  )5 seeds, usable 64 *$", text)
     heads = long_form(sheets(cells)[0]).heads
     for cell, context in zip(cells, ("64 (1x)", "1024 (16x)"), strict=True):
-        (block,) = [block for block in listed(text) if ["context", context] in block]
+        (block,) = [block for block in listed(text) if ["length", context] in block]
         assert [head for head, _ in block] == heads[: len(block)]
         for (_, value), pattern in zip(block, [re.escape(context), *values(cell)], strict=True):
             assert re.fullmatch(pattern, value), value
@@ -159,9 +159,9 @@ def test_a_narrow_terminal_cuts_no_vast_number(tmp_path: Path) -> None:
     assert max(len(line.rstrip()) for line in text.partition("The same targets")[0].splitlines()) <= 80
 
 
-def test_a_list_calls_nothing_but_a_length_a_context(tmp_path: Path) -> None:
-    """The name of a row, and its seeds, stand in the column of the contexts: they are none."""
-    found = re.findall(r"(?m)^context +(.*?) *$", shown(vast(tmp_path), 80))
+def test_only_lengths_are_listed_under_the_length_heading(tmp_path: Path) -> None:
+    """The first column also holds the names of rows and their seeds, which are not lengths."""
+    found = re.findall(r"(?m)^length +(.*?) *$", shown(vast(tmp_path), 80))
     assert found == ["64 (1x)", "1024 (16x)"]
 
 
@@ -221,7 +221,7 @@ def test_a_terminal_without_colours_is_still_a_terminal(tmp_path: Path, no_colou
     assert process.returncode == 0
     text = b"".join(parts).decode()
     assert ("\x1b[" in text) == (not no_colour)
-    assert "change, 95 % interval" in text
+    assert "change, 95% interval" in text
     assert "…" not in text
 
 
@@ -229,9 +229,9 @@ def test_a_terminal_without_colours_is_still_a_terminal(tmp_path: Path, no_colou
 def test_a_terminal_gets_every_number_and_name_whole_whatever_its_width(judged: list[Cell], width: int) -> None:
     """One too narrow for the grid gets a row for each number."""
     text = shown(judged, width)
-    assert ("change, 95 % interval" in text) == (width < 160)
+    assert ("change, 95% interval" in text) == (width < 160)
     assert grid_heads(text) == (width >= 160)
-    assert max(map(len, table_lines(text, "scheme" if width >= 160 else "context"))) <= width
+    assert max(map(len, table_lines(text, "scheme" if width >= 160 else "length"))) <= width
     assert "…" not in text
     names = ("none", "pi") if width >= 160 else ("rope + pi",)  # a narrow one says no "none"
     for word in ("rope", "alibi", *names, "uses", "survives", "breaks", "undecided", "– [1]"):

@@ -48,20 +48,20 @@ def test_a_fine_tuned_model_of_any_label_is_named(shelf: Shelf, label: str) -> N
     assert legend is not None
     assert len(legend.get_texts()) == 2
     shown = {text.get_text().strip().replace("\\$", "$") for text in legend.get_texts()}
-    assert shown == {f"{name}, pi, trained on at 256" for name in (label, "rope")}
+    assert shown == {f"{name}, pi, fine-tuned at 256" for name in (label, "rope")}
 
 
 def test_finetune_draws_the_change_against_the_first_models_1x_over_steps(shelf: Shelf) -> None:
     cells = fine_tuned(shelf)
     axis = only_axis(plot_finetune(cells))
     lines = named(axis)
-    assert lines.keys() == {"pi, trained on at 256", "no extension, trained on at 256"}
+    assert lines.keys() == {"pi, fine-tuned at 256", "no extension, fine-tuned at 256"}
     wanted = {
-        "pi, trained on at 256": {0: 0.5, 100: 0.1, 400: -0.2},
-        "no extension, trained on at 256": {0: 0.9, 400: 0.3},
+        "pi, fine-tuned at 256": {0: 0.5, 100: 0.1, 400: -0.2},
+        "no extension, fine-tuned at 256": {0: 0.9, 400: 0.3},
     }
     curves = {curve.extension: curve for curve in finetunes(cells)}
-    for name, extension in (("pi, trained on at 256", "pi"), ("no extension, trained on at 256", "none")):
+    for name, extension in (("pi, fine-tuned at 256", "pi"), ("no extension, fine-tuned at 256", "none")):
         assert xy(lines[name]) == pytest.approx(wanted[name], abs=1e-5)
         assert list(xy(lines[name])) == sorted(wanted[name])
         bars = upright(axis, lines[name])
@@ -105,7 +105,7 @@ def test_fine_tunes_over_unlike_targets_never_share_a_line(shelf: Shelf) -> None
         f"sotu, test split, fixed targets {name}: evaluated at 256 tokens" for name in ("11111111", "66666666")
     ]
     for axis, points in zip(axes, wanted.values(), strict=True):
-        assert xy(named(axis)["pi, trained on at 256"]) == pytest.approx(points, abs=1e-5)
+        assert xy(named(axis)["pi, fine-tuned at 256"]) == pytest.approx(points, abs=1e-5)
 
 
 def test_every_length_has_a_panel(shelf: Shelf) -> None:

@@ -111,7 +111,7 @@ def test_both_files_are_whole_and_the_drawing_names_its_lines(tmp_path: Path) ->
         *curve("learned", [4.2, None, None, None], 3),
     ]
     png, text = draw(records, tmp_path)
-    for name in ("rope", "rope + pi", "alibi", "learned", "trained at 64", "evaluation context (tokens)", "perplexity"):
+    for name in ("rope", "rope + pi", "alibi", "learned", "trained at 64", "evaluation length (tokens)", "perplexity"):
         assert f"<!-- {name} -->" in text or f">{name}<" in text, name
     assert "100 test targets in 7 documents, fixed-targets, one seed" in text
     assert ink(png).sum() > 1000

@@ -119,7 +119,7 @@ def test_changes_by_place_are_the_means_of_equal_parts(shelf: Shelf) -> None:
         assert point.interval is not None
         assert point.interval[0] < point.mean < point.interval[1]
         assert bounds[point.x] == pytest.approx(point.interval)
-    assert axis.get_ylabel() == "change at 256 against 1x (nats/token)"
+    assert axis.get_ylabel() == "change at 256 from 1x (nats/token)"
 
 
 def test_changes_by_document_go_from_gain_to_loss(shelf: Shelf) -> None:
