@@ -1,4 +1,4 @@
-"""How often do the intervals of a table hold the truth? The simulation of test_bootstrap_coverage.py, both ways.
+"""How often do the intervals of a table contain the true value? The simulation of test_bootstrap_coverage.py.
 
 .venv/bin/python scripts/bench/coverage.py > results/bench/coverage.md
 """
@@ -19,21 +19,19 @@ def main() -> None:
     """Print the table."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(
-        f"{SIMULATIONS:,} simulated tables of {CELLS} cells a row, {REPLICATES:,} replicates each; the truth is 0 in "
-        "every cell. Chance moves a figure by ±0.5 %.\n"
+        f"{SIMULATIONS:,} simulated tables of {CELLS} cells for each row, {REPLICATES:,} replicates each; the true "
+        "value is 0 in every cell. Sampling error of each figure: ±0.5%.\n"
     )
-    print(
-        "| seeds × documents | dominant | effects of the cells | one cell | whole table | says `uses`: cells | tables |"
-    )
+    print("| seeds × documents | dominant | cell effects | one cell | whole table | false `uses`: cells | tables |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
     settings = [variant for one in CROSSED.values() for variant in (one, replace(one, shared=not one.shared))]
     for setting in [*settings, Setting(1, 30, by_seed=0.0, by_document=1.0)]:
-        found = simulate(setting)
-        dominant = "documents alone" if setting.seeds == 1 else "documents" if setting.by_seed < 0.5 else "seeds"
+        result = simulate(setting)
+        dominant = "documents only" if setting.seeds == 1 else "documents" if setting.by_seed < 0.5 else "seeds"
         print(
             f"| {setting.seeds} × {setting.documents}{', uneven' * setting.uneven} | {dominant} | "
-            f"{'shared' if setting.shared else 'of their own'} | {found.first:.1%} | {found.family:.1%} | "
-            f"{found.uses:.1%} | {found.any_uses:.1%} |",
+            f"{'shared' if setting.shared else 'independent'} | {result.first:.1%} | {result.family:.1%} | "
+            f"{result.uses:.1%} | {result.any_uses:.1%} |",
             flush=True,
         )
 

@@ -30,12 +30,13 @@ def test_there_are_results() -> None:
     assert {"quickstart", "seeds", "finetune"} <= {folder.name for folder in RESULTS}
 
 
-def test_the_tables_of_the_readme_are_committed_ones() -> None:
-    committed = {line for folder in RESULTS for line in (folder / "table.md").read_text("utf-8").splitlines()}
-    committed |= {line for path in RESULTS for line in (path / "protocols.md").read_text("utf-8").splitlines()}
-    rows = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if "<br>" in line]
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_every_row_of_a_page_is_a_row_of_a_committed_table(page: str) -> None:
+    tables = [folder / name for folder in RESULTS for name in ("table.md", "protocols.md")]
+    committed = {line for path in tables for line in path.read_text("utf-8").splitlines()}
+    rows = [line for line in (ROOT / page).read_text("utf-8").splitlines() if line.startswith("|")]
     assert len(rows) > 5
-    assert [line for line in rows if line not in committed] == []
+    assert [row for row in rows if row not in committed] == []
 
 
 FINETUNES = run_folders(ROOT / "results" / "finetune")
