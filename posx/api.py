@@ -334,20 +334,23 @@ def sweep(
     *,
     runs_dir: Path | str = "runs",
     workers: int | None = None,
+    bundles: Sequence[Path | str] = (),
     progress: OnProgress = None,
 ) -> Table:
     """Train and evaluate all that a sweep file lists, in processes of their own; what is done already is kept.
 
     ``path`` is a YAML file, the name of a packaged one ("quick"), or what :func:`plan_sweep` returned, which takes a
     catalog. ``workers`` jobs run at a time; without a number, as many as suit the machine. A job that fails does not
-    stop the others and is in ``failed``. Call it in the main thread: it handles signals. Raises PosxError.
+    stop the others and is in ``failed``. A job that one of ``bundles`` (folders that ``posx bundle`` wrote) holds with
+    every requested evaluation is not run: its records are read from there. Call it in the main thread: it handles
+    signals. Raises PosxError.
     """
     from posx.sweeps.plan import Sweep
     from posx.sweeps.run import run_sweep
 
     display = as_display(progress)
     plan = path if isinstance(path, Sweep) else plan_sweep(path, overrides, progress=display)
-    records, jobs = run_sweep(plan, Path(runs_dir), workers, display)
+    records, jobs = run_sweep(plan, Path(runs_dir), workers, display, [Path(bundle) for bundle in bundles])
     return Table(records, [job for job in jobs if job.state != "done"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,10 @@ def sweep(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs; run none.")] = False,
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="The file's fine-tunes too.")] = True,
+    from_bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="A bundle whose finished jobs are not run again, such as results/NAME. Repeatable."),
+    ] = None,
     runs_dir: RunsDir = Path("runs"),
     config_dir: ConfigDir = None,
     trust: Trust = False,
@@ -30,17 +35,20 @@ def sweep(
     """
     catalog = Catalog(config_dir, trust)
     from posx import api
+    from posx.sweeps.bundles import check_bundles
 
+    bundles = from_bundle or []
+    check_bundles(bundles)  # before the corpora are prepared
     with display() as shown:
         plan = api.plan_sweep(sweep, overrides or [], finetune=finetune, progress=shown, catalog=catalog)
         if dry_run:
             from posx.sweeps.dashboard import show_jobs
-            from posx.sweeps.run import finished_jobs
+            from posx.sweeps.run import make_jobs
 
-            show_jobs(plan, finished_jobs(plan, runs_dir))
+            show_jobs(plan, make_jobs(plan, runs_dir, bundles, shown.say))
             next_step("the same command without --dry-run")
             return
-        table = api.sweep(plan, runs_dir=runs_dir, workers=workers, progress=shown)
+        table = api.sweep(plan, runs_dir=runs_dir, workers=workers, bundles=bundles, progress=shown)
     from posx.reporting.summary import write_results
 
     write_results(table.records, runs_dir / plan.name, shown)
@@ -51,6 +59,10 @@ def sweep(
             f"{len(table.failed)} of {len(plan.jobs)} jobs failed. The same command tries them again, and only them."
         )
         raise typer.Exit(1)
-    next_step(
-        f"posx eval {plan.jobs[-1].name} --length 3000{dir_flag(runs_dir)}, posx train --help for a run of your own"
-    )
+    from posx.runs.directory import is_run
+
+    here = [job.name for job in plan.jobs if is_run(runs_dir / job.name)]
+    if here:
+        next_step(f"posx eval {here[-1]} --length 3000{dir_flag(runs_dir)}, posx train --help for a run of your own")
+    else:  # every job is in a bundle, without its weights
+        next_step(f"posx report {shlex.join(map(str, bundles))}, posx train --help for a run of your own")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,17 @@ import numpy as np
 import torch
 
 from posx.config.catalog import PACKAGED, Catalog
-from posx.config.schema import EvalConfig
+from posx.config.schema import EvalConfig, RunConfig
 from posx.data.corpus import prepare
 from posx.errors import PosxError, Unsupported, lacks_memory
-from posx.evaluation.plan import Cell, Plan
+from posx.evaluation.plan import Cell, Plan, cells_of
 from posx.evaluation.protocols import make_protocol
 from posx.evaluation.protocols.base import Protocol, Windows
 from posx.evaluation.scorer import Scorer, context_of, documents_of, scored_tokens, store_targets
+from posx.extensions.base import Applied
 from posx.models import checkpoint as checkpoints
 from posx.models.binding import bind
-from posx.models.build import build_model
+from posx.models.build import build_model, scheme_of
 from posx.models.decoder import count_parameters
 from posx.results.records import Record, read_record, write_record
 from posx.results.sums import write_losses
@@ -89,6 +91,32 @@ def load_scorer(run: Run, config: EvalConfig, display: Display, catalog: Catalog
     return Scorer(model, corpus, config, device), checkpoints.manifest(found)["model.safetensors"]["sha256"]
 
 
+def resolve(applied: Applied) -> tuple[dict[str, Any], Unsupported | None]:
+    """The parameters of what is applied at a length, or none and why they cannot be."""
+    try:
+        return applied.resolved(), None
+    except Unsupported as error:
+        return {}, error
+
+
+def identities(
+    run_config: RunConfig, config: EvalConfig, say: Callable[[str], None], catalog: Catalog = PACKAGED
+) -> list[list[Any]]:
+    """What names each cell of an evaluation next to the weights, as :func:`cell_key` takes it.
+
+    Both configs are complete. Needs the text, and no weights. Raises PosxError.
+    """
+    protocol = make_protocol(prepare(run_config.data, run_config.tokenizer, say), config, run_config.base_context)
+    scheme = scheme_of(run_config, catalog)
+    _, cells = cells_of(run_config, config, catalog)
+    named = []
+    for cell in cells:
+        applied = bind(cell.extensions, scheme, cell.length, cell.trained, run_config.train.reached)
+        resolved, _ = resolve(applied)
+        named.append([cell.extension, resolved, cell.length, protocol.sha256(cell.length), config.dtype])
+    return named
+
+
 @dataclass
 class _Evaluation:
     """What the cells of one run share."""
@@ -111,11 +139,7 @@ class _Evaluation:
         """One record: kept from before where nothing has changed, else computed and written."""
         run, scorer, protocol = self.plan.run, self.scorer, self.protocol
         applied = bind(cell.extensions, scorer.model.scheme, cell.length, cell.trained, run.config.train.reached)
-        refused: Unsupported | None = None
-        try:
-            resolved = applied.resolved()
-        except Unsupported as error:  # parameters that cannot be at this length
-            resolved, refused = {}, error
+        resolved, refused = resolve(applied)
         windows, digest = protocol.windows(cell.length), protocol.sha256(cell.length)
         asked = [cell.extension, resolved, cell.length, digest, self.plan.config.dtype]
         path = self.folder / f"{cell_key(self.weights, asked)}.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.lengths import check_windows, comparable, parse_length
-from posx.config.schema import TRAINED, EvalConfig
+from posx.config.schema import TRAINED, EvalConfig, RunConfig
 from posx.errors import PosxError
 from posx.extensions.base import Extension
 from posx.models.binding import check_fit, parse_extension, spec_name
@@ -50,16 +50,24 @@ def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan
             f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
         )
     run = replace(run, config=complete(run.config, catalog))
-    context = run.config.base_context
-    config = comparable(config, [context])
+    config = comparable(config, [run.config.base_context])
+    asked, cells = cells_of(run.config, config, catalog)
+    return Plan(run, config, asked, cells, catalog)
+
+
+def cells_of(
+    run_config: RunConfig, config: EvalConfig, catalog: Catalog = PACKAGED
+) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+    """The requested cells of a run, and those with the 1x control. Both configs are complete. Raises PosxError."""
+    context = run_config.base_context
     lengths = list(dict.fromkeys(parse_length(text, context) for text in config.lengths))
     known = known_extensions(catalog)
-    scheme = scheme_of(run.config, catalog)
-    trained = tuple(parse_extension(run.config.train.extension, catalog))
+    scheme = scheme_of(run_config, catalog)
+    trained = tuple(parse_extension(run_config.train.extension, catalog))
     compositions: dict[str, Cell] = {}
     for text in config.extensions:
         extensions = tuple(parse_extension(text, catalog))
-        check_fit(extensions, run.config.scheme["name"], scheme, known)
+        check_fit(extensions, run_config.scheme["name"], scheme, known)
         cell = Cell(extensions, context, () if text.strip() == "none" else trained)
         compositions[cell.extension] = cell
     asked = tuple(replace(cell, length=length) for cell in compositions.values() for length in lengths)
@@ -68,4 +76,4 @@ def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan
     alone = config.protocol == "curve" or any(c.extension == control.extension and c.length == context for c in asked)
     cells = asked if alone else (control, *asked)
     check_windows(config, [cell.length for cell in cells])
-    return Plan(run, config, asked, cells, catalog)
+    return asked, cells

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posx.errors import PosxError
-from posx.runs.bundle_runs import is_bundle, read_lines
+from posx.runs.bundle_runs import AGAIN, is_bundle, modified, read_lines
 
 RECORDS, SUMS, CURVES = "records.jsonl", "sums.parquet", "curves.parquet"
 VIEWS = ("context", "place")
@@ -59,7 +59,7 @@ def _cell(path: Path) -> int | None:
     """The line of this address in the records of its bundle."""
     if len(path.parents) < 3 or not is_bundle(path.parents[2]):
         return None
-    return _numbers(path.parents[2], (path.parents[2] / RECORDS).stat().st_mtime_ns).get(path)
+    return _numbers(path.parents[2], modified(path.parents[2] / RECORDS)).get(path)
 
 
 @lru_cache(maxsize=16)
@@ -68,18 +68,17 @@ def _numbers(bundle: Path, changed: int) -> dict[Path, int]:
 
 
 def _lines(bundle: Path) -> list[dict[str, Any]]:
-    return _read_records(bundle, (bundle / RECORDS).stat().st_mtime_ns)
+    return _read_records(bundle, modified(bundle / RECORDS))
 
 
 @lru_cache(maxsize=16)
 def _read_records(bundle: Path, changed: int) -> list[dict[str, Any]]:
-    return read_lines(bundle / RECORDS)
+    return read_lines(bundle / RECORDS, run=str, key=str, record=dict)
 
 
 def _rows(bundle: Path, name: str) -> dict[int, dict[str, np.ndarray]]:
-    """The columns of a Parquet file of a bundle, by cell; empty without that file."""
-    path = bundle / name
-    return _read(path, path.stat().st_mtime_ns) if path.is_file() else {}
+    """The columns of a Parquet file of a bundle, by cell. Raises PosxError."""
+    return _read(bundle / name, modified(bundle / name))
 
 
 @lru_cache(maxsize=16)
@@ -92,7 +91,7 @@ def _read(path: Path, changed: int) -> dict[int, dict[str, np.ndarray]]:
         cells = columns.pop("cell")
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise PosxError(f"{path} is damaged ({reason}).", "Write the bundle again: posx bundle.") from None
+        raise PosxError(f"{path} is damaged ({reason}).", AGAIN) from None
     if not len(cells):
         return {}
     numbers, starts = np.unique(cells, return_index=True)  # rows of a cell are together, cells ascend

@@ -14,7 +14,7 @@ from typing import Any
 from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
 from posx.results.bundle_cells import bundled_cells
-from posx.runs.bundle_runs import bundled_run, is_bundle
+from posx.runs.bundle_runs import AGAIN, bundled_run, is_bundle
 from posx.runs.directory import is_run, newest_checkpoint, run_folders
 from posx.utils.files import read_json, write_json
 
@@ -132,13 +132,13 @@ def as_json(record: Record) -> dict[str, Any]:
 
 def read_record(path: Path) -> Record:
     """Raises PosxError where the file is damaged or of another version."""
-    return _checked(read_json(path, "a record of posx"), path)
+    return _checked(read_json(path, "a record of posx"), path, "Delete it and evaluate the run again.")
 
 
-def _checked(values: Any, path: Path) -> Record:
+def _checked(values: Any, path: Path, hint: str) -> Record:
     names = {f.name for f in fields(Record)} - {"path"}
     if not isinstance(values, dict) or values.get("schema") != SCHEMA or not names - LATER <= set(values) <= names:
-        raise PosxError(f"{path} is not a record of this version of posx.", "Delete it and evaluate the run again.")
+        raise PosxError(f"{path} is not a record of this version of posx.", hint)
     return Record(**values, path=path)
 
 
@@ -148,7 +148,7 @@ def current_records(folder: Path) -> list[Record]:
     Where two versions of posx computed the same cell, the younger file counts.
     """
     if bundled_run(folder):
-        return [_checked(values, path) for path, values in bundled_cells(folder).items()]
+        return [_checked(values, path, AGAIN) for path, values in bundled_cells(folder).items()]
     paths = sorted((folder / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
     newest = {}
     for record in map(read_record, paths):

@@ -13,6 +13,7 @@ from typing import Any
 from posx.errors import PosxError
 
 RUNS, METRICS = "runs.jsonl", "metrics.parquet"
+AGAIN = "Write the bundle again with posx bundle, or restore its files."
 
 
 def is_bundle(folder: Path) -> bool:
@@ -20,23 +21,41 @@ def is_bundle(folder: Path) -> bool:
     return (folder / RUNS).is_file()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file of a bundle. Raises PosxError where it is damaged."""
+def read_lines(path: Path, **kinds: type) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file of a bundle, each with the keys and types ``kinds``.
+
+    Raises PosxError if the file is missing, damaged, or of another version of posx.
+    """
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PosxError(f"{path} is damaged ({error}).", "Write the bundle again: posx bundle.") from None
+        # Not splitlines, which also splits at separators that JSON leaves inside strings, such as U+2028.
+        lines = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    except OSError as error:
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", AGAIN) from None
+    except ValueError as error:  # neither UTF-8 nor JSON
+        raise PosxError(f"{path} is damaged ({error}).", AGAIN) from None
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not all(isinstance(line.get(key), kind) for key, kind in kinds.items()):
+            raise PosxError(f"Line {number} of {path} was not written by this version of posx bundle.", AGAIN)
+    return lines
+
+
+def modified(path: Path) -> int:
+    """When a file of a bundle was written, so that what was read of it before can be used. Raises PosxError."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", AGAIN) from None
 
 
 def bundled_runs(bundle: Path) -> dict[str, dict[str, Any]]:
     """``config`` and ``meta`` of each run, by name."""
     path = bundle / RUNS
-    return _runs(path, path.stat().st_mtime_ns)
+    return _runs(path, modified(path))
 
 
 @lru_cache(maxsize=16)
 def _runs(path: Path, changed: int) -> dict[str, dict[str, Any]]:
-    return {line["name"]: line for line in read_lines(path)}
+    return {line["name"]: line for line in read_lines(path, name=str, config=dict, meta=dict)}
 
 
 def bundled_run(folder: Path) -> dict[str, Any] | None:
@@ -54,6 +73,6 @@ def bundled_metrics(folder: Path) -> list[dict[str, Any]]:
             rows = file.read().to_pylist()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise PosxError(f"{folder.parent / METRICS} is damaged ({reason}).", "Write the bundle again.") from None
-    own = [row for row in rows if row.pop("run") == folder.name]
+        raise PosxError(f"{folder.parent / METRICS} is damaged ({reason}).", AGAIN) from None
+    own = [row for row in rows if row.pop("run", None) == folder.name]
     return [{key: value for key, value in row.items() if value is not None} for row in own]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Dashboard:
         if job.state == "failed":
             return f"failed ({job.code}): {job.last_words}"
         if job.state != "running":
-            return job.state
+            return state_of(job)
         steps = self.configs[job.name].train.steps
         rows = self._metrics(job)
         if not rows:
@@ -81,10 +81,15 @@ class Dashboard:
         return table
 
 
-def show_jobs(sweep: Sweep, done: Collection[str]) -> None:
+def state_of(job: Job) -> str:
+    """Waiting, running and so on; the bundle of a job that is taken from one."""
+    return job.state if job.bundled is None else f"in {job.bundled.where}"
+
+
+def show_jobs(sweep: Sweep, jobs: Sequence[Job]) -> None:
     """The jobs of a sweep, and which of them are still to do."""
     table = Table("job", "scheme", "seed", "context", "steps", "lengths", "extensions", "state")
-    for plan in sweep.jobs:
+    for plan, job in zip(sweep.jobs, jobs, strict=True):
         table.add_row(
             plan.name,
             plan.config.scheme["name"],
@@ -93,6 +98,6 @@ def show_jobs(sweep: Sweep, done: Collection[str]) -> None:
             str(plan.config.train.steps),
             " ".join(plan.evals[0].lengths),
             " ".join(dict.fromkeys(e.replace(TRAINED, plan.config.train.extension) for e in plan.evals[0].extensions)),
-            "done" if plan.name in done else "to do",
+            "to do" if job.state == "waiting" else state_of(job),
         )
     to_stdout().print(table, markup=False)

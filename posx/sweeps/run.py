@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from posx.results.records import Record, as_json, current_records
 from posx.runs.identity import NUMERICS
 from posx.runtime.device import pick_device
 from posx.runtime.threads import cores
+from posx.sweeps.bundles import select
 from posx.sweeps.dashboard import Dashboard
 from posx.sweeps.engines import make_engine
 from posx.sweeps.engines.base import Engine, Job
@@ -28,9 +29,14 @@ class Stopped(PosxError):
     """A signal ended a sweep; what was running has saved itself."""
 
 
-def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Display) -> tuple[list[Record], list[Job]]:
-    """Run what is missing. Returns the records of all jobs that are done, in the sweep's order, and the jobs."""
-    jobs = [make_job(plan, sweep, runs_dir, write=True) for plan in sweep.jobs]
+def run_sweep(
+    sweep: Sweep, runs_dir: Path, workers: int | None, display: Display, bundles: Sequence[Path] = ()
+) -> tuple[list[Record], list[Job]]:
+    """Run what is missing here and in ``bundles``.
+
+    Returns the records of all jobs that are done, in the sweep's order, and the jobs. Raises PosxError.
+    """
+    jobs = make_jobs(sweep, runs_dir, bundles, display.say, write=True)
     missing = sum(job.state == "waiting" for job in jobs)
     if workers is None:
         gpu = any(pick_device(plan.config.train.device).type == "cuda" for plan in sweep.jobs)
@@ -45,7 +51,9 @@ def run_sweep(sweep: Sweep, runs_dir: Path, workers: int | None, display: Displa
             run_jobs(jobs, make_engine("local", workers), dashboard.refresh)
     records = []
     for job in jobs:
-        if job.state == "done":
+        if job.bundled is not None:
+            records += job.bundled.records
+        elif job.state == "done":
             done = read_json(job.spec.with_suffix(".done"), "a finished job")["records"]
             records += [record for record in current_records(runs_dir / job.name) if as_json(record) in done]
     return records, jobs
@@ -120,10 +128,30 @@ def _stop_running(jobs: list[Job], engine: Engine) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def finished_jobs(sweep: Sweep, runs_dir: Path) -> set[str]:
-    """The names of the jobs that need not run again."""
+def make_jobs(
+    sweep: Sweep, runs_dir: Path, bundles: Sequence[Path], say: Callable[[str], None], write: bool = False
+) -> list[Job]:
+    """All jobs: done in ``runs_dir``, done in a bundle, or waiting with their specs written (with ``write``)."""
     jobs = [make_job(plan, sweep, runs_dir, write=False) for plan in sweep.jobs]
-    return {job.name for job in jobs if job.state == "done"}
+    done = {job.name for job in jobs if job.state == "done"}
+    selection = select(sweep, bundles, say)
+    starts: dict[str, str] = {}
+    for plan in reversed(sweep.jobs):  # a job comes after the one that it starts from
+        runs = plan.name not in done and (plan.name not in selection.jobs or plan.name in starts)
+        if runs and plan.after and plan.after not in done:
+            starts[plan.after] = plan.name
+    selection = selection.without(starts)
+    for sentence in selection.sentences(done):
+        say(sentence)
+    for job in jobs:
+        if job.name not in done and job.name in selection.jobs:
+            job.state, job.bundled = "done", selection.jobs[job.name]
+    if not write:
+        return jobs
+    return [
+        make_job(plan, sweep, runs_dir, write=True) if job.state == "waiting" else job
+        for plan, job in zip(sweep.jobs, jobs, strict=True)
+    ]
 
 
 def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:

@@ -6,8 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from posx.results.records import Record
+
 # What an engine waits for after :meth:`Engine.cancel`: a job ends its step and writes a checkpoint.
 SECONDS_TO_SAVE = 60
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A finished job in bundles: the records of its requested evaluations, all of the same weights."""
+
+    bundles: tuple[Path, ...]
+    records: list[Record]
+
+    @property
+    def where(self) -> str:
+        """The bundles, in words."""
+        return ", ".join(map(str, self.bundles))
 
 
 @dataclass
@@ -22,6 +37,7 @@ class Job:
     after: str | None = None
     state: str = "waiting"  # waiting | running | done | failed | stopped
     code: int | None = None
+    bundled: Bundled | None = None  # its records, if it is done because bundles hold it
 
     @property
     def log(self) -> Path:
