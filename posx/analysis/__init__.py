@@ -1,1 +1,1 @@
-"""What a scheme is and does, without training: `posx show`, `posx explain`, `posx schemes`."""
+"""Analyses of schemes that need no training: `posx show`, `posx explain`, `posx schemes`."""

@@ -1,4 +1,4 @@
-"""`posx schemes NAME`, `posx extensions NAME` and `posx extensions --matrix`: what only the classes know."""
+"""`posx schemes NAME`, `posx extensions NAME` and `posx extensions --matrix`: details that require the classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from posx.utils.format import DASH
 
 
 def scheme_details(names: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
-    """name, formula, cost, paper, parameters (of the scheme, in the default model), settings, extensions that fit."""
+    """name, formula, cost, paper, parameters (of the scheme in the default model), settings, supported extensions."""
     extensions = known_extensions(catalog)
     return [_scheme_details(name, extensions, catalog) for name in dict.fromkeys(names)]
 
@@ -40,7 +40,7 @@ def _scheme_details(name: str, extensions: dict[str, type[Extension]], catalog: 
         "paper": card.get("paper", ""),
         "parameters": sum(p.numel() for p in scheme.parameters()),
         "settings": {key: value for key, value in config.items() if key not in ("name", "_target_")},
-        "extensions": sorted(one for one, extension in extensions.items() if fits(extension, scheme)),
+        "extensions": sorted(key for key, extension in extensions.items() if fits(extension, scheme)),
     }
 
 
@@ -50,7 +50,7 @@ def _default_shape() -> ModelShape:
 
 
 def _built(name: str, shape: ModelShape, catalog: Catalog) -> tuple[dict[str, Any], Scheme]:
-    """The complete config of a scheme, and the scheme in a model of this shape."""
+    """The complete config of a scheme, and the scheme built for a model of this shape."""
     config = complete_scheme(name, shape, catalog, f"{name}.")
     return config, make_scheme(config, shape, catalog)
 
@@ -61,7 +61,7 @@ def _all_schemes(catalog: Catalog) -> dict[str, Scheme]:
 
 
 def show_schemes(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
-    """Print everything about some schemes."""
+    """Print the details of these schemes."""
     rows = scheme_details(names, catalog)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -69,18 +69,18 @@ def show_schemes(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
     for row in rows:
         table = _titled(row["name"])
         table.add_row("formula", row["formula"] or DASH)
-        table.add_row("cost beyond nope", row["cost"] or DASH)
+        table.add_row("extra cost over nope", row["cost"] or DASH)
         table.add_row("paper", row["paper"] or DASH)
-        table.add_row("parameters", f"{row['parameters']:,}, in the default model (L = 64, 4 heads, width 128)")
+        table.add_row("parameters", f"{row['parameters']:,} in the default model (L = 64, 4 heads, width 128)")
         table.add_row("settings", "\n".join(f"scheme.{k}={_brief(v)}" for k, v in row["settings"].items()) or DASH)
-        table.add_row("extensions that fit", ", ".join(row["extensions"]) or DASH)
+        table.add_row("supported extensions", ", ".join(row["extensions"]) or DASH)
         to_stdout().print(table, markup=False)
 
 
 def _brief(value: Any) -> Any:
-    """A value as an override writes it; a scheme by its name."""
+    """A value in the syntax of overrides; a nested scheme by its name."""
     if isinstance(value, list):
-        return "[" + ",".join(str(_brief(one)) for one in value) + "]"
+        return "[" + ",".join(str(_brief(item)) for item in value) + "]"
     return value["name"] if isinstance(value, dict) else "null" if value is None else value
 
 
@@ -88,7 +88,7 @@ def _brief(value: Any) -> Any:
 
 
 def extension_details(names: Sequence[str], catalog: Catalog) -> list[dict[str, Any]]:
-    """name, changes, formula, paper, settings, schemes that it fits and mask_only (those that it only masks)."""
+    """name, changes, formula, paper, settings, supported schemes and mask_only (those for which only its mask acts)."""
     schemes = _all_schemes(catalog)
     return [_extension_details(name, schemes, catalog) for name in dict.fromkeys(names)]
 
@@ -99,7 +99,7 @@ def _extension_details(name: str, schemes: dict[str, Scheme], catalog: Catalog) 
     if name not in catalog.options("extension"):
         raise unknown("extension", name, [*catalog.options("extension"), "none"])
     cls = load_class(catalog.settings("extension", name).get("_target_"), Extension, catalog)
-    fitting = {one: scheme for one, scheme in schemes.items() if fits(cls, scheme)}
+    fitting = {key: scheme for key, scheme in schemes.items() if fits(cls, scheme)}
     return {
         "name": name,
         "changes": cls.changes,
@@ -107,12 +107,12 @@ def _extension_details(name: str, schemes: dict[str, Scheme], catalog: Catalog) 
         "paper": catalog.card("extension", name).get("paper", ""),
         "settings": asdict(cls.Config()),
         "schemes": list(fitting),
-        "mask_only": [one for one, scheme in fitting.items() if only_masks(cls, scheme)],
+        "mask_only": [key for key, scheme in fitting.items() if only_masks(cls, scheme)],
     }
 
 
 def show_extensions(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
-    """Print everything about some extensions."""
+    """Print the details of these extensions."""
     rows = extension_details(names, catalog)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -123,19 +123,19 @@ def show_extensions(names: Sequence[str], as_json: bool, catalog: Catalog) -> No
             table.add_row(key, row[key] or DASH)
         settings = [f"{key}={'auto' if value is None else value}" for key, value in row["settings"].items()]
         table.add_row("parameters (default)", ", ".join(settings) or DASH)
-        whole = [one for one in row["schemes"] if one not in row["mask_only"]]
-        table.add_row("schemes that it fits", ", ".join(whole) or DASH)
+        supported = [scheme for scheme in row["schemes"] if scheme not in row["mask_only"]]
+        table.add_row("supported schemes", ", ".join(supported) or DASH)
         if row["mask_only"]:
-            table.add_row("only its mask acts on", ", ".join(row["mask_only"]))
+            table.add_row("mask only", ", ".join(row["mask_only"]))
         to_stdout().print(table, markup=False)
 
 
 def show_matrix(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
-    """Print which extension fits which scheme, of all extensions unless some are named."""
+    """Print which extensions support which schemes, by default for all extensions."""
     rows = extension_details(names or ["none", *sorted(catalog.options("extension"))], catalog)
     if as_json:
-        kept = ("name", "schemes", "mask_only")
-        print(json.dumps([{key: row[key] for key in kept} for row in rows], indent=1, ensure_ascii=False))
+        keys = ("name", "schemes", "mask_only")
+        print(json.dumps([{key: row[key] for key in keys} for row in rows], indent=1, ensure_ascii=False))
         return
     for table in _matrix(rows, sorted(catalog.options("scheme"))):
         to_stdout().print(table, markup=False)
@@ -149,7 +149,7 @@ def _titled(name: str) -> Table:
 
 
 def _matrix(rows: list[dict[str, Any]], schemes: list[str]) -> list[Table]:
-    """Extensions × schemes, and which schemes a column stands for: those that take the same extensions share one."""
+    """Extensions × schemes, and a legend of the columns: schemes that support the same extensions share one."""
 
     def cell(row: dict[str, Any], scheme: str) -> str:
         if scheme not in row["schemes"]:
@@ -159,7 +159,7 @@ def _matrix(rows: list[dict[str, Any]], schemes: list[str]) -> list[Table]:
     columns: dict[tuple[str, ...], list[str]] = {}
     for scheme in schemes:
         columns.setdefault(tuple(cell(row, scheme) for row in rows), []).append(scheme)
-    table = Table(title="Which extension fits which scheme", title_justify="left", caption_justify="left")
+    table = Table(title="Extensions supported by each scheme", title_justify="left", caption_justify="left")
     legend = Table(show_header=False, caption_justify="left")
     table.add_column("extension", no_wrap=True)
     for number, members in enumerate(columns.values(), 1):
@@ -168,7 +168,8 @@ def _matrix(rows: list[dict[str, Any]], schemes: list[str]) -> list[Table]:
     for number, row in enumerate(rows):
         table.add_row(row["name"], *(cells[number] for cells in columns))
     legend.caption = (
-        "mask: the scheme knows no distances, so only the extension's mask acts. Compose: at most one that "
-        "changes the spectrum and one that changes positions or distances; masks intersect, temperatures multiply."
+        "mask: the scheme does not use distances, so only the extension's mask acts. A composition has at most one "
+        "extension that changes the spectrum and one that changes positions or distances; masks intersect and "
+        "temperatures multiply."
     )
     return [table, legend]

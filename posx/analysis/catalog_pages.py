@@ -1,4 +1,4 @@
-"""`posx schemes` and `posx extensions` without names: what there is, from the configs' cards. Imports no torch."""
+"""`posx schemes` and `posx extensions` without names: lists made from the cards in the configs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scheme_rows(catalog: Catalog) -> list[dict[str, Any]]:
 def extension_rows(catalog: Catalog) -> list[dict[str, Any]]:
     """name, changes, formula, paper; the first is none."""
     keys = ("changes", "formula", "paper")
-    return [NO_EXTENSION, *(_row(catalog, "extension", one, keys) for one in sorted(catalog.options("extension")))]
+    return [NO_EXTENSION, *(_row(catalog, "extension", name, keys) for name in sorted(catalog.options("extension")))]
 
 
 def _row(catalog: Catalog, group: str, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -31,23 +31,23 @@ def _row(catalog: Catalog, group: str, name: str, keys: tuple[str, ...]) -> dict
 
 
 def list_schemes(as_json: bool, catalog: Catalog) -> None:
-    """Print the schemes."""
+    """Print a list of all schemes."""
     rows = scheme_rows(catalog)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     table = Table(title="Positional schemes", title_justify="left", caption_justify="left")
     table.add_column("scheme", no_wrap=True)
-    table.add_column("formula, cost beyond nope, paper")
+    table.add_column("formula, extra cost over nope, paper")
     for row in rows:
         table.add_row(row["name"], _lines(row["formula"], row["cost"] and f"cost: {row['cost']}", row["paper"]))
         table.add_section()
-    table.caption = "posx schemes NAME says more of one; posx bench measures what it costs here."
+    table.caption = "posx schemes NAME prints details; posx bench measures the cost on this machine."
     to_stdout().print(table, markup=False)
 
 
 def list_extensions(as_json: bool, catalog: Catalog) -> None:
-    """Print the extensions."""
+    """Print a list of all extensions."""
     rows = extension_rows(catalog)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -60,8 +60,8 @@ def list_extensions(as_json: bool, catalog: Catalog) -> None:
         table.add_row(row["name"], row["changes"] or DASH, _lines(row["formula"], row["paper"]))
         table.add_section()
     table.caption = (
-        "posx extensions NAME says more of one, posx extensions --matrix which fits which scheme. "
-        "Compose with +, set with (): --extension ntk+window, --extension 'pi(s=4)'."
+        "posx extensions NAME prints details; posx extensions --matrix shows which schemes each one supports. "
+        "Compose with +, set parameters in (): --extension ntk+window, --extension 'pi(s=4)'."
     )
     to_stdout().print(table, markup=False)
 

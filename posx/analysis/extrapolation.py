@@ -1,8 +1,7 @@
 """`posx explain --scheme X --train-length L --length ℓ`: a model was trained with L tokens; what happens at ℓ?
 
-What a scheme has never seen is the scheme's to say (``Scheme.facts``). Added here is what can be said of all of them:
-how many keys there are, what the hooks make of the farthest of them, which extensions fit, and the commands that
-measure it.
+``Scheme.facts`` lists what is new to a particular scheme. This module adds the facts that apply to every scheme: the
+number of keys, the bias of the farthest key, the supported extensions, and the commands that measure the effect.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from posx.schemes.base import Scheme, Site
 from posx.schemes.facts import Case, Fact, digits
 from posx.utils.shell import shell
 
-MOST_TOKENS = 2**17  # vectors of so many are made to be looked at
-FLAT = 0.1  # nats: an addend below is left to content
+MOST_TOKENS = 2**17  # position vectors are computed for up to this many tokens
+FLAT = 0.1  # nats; smaller biases are negligible next to content
 
 
 @dataclass(frozen=True)
 class Row:
-    """A fact without an extension, and with the one that was asked for. None: not said, nothing to be said."""
+    """A fact without an extension and with the requested one; None if the fact does not apply."""
 
     what: str
     plain: Fact | None
@@ -44,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """All that is said of one scheme. ``refused``: why posx would not evaluate it, by whether it is extended."""
+    """The answer for one scheme. ``refused``: why posx cannot evaluate it, by extension ("none", or as requested)."""
 
     name: str
     config: RunConfig
@@ -53,8 +52,8 @@ class Answer:
     extension: str
     rows: list[Row]
     refused: dict[str, str]
-    fitting: dict[str, list[str]]  # by the hook that they change
-    cures: list[str]  # of those, what posx would evaluate where it refuses without
+    fitting: dict[str, list[str]]  # supported extensions, by the hook that they change
+    cures: list[str]  # the extensions that make an unsupported length work
     formula: str = ""  # of the scheme
     commands: list[str] = field(default_factory=list)
 
@@ -69,31 +68,34 @@ class Answer:
 
     @property
     def nothing_new(self) -> bool:
-        """Whether training has seen it all."""
+        """Whether training covered everything that this length uses."""
         return self.length <= self.context and not self.extended
 
 
 # ---------------------------------------------------------------- the case
 
 
-def trained_at(text: str | None, overrides: Sequence[str]) -> list[str]:
-    """``--train-length`` as overrides, with batches that hold it. Raises PosxError."""
-    given = {key_of(one): one.partition("=")[2] for one in overrides}
-    if text is None and "train.context" not in given:
-        raise PosxError("Trained with how many tokens?", "Add --train-length 2048.")
-    if text is not None and not (text.strip().isascii() and text.strip().isdigit()):
-        raise PosxError(f"--train-length {text} is not a number of tokens.", "Give one, such as --train-length 2048.")
-    flags = [("--train-length", "train.context", None if text is None else text.strip())]
+def training_overrides(train_length: str | None, overrides: Sequence[str]) -> list[str]:
+    """The overrides with ``--train-length``, and with batches of at least this length. Raises PosxError."""
+    values = {key_of(override): override.partition("=")[2] for override in overrides}
+    if train_length is None and "train.context" not in values:
+        raise PosxError("Missing --train-length.", "Add one, for example --train-length 2048.")
+    if train_length is not None and not (train_length.strip().isascii() and train_length.strip().isdigit()):
+        raise PosxError(
+            f"--train-length {train_length} is not a number of tokens.",
+            "Use a number, for example --train-length 2048.",
+        )
+    flags = [("--train-length", "train.context", None if train_length is None else train_length.strip())]
     out = as_overrides(flags, overrides)
-    tokens = text if text is not None else given["train.context"]
-    if tokens.strip().isdigit() and int(tokens) > TrainConfig().batch_tokens and "train.batch_tokens" not in given:
+    tokens = train_length if train_length is not None else values["train.context"]
+    if tokens.strip().isdigit() and int(tokens) > TrainConfig().batch_tokens and "train.batch_tokens" not in values:
         out.append(f"train.batch_tokens={int(tokens)}")
     return out
 
 
 @dataclass(frozen=True)
 class Question:
-    """Trained with so many tokens, given so many, with an extension: as it was typed."""
+    """The arguments of ``posx explain`` as typed: evaluation length, training length, extension, overrides."""
 
     length: str
     train_length: str | None = None
@@ -103,19 +105,19 @@ class Question:
 
 @torch.no_grad()
 def answer(name: str, question: Question, catalog: Catalog = PACKAGED) -> Answer:
-    """What happens to this scheme. Raises PosxError."""
-    asked = trained_at(question.train_length, question.overrides)
-    config = compose_run(as_overrides([("--scheme", "scheme", name)], asked), catalog)
+    """What happens to this scheme at ``question.length``. Raises PosxError."""
+    overrides = training_overrides(question.train_length, question.overrides)
+    config = compose_run(as_overrides([("--scheme", "scheme", name)], overrides), catalog)
     if config.train.extension != "none":
         raise PosxError(
-            f"train.extension={config.train.extension} belongs to a run, and a case has none.",
-            f"Ask for --extension {config.train.extension}.",
+            f"posx explain does not support train.extension={config.train.extension}.",
+            f"Use --extension {config.train.extension}.",
         )
     tokens = parse_length(question.length, config.base_context)
     if max(tokens, config.base_context) > MOST_TOKENS:
         raise PosxError(
-            f"posx explain looks at up to {MOST_TOKENS:,} tokens, but {max(tokens, config.base_context):,} were asked.",
-            "Ask for fewer: what is new is the same, only less of it.",
+            f"posx explain supports up to {MOST_TOKENS:,} tokens, not {max(tokens, config.base_context):,}.",
+            "Use a shorter length: what is new is the same in kind.",
         )
     specs = parse_extension(question.extension or "none", catalog)
     known = known_extensions(catalog)
@@ -125,34 +127,34 @@ def answer(name: str, question: Question, catalog: Catalog = PACKAGED) -> Answer
 
     plain, applied = NONE, bind(specs, scheme, tokens)
     refused = {"none": refusal(scheme, tokens, plain), spec_name(specs): refusal(scheme, tokens, applied)}
-    refused = {key: why for key, why in refused.items() if why}
+    refused = {key: reason for key, reason in refused.items() if reason}
     fitting: dict[str, list[str]] = {}
-    for one, cls in sorted(known.items()):
+    for key, cls in sorted(known.items()):
         if fits(cls, scheme):
-            fitting.setdefault(cls.changes, []).append(one)
+            fitting.setdefault(cls.changes, []).append(key)
     works = [
-        one for some in fitting.values() for one in some
-        if not refusal(scheme, tokens, bind([known[one].of(known[one].Config(), one)], scheme, tokens))
+        key for keys in fitting.values() for key in keys
+        if not refusal(scheme, tokens, bind([known[key].of(known[key].Config(), key)], scheme, tokens))
     ]  # fmt: skip
-    simple = [min((one for one in some if one in works), key=lambda one: choices(known[one]), default="")
-              for some in fitting.values()]  # fmt: skip
+    simplest = [min((key for key in keys if key in works), key=lambda key: n_settings(known[key]), default="")
+                for keys in fitting.values()]  # fmt: skip
     cures = works if "none" in refused else []
-    found = Answer(
+    result = Answer(
         config.scheme["name"], config, scheme, tokens, spec_name(specs),
         rows(scheme, tokens, applied if specs else None, spec_name(specs) in refused), refused, fitting, cures,
         formula=formula_of("scheme", config.scheme["name"], scheme, catalog),
     )  # fmt: skip
-    return replace(found, commands=commands(found, asked, cures or [one for one in simple if one], catalog))
+    return replace(result, commands=commands(result, overrides, cures or [key for key in simplest if key], catalog))
 
 
-def choices(extension: type[Extension]) -> tuple[int, int]:
-    """How much of it there is to choose: settings with a value of their own, and settings. ntk before abf."""
-    values = [getattr(extension.Config(), one.name) for one in fields(extension.Config)]
+def n_settings(extension: type[Extension]) -> tuple[int, int]:
+    """The number of settings with a default value, and of all settings: sorts ntk before abf."""
+    values = [getattr(extension.Config(), field.name) for field in fields(extension.Config)]
     return sum(value is not None for value in values), len(values)
 
 
 def refusal(scheme: Scheme, length: int, extension: Applied) -> str:
-    """Why the scheme cannot take so many tokens; empty where it can."""
+    """Why the scheme does not support this length; empty if it does."""
     try:
         positions = extension.positions(scheme.positions(length))
         extension.masks()
@@ -167,20 +169,20 @@ def refusal(scheme: Scheme, length: int, extension: Applied) -> str:
     return ""
 
 
-def commands(found: Answer, overrides: Sequence[str], suggested: Sequence[str], catalog: Catalog) -> list[str]:
-    """What trains such a model and measures it there, where posx can."""
+def commands(result: Answer, overrides: Sequence[str], suggested: Sequence[str], catalog: Catalog) -> list[str]:
+    """The commands that train this model and, if posx can, evaluate it at the length."""
     flags = catalog.flags()
-    train = shell(["posx", "train", "--scheme", found.name, *overrides, *flags])
-    some = [found.extension] if found.extended and found.extension not in found.refused else suggested
-    if "none" in found.refused and not some:
+    train = shell(["posx", "train", "--scheme", result.name, *overrides, *flags])
+    extensions = [result.extension] if result.extended and result.extension not in result.refused else suggested
+    if "none" in result.refused and not extensions:
         return [train]
-    longer = found.length > found.context
-    tried = [one for one in ["none", *some] if one not in found.refused]
-    asked = [part for one in tried for part in ("--extension", one)] if longer or found.extended else []
-    # Targets with so much text before them, and not with the 8 L that an evaluation asks for by itself.
-    before = f"eval.target_context={max(found.length, found.context)}"
-    evaluate = ["posx", "eval", "--length", str(found.length), *asked, before, *flags]
-    recommend = ["posx", "recommend", "--length", str(found.length), before, *flags]
+    longer = result.length > result.context
+    supported = [key for key in ["none", *extensions] if key not in result.refused]
+    extension_flags = [part for key in supported for part in ("--extension", key)] if longer or result.extended else []
+    # Targets that have this much context, instead of the default of 8 L.
+    target_context = f"eval.target_context={max(result.length, result.context)}"
+    evaluate = ["posx", "eval", "--length", str(result.length), *extension_flags, target_context, *flags]
+    recommend = ["posx", "recommend", "--length", str(result.length), target_context, *flags]
     return [train, shell(evaluate), *([shell(recommend)] if longer else [])]
 
 
@@ -188,23 +190,23 @@ def commands(found: Answer, overrides: Sequence[str], suggested: Sequence[str], 
 
 
 def rows(scheme: Scheme, length: int, extension: Applied | None, refused: bool) -> list[Row]:
-    """Facts of each part of the model, without the extension and with it, unless that is refused."""
-    several = parts(scheme)
-    told: list[list[Row]] = []
-    for part in several:
+    """The facts of each part of the model without the extension and, unless it is unsupported, with it."""
+    model_parts = parts(scheme)
+    rows_by_part: list[list[Row]] = []
+    for part in model_parts:
         plain = facts(scheme, part.scheme, length, NONE)
         extended = facts(scheme, part.scheme, length, extension) if extension and not refused else {}
-        told.append([Row(what, plain.get(what), extended.get(what)) for what in {**plain, **extended}])
-    of_all = [row for row in told[-1] if all(row in own for own in told)]
-    found = []
-    for part, own in zip(several, told, strict=True):
-        where = in_layers([layer + 1 for layer in part.layers])
-        found += [replace(row, what=f"{where}: {row.what}") for row in own if row not in of_all]
-    return [*found, *of_all]
+        rows_by_part.append([Row(what, plain.get(what), extended.get(what)) for what in {**plain, **extended}])
+    common_rows = [row for row in rows_by_part[-1] if all(row in part_rows for part_rows in rows_by_part)]
+    own_rows = []
+    for part, part_rows in zip(model_parts, rows_by_part, strict=True):
+        layers = in_layers([layer + 1 for layer in part.layers])
+        own_rows += [replace(row, what=f"{layers}: {row.what}") for row in part_rows if row not in common_rows]
+    return [*own_rows, *common_rows]
 
 
 def facts(whole: Scheme, scheme: Scheme, length: int, extension: Applied) -> dict[str, Fact]:
-    """What ``scheme`` says, then what is measured of it, then what holds for all."""
+    """The facts that ``scheme`` lists, then those measured through its hooks, then those of every scheme, by name."""
     try:
         positions = whole.positions(length)
     except Unsupported:
@@ -216,31 +218,31 @@ def facts(whole: Scheme, scheme: Scheme, length: int, extension: Applied) -> dic
         probed = measured(whole, scheme, case)
     except Unsupported:
         probed = []
-    return {one.what: one for one in [*scheme.facts(case), *probed, *common(scheme, case)]}
+    return {fact.what: fact for fact in [*scheme.facts(case), *probed, *common(scheme, case)]}
 
 
 def common(scheme: Scheme, case: Case) -> list[Fact]:
-    """The number of keys, and what extensions do to logits by themselves."""
-    found = [Fact("keys of the last query", f"{case.context}", f"{case.keys}", {"keys": case.keys})]
+    """The number of keys, and the factors by which the extension multiplies logits."""
+    out = [Fact("keys of the last query", f"{case.context}", f"{case.keys}", {"keys": case.keys})]
     if is_softmax(scheme):
         before, now = math.log(case.context), math.log(case.keys)
-        found.append(Fact("entropy if all weigh the same", f"ln {case.context} = {digits(before)} nats",
-                          f"ln {case.keys} = {digits(now)} nats", {"nats": now}))  # fmt: skip
-    sharper = case.extension.temperature(torch.arange(case.length))
-    if sharper is not None:
-        by = float(sharper[-1])
-        found.append(Fact("the last query is multiplied by", "1", digits(by), {"by": by}))
-    by = case.extension.sharpness()
-    if by != 1:
-        found.append(Fact("logits are multiplied by", "1", digits(by), {"by": by}))
-    by = case.extension.amplitude() ** 2  # of q, and of k
-    if by != 1:
-        found.append(Fact("products of rotated pairs are multiplied by", "1", digits(by), {"by": by}))
-    return found
+        out.append(Fact("entropy of uniform attention", f"ln {case.context} = {digits(before)} nats",
+                        f"ln {case.keys} = {digits(now)} nats", {"nats": now}))  # fmt: skip
+    temperature = case.extension.temperature(torch.arange(case.length))
+    if temperature is not None:
+        factor = float(temperature[-1])
+        out.append(Fact("the last query is multiplied by", "1", digits(factor), {"by": factor}))
+    factor = case.extension.sharpness()
+    if factor != 1:
+        out.append(Fact("logits are multiplied by", "1", digits(factor), {"by": factor}))
+    factor = case.extension.amplitude() ** 2  # once for q, once for k
+    if factor != 1:
+        out.append(Fact("products of rotated pairs are multiplied by", "1", digits(factor), {"by": factor}))
+    return out
 
 
 def is_softmax(scheme: Scheme) -> bool:
-    """Whether equal logits get equal weights."""
+    """Whether equal logits give equal weights."""
     if scheme.capabilities.has_own_attention:
         return False
     positions = torch.arange(8)
@@ -250,29 +252,30 @@ def is_softmax(scheme: Scheme) -> bool:
 
 
 def measured(whole: Scheme, scheme: Scheme, case: Case) -> list[Fact]:
-    """What the hooks make of the farthest key where content says nothing, and of position vectors that never change."""
-    found = []
+    """The bias of the farthest key, and how far fixed position vectors are from those in training."""
+    out = []
     trained = any(True for _ in scheme.parameters())
     before, now = (
         farthest(whole, scheme, positions, extension)
         for positions, extension in ((whole.positions(case.context), NONE), (case.positions, case.extension))
     )
-    if before is None or now is None or (scheme.capabilities.needs_logits and trained):  # a network at the start
+    if before is None or now is None or (scheme.capabilities.needs_logits and trained):  # an untrained network
         before = now = torch.zeros(1)
     if float(torch.cat([before, now]).abs().max()) > FLAT:
         values = {"added": now.tolist()}
-        found.append(Fact("added to the farthest key's logit, by head", heads(before), heads(now), values))
-        found.append(Fact("its weight over the token's own, at most", power(before), power(now),
-                          {"weight": math.exp(float(now.max()))}))  # fmt: skip
+        out.append(Fact("added to the farthest key's logit, by head", heads(before), heads(now), values))
+        out.append(Fact("its weight relative to the query's own token, at most", power(before), power(now),
+                        {"weight": math.exp(float(now.max()))}))  # fmt: skip
     if whole.capabilities.embeds and not trained and case.places <= MOST_TOKENS:
         known, vectors = (unit(position_vectors(whole, p)) for p in (torch.arange(case.places), case.positions))
-        alike = min(1.0, float((known @ vectors[-1]).max()))
-        found.append(Fact("cosine of the last vector and the nearest trained", "1", digits(alike), {"cosine": alike}))
-    return found
+        cosine = min(1.0, float((known @ vectors[-1]).max()))
+        out.append(Fact("cosine of the last vector to the nearest trained one", "1", digits(cosine),
+                        {"cosine": cosine}))  # fmt: skip
+    return out
 
 
 def farthest(whole: Scheme, scheme: Scheme, positions: Tensor, extension: Applied) -> Tensor | None:
-    """The logit of the farthest key that the last query sees, less that of the token itself, [H]; q·k = 0 for all."""
+    """The logit of the farthest visible key of the last query minus that of the query's own token, [H], for q·k = 0."""
     if not is_softmax(scheme):
         return None
     layer = Layer(scheme, positions, silence(whole, positions), extension)
@@ -287,12 +290,12 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def heads(values: Tensor) -> str:
-    """``-0.5 to -512``, from the least to the most."""
-    least, most = sorted((float(values.min()), float(values.max())), key=abs)
-    return digits(least) if least == most else f"{digits(least)} to {digits(most)}"
+    """``-0.5 to -512``: the values with the smallest and the largest size."""
+    smallest, largest = sorted((float(values.min()), float(values.max())), key=abs)
+    return digits(smallest) if smallest == largest else f"{digits(smallest)} to {digits(largest)}"
 
 
 def power(values: Tensor) -> str:
-    """``e^-11.7 = 8.2e-06`` of the head that keeps most."""
-    most = float(values.max())
-    return f"e^{digits(most)} = {digits(math.exp(most))}"
+    """``e^-11.7 = 8.2e-06`` for the head with the largest value."""
+    largest = float(values.max())
+    return f"e^{digits(largest)} = {digits(math.exp(largest))}"

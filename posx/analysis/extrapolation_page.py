@@ -1,4 +1,4 @@
-"""What `posx explain` prints of an answer: a table, sentences below it, JSON."""
+"""The output of `posx explain` for one scheme: a table, notes below it, JSON."""
 
 from __future__ import annotations
 
@@ -10,76 +10,77 @@ from posx.analysis.extrapolation import Answer
 from posx.reporting.table import Page, entry
 from posx.schemes.facts import Fact
 
-KINDS = {"spectrum": "frequencies", "mask": "which keys are seen"}  # what the hooks change, in words
+KINDS = {"spectrum": "frequencies", "mask": "visible keys"}  # descriptions of what the hooks change
 
 
-def page(found: Answer) -> Page:
-    """What is new, as a table."""
-    shape = found.scheme.shape
-    heads = ["", f"in training, up to {found.context}", f"at {found.length}"]
-    heads += [f"with {found.extension}"] * found.extended
+def page(answer: Answer) -> Page:
+    """The facts that are new at this length, as a table."""
+    shape = answer.scheme.shape
+    heads = ["", f"in training, up to {answer.context}", f"at {answer.length}"]
+    heads += [f"with {answer.extension}"] * answer.extended
     table = []
-    for row in found.rows:
-        told = [one for one in (row.plain, row.extended) if one is not None]
-        cells = [told[0].trained, row.plain.now if row.plain else "as in training"]
-        if found.extended:
+    for row in answer.rows:
+        facts = [fact for fact in (row.plain, row.extended) if fact is not None]
+        cells = [facts[0].trained, row.plain.now if row.plain else "as in training"]
+        if answer.extended:
             cells.append(row.extended.now if row.extended else "as in training")
         table.append([entry(row.what), *map(entry, cells)])
     model = f"{shape.n_layers} layers, {shape.n_heads} heads of {shape.head_dim}, width {shape.d_model}"
-    setup = f"{found.formula}; {model}"
-    title = f"{found.name}: trained with at most {found.context} tokens, given {found.length}"
-    return Page(title, setup, heads, [] if found.nothing_new else table, [], left=len(heads))
+    setup = f"{answer.formula}; {model}"
+    title = f"{answer.name}: trained on up to {answer.context} tokens, evaluated at {answer.length}"
+    return Page(title, setup, heads, [] if answer.nothing_new else table, [], left=len(heads))
 
 
-def notes(found: Answer) -> list[str]:
-    """Sentences below it: what is refused, what usually follows, what fits."""
-    said = []
-    if found.nothing_new:
-        said.append(f"Nothing is new: training has seen all that {found.length} tokens need.")
-    for key, why in found.refused.items():
-        said.append(f"posx refuses to evaluate it{' without an extension' if key == 'none' else f' with {key}'}: {why}")
-    if found.cures:
-        said.append(f"What leads back: --extension {' or '.join(found.cures)}.")
-    elif "none" in found.refused:
-        said.append("No extension leads back: train it with more positions.")
-    if not found.nothing_new:
-        probed = any("added" in row.plain.values for row in found.rows if row.plain)
-        if probed and any(True for _ in found.scheme.parameters()):
-            said.append(f"Learned values are those that training begins with (seed {found.config.train.seed}).")
-        usual = found.scheme.outlook or "Nothing was published that posx knows of."
-        where = " without an extension" * found.extended
-        said.append(f"What usually follows{where}: {usual} Elsewhere it may differ: measure it.")
-    if found.length > found.context:
-        kinds = [f"{', '.join(some)} ({KINDS.get(kind, kind)})" for kind, some in found.fitting.items()]
-        said.append(f"Extensions that fit: {'; '.join(kinds)}." if kinds else f"No extension fits {found.name}.")
-    return said
+def notes(answer: Answer) -> list[str]:
+    """The notes below the table: what is unsupported, what to expect, which extensions are supported."""
+    lines = []
+    if answer.nothing_new:
+        lines.append(f"Nothing is new: training covers everything that {answer.length} tokens use.")
+    for key, reason in answer.refused.items():
+        lines.append(f"Unsupported{' without an extension' if key == 'none' else f' with {key}'}: {reason}")
+    if answer.cures:
+        lines.append(f"Extensions that make this length work: {', '.join(answer.cures)}.")
+    elif "none" in answer.refused:
+        lines.append("No extension makes this length work: train the model with more positions.")
+    if not answer.nothing_new:
+        measured = any("added" in row.plain.values for row in answer.rows if row.plain)
+        if measured and any(True for _ in answer.scheme.parameters()):
+            lines.append(f"Learned parameters have their initial values (seed {answer.config.train.seed}).")
+        outlook = answer.scheme.outlook or "No published results are known to posx."
+        suffix = " without an extension" * answer.extended
+        lines.append(f"What to expect{suffix}: {outlook} Other models may differ: measure it.")
+    if answer.length > answer.context:
+        kinds = [f"{', '.join(names)} ({KINDS.get(kind, kind)})" for kind, names in answer.fitting.items()]
+        supported = f"Supported extensions, by what they change: {'; '.join(kinds)}."
+        lines.append(supported if kinds else f"No extension supports {answer.name}.")
+    return lines
 
 
-def as_dict(found: Answer) -> dict[str, Any]:
-    """For --json: one scheme's answer."""
+def as_dict(answer: Answer) -> dict[str, Any]:
+    """The answer for one scheme as in --json."""
 
     def side(fact: Fact | None) -> dict[str, Any] | None:
         return None if fact is None else {"now": fact.now, "values": fact.values}
 
     return {
-        "name": found.name,
-        "scheme_params": {k: v for k, v in found.config.scheme.items() if k not in ("name", "_target_")},
-        "train_length": found.context,
-        "length": found.length,
-        "extension": found.extension,
+        "name": answer.name,
+        "scheme_params": {k: v for k, v in answer.config.scheme.items() if k not in ("name", "_target_")},
+        "train_length": answer.context,
+        "length": answer.length,
+        "extension": answer.extension,
         "facts": [
             {"what": row.what, "trained": (row.plain or row.extended or Fact("", "", "")).trained,
-             "none": side(row.plain), **({"extended": side(row.extended)} if found.extended else {})}
-            for row in found.rows
+             "none": side(row.plain), **({"extended": side(row.extended)} if answer.extended else {})}
+            for row in answer.rows
         ],
-        "refused": found.refused,
-        "outlook": found.scheme.outlook,
-        "extensions": found.fitting,
-        "cures": found.cures,
-        "commands": found.commands,
+        "refused": answer.refused,
+        "outlook": answer.scheme.outlook,
+        "extensions": answer.fitting,
+        "cures": answer.cures,
+        "commands": answer.commands,
     }  # fmt: skip
 
 
-def as_json(found: Sequence[Answer]) -> str:
+def as_json(answers: Sequence[Answer]) -> str:
     """An array of objects with name, train_length, length, extension, facts, refused, outlook, extensions, commands."""
-    return json.dumps([as_dict(one) for one in found], indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps([as_dict(answer) for answer in answers], indent=1, ensure_ascii=False, allow_nan=False)

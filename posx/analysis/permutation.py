@@ -1,8 +1,8 @@
-"""`posx explain permutation`: does attention know "dog bites man" from "man bites dog"?
+"""`posx explain permutation`: can attention distinguish "dog bites man" from "man bites dog"?
 
-One layer of attention with random weights reads both sentences. A word's output is what it gathers from all words, so
-that without a mask and without positions it depends on which words there are, and not on their order: both sentences
-give the same three vectors. A scheme is what changes that, and so is the causal mask.
+One layer of attention with random weights reads both sentences. The output of a word is a weighted sum over all words.
+Without a mask and without positions it depends only on which words there are, not on their order, so both sentences
+give the same three vectors. A positional scheme changes that, and so does the causal mask.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from posx.utils.format import DASH
 
 SENTENCE = ("dog", "bites", "man")
 SHAPE = ModelShape(d_model=64, n_heads=4, head_dim=16, n_layers=4, context=64)
-ROUNDING = 1e-5  # of the outputs' size: below, two sets of vectors are the same but for the order of additions
+ROUNDING = 1e-5  # relative to the size of the outputs; smaller differences come from the order of additions
 
 
 @dataclass(frozen=True)
 class Permuted:
-    """How far a word's outputs in the two sentences lie apart, over their size, at most; None: not without a mask."""
+    """The largest difference of a word's outputs in the two sentences, relative to their size.
+
+    ``unmasked`` is None for a scheme that requires the causal mask.
+    """
 
     name: str
     unmasked: float | None
@@ -43,7 +46,7 @@ class Permuted:
 
 @torch.no_grad()
 def permutation(scheme: Scheme, name: str, seed: int = 0) -> Permuted:
-    """Both sentences through one layer, with this scheme at its initial values."""
+    """Run both sentences through one layer, with this scheme at its initial values."""
     for key, parameter in scheme.named_parameters():
         scheme.initialise(key, parameter, generator(seed, key))
     scheme = scheme.at(0)
@@ -51,17 +54,17 @@ def permutation(scheme: Scheme, name: str, seed: int = 0) -> Permuted:
     vectors = torch.randn(len(SENTENCE), width, generator=generator(seed, "words"))
     weights = torch.randn(3, SHAPE.d_model, SHAPE.d_model, generator=generator(seed, "weights")) / SHAPE.d_model**0.5
 
-    def apart(masked: bool) -> float:
-        one, other = outputs(scheme, vectors, weights, masked), outputs(scheme, vectors.flip(0), weights, masked)
-        return float((one - other.flip(0)).abs().max() / one.square().mean().sqrt())
+    def difference(masked: bool) -> float:
+        forward, backward = (outputs(scheme, x, weights, masked) for x in (vectors, vectors.flip(0)))
+        return float((forward - backward.flip(0)).abs().max() / forward.square().mean().sqrt())
 
-    # Where a scheme counts or adds up the tokens before the query, the past is in its definition.
+    # A scheme that counts or sums the tokens before the query is defined for causal attention only.
     causal = not scheme.capabilities.by_position or scheme.capabilities.has_own_attention
-    return Permuted(name, None if causal else apart(masked=False), apart(masked=True))
+    return Permuted(name, None if causal else difference(masked=False), difference(masked=True))
 
 
 def outputs(scheme: Scheme, vectors: Tensor, weights: Tensor, masked: bool) -> Tensor:
-    """[T, H · D] of token vectors [T, token_width] under W_q, W_k and W_v [3, C, H · D]."""
+    """Outputs [T, H · D] for token vectors [T, token_width]; ``weights``: W_q, W_k and W_v [3, C, H · D]."""
     positions = scheme.positions(len(vectors))
     x = scheme.embed(vectors[None], positions)
     q, k, v = ((x @ w).unflatten(-1, (SHAPE.n_heads, SHAPE.head_dim)).transpose(1, 2) for w in weights)
@@ -70,7 +73,7 @@ def outputs(scheme: Scheme, vectors: Tensor, weights: Tensor, masked: bool) -> T
         out = attend(q, k, v, flow)
     else:
         q, k = flow.rotated(q, k)
-        # Queries behind all keys see all of them.
+        # Placed after all keys, every query sees all of them.
         site = replace(flow.site(0, len(positions), q, k), q_start=len(positions))
         closure = scheme.bias(site) if scheme.capabilities.has_bias else None
         addend = dense_addend(site, closure, [], SHAPE.n_heads)
@@ -79,20 +82,20 @@ def outputs(scheme: Scheme, vectors: Tensor, weights: Tensor, masked: bool) -> T
 
 
 def permutations(names: Sequence[str] | None, catalog: Catalog) -> list[Permuted]:
-    """For these schemes, by default all. Raises PosxError."""
+    """The result for each of these schemes, by default all. Raises PosxError."""
     known = known_schemes(catalog)
     for name in names or ():
         if name not in known:
             raise unknown("scheme", name, known)
-    found = []
+    results = []
     for name in names or ["nope", *sorted(set(known) - {"nope"})]:
         scheme = make_scheme(complete_scheme(name, SHAPE, catalog), SHAPE, catalog)
-        found.append(permutation(scheme, name))
-    return found
+        results.append(permutation(scheme, name))
+    return results
 
 
-def page(found: Sequence[Permuted]) -> Page:
-    """What `posx explain permutation` prints."""
+def page(results: Sequence[Permuted]) -> Page:
+    """The table of `posx explain permutation`."""
 
     def cell(value: float | None) -> str:
         if value is None:
@@ -102,19 +105,19 @@ def page(found: Sequence[Permuted]) -> Page:
     sentence = " ".join(SENTENCE)
     return Page(
         f'"{sentence}" and "{" ".join(reversed(SENTENCE))}"',
-        "the outputs of one layer of attention for the same three words",
+        "outputs of one attention layer for the same three words",
         ["scheme", "without a mask", "with the causal mask"],
-        [[entry(text) for text in (one.name, cell(one.unmasked), cell(one.masked))] for one in found],
+        [[entry(text) for text in (r.name, cell(r.unmasked), cell(r.masked))] for r in results],
         [
-            "The same set: each word has the same output in both sentences, to rounding. Else: the largest difference, "
-            "over the size of the outputs.",
-            "Random weights; learned schemes at their initial values, from which training goes on.",
-            f"{DASH}: the scheme counts or adds up the tokens before the query, and is not defined without an order.",
+            "the same set: each word has the same output in both sentences, up to rounding. Otherwise: the largest "
+            "difference relative to the size of the outputs.",
+            "Weights are random; learned schemes have their initial values.",
+            f"{DASH}: the scheme counts or sums the tokens before the query, so it is not defined without a mask.",
         ],
         left=1,
     )
 
 
-def as_json(found: Sequence[Permuted]) -> str:
+def as_json(results: Sequence[Permuted]) -> str:
     """An array of objects with name, unmasked, masked."""
-    return json.dumps([asdict(one) for one in found], indent=1, ensure_ascii=False)
+    return json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)

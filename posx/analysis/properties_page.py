@@ -1,4 +1,4 @@
-"""What `posx show SCHEME` says: the scheme, the model that it is looked at in, its properties as numbers."""
+"""The table of `posx show SCHEME`: the scheme, the model it is examined in, and its properties as numbers."""
 
 from __future__ import annotations
 
@@ -12,58 +12,62 @@ from posx.analysis.properties import TAIL, Properties, Subject
 from posx.reporting.table import Entry, Page, entry
 from posx.utils.format import DASH
 
-ROUNDING = 1e-4  # of float32, some thousand positions from the first: below, a property holds
+ROUNDING = 1e-4  # of float32 at a few thousand positions; a property holds if its error is smaller
 
 
-def page(given: Subject, found: Sequence[Properties]) -> Page:
-    """What `posx show` prints."""
+def page(subject: Subject, properties: Sequence[Properties]) -> Page:
+    """The table of `posx show`."""
 
     def holds(value: float | None) -> Entry:
         return entry(DASH if value is None else f"{'yes' if value < ROUNDING else 'no'}, {value:.2g}")
 
-    def distance(one: Properties) -> Entry:
-        if one.reach is None:
+    def distance(part: Properties) -> Entry:
+        if part.reach is None:
             return entry(DASH)
-        low, high = one.reach
+        low, high = part.reach
         return entry(f"{low}" if low == high else f"{low}–{high} by head")
 
-    last, parameters = given.scheme.last_position, sum(p.numel() for p in given.scheme.parameters())
-    last_query = f"query {given.length - 1}"
+    last, parameters = subject.scheme.last_position, sum(p.numel() for p in subject.scheme.parameters())
+    last_query = f"query {subject.length - 1}"
     table = [
-        ("norms of q and k kept", "largest change of |q| or |k| in the rotation, over its size", holds, "norms"),
+        ("preserves norms of q and k", "largest relative change of |q| or |k| in the rotation", holds, "norms"),
         ("a shift is a rotation", "largest residual of PE(p+n) = M PE(p), or R(p+n) = R(n) R(p)", holds, "shift"),
-        ("logits by distance alone", "largest difference at one distance, over their spread", holds, "distance_alone"),
+        ("logits depend only on distance", "largest difference at equal distance, in standard deviations", holds,
+         "distance_alone"),
+    ]  # fmt: skip
+    rows = [
+        [entry(name), entry(measure), *(show(getattr(part, key)) for part in properties)]
+        for name, measure, show, key in table
     ]
-    rows = [[entry(name), entry(how), *(say(getattr(one, key)) for one in found)] for name, how, say, key in table]
-    for name, how, values in (
-        ("reach in tokens", f"less than {TAIL:.0%} of what {last_query} gives lies beyond", map(distance, found)),
-        ("last position", "", [entry("none" if last is None else f"{last}")] * len(found)),
-        ("parameters", "of the scheme, in all layers", [entry(f"{parameters:,}")] * len(found)),
+    for name, measure, values in (
+        ("reach in tokens", f"{last_query} gives less than {TAIL:.0%} of its weight beyond", map(distance, properties)),
+        ("last position", "", [entry("none" if last is None else f"{last}")] * len(properties)),
+        ("parameters", "of the scheme, in all layers", [entry(f"{parameters:,}")] * len(properties)),
     ):
-        rows.append([entry(name), entry(how), *values])
+        rows.append([entry(name), entry(measure), *values])
     notes = [
-        f"Measured at {given.length} positions; M is the best orthogonal matrix for all p. Reach: q·k is the same for "
-        "all keys. Logits: the same token stands everywhere.",
-        f"{DASH}: has no meaning here.",
-        *remarks(given),
+        f"Measured at {subject.length} positions. Shift: M is the best orthogonal matrix for all p. Logits: the same "
+        "token at every position. Reach: q·k is the same for all keys.",
+        f"{DASH}: does not apply.",
+        *remarks(subject),
     ]
     heads = ["property", "what is measured"]
-    heads += [f"{one.kind}, {in_layers(one.layers)}" if len(found) > 1 else "measured" for one in found]
-    return Page(titled(given), described(given), heads, rows, notes, left=2)
+    heads += [f"{part.kind}, {in_layers(part.layers)}" if len(properties) > 1 else "result" for part in properties]
+    return Page(titled(subject), described(subject), heads, rows, notes, left=2)
 
 
-def titled(given: Subject) -> str:
-    """What is looked at."""
-    if given.label == "none":
-        return f"{given.name}: {given.formula}"
-    return f"{given.name} with {given.label}: {given.formula}"
+def titled(subject: Subject) -> str:
+    """The scheme, its extension, and the formula."""
+    if subject.label == "none":
+        return f"{subject.name}: {subject.formula}"
+    return f"{subject.name} with {subject.label}: {subject.formula}"
 
 
-def described(given: Subject) -> str:
-    """The model, in a line."""
-    shape = given.scheme.shape
+def described(subject: Subject) -> str:
+    """The shape of the model in one line."""
+    shape = subject.scheme.shape
     return (
-        f"L = {shape.context}, drawn to {given.length}; {shape.n_layers} layers, {shape.n_heads} heads of "
+        f"L = {shape.context}, drawn up to {subject.length}; {shape.n_layers} layers, {shape.n_heads} heads of "
         f"{shape.head_dim}, width {shape.d_model}"
     )
 
@@ -72,44 +76,44 @@ def in_layers(layers: Sequence[int]) -> str:
     """``layer 4``, ``layers 1–3`` or ``layers 1, 3``."""
     if len(layers) == 1:
         return f"layer {layers[0]}"
-    together = list(layers) == list(range(layers[0], layers[-1] + 1))
-    return f"layers {layers[0]}–{layers[-1]}" if together else f"layers {', '.join(map(str, layers))}"
+    consecutive = list(layers) == list(range(layers[0], layers[-1] + 1))
+    return f"layers {layers[0]}–{layers[-1]}" if consecutive else f"layers {', '.join(map(str, layers))}"
 
 
-def remarks(given: Subject) -> list[str]:
-    """What must be known of these positions and values."""
-    found = []
-    if given.length < given.asked:
-        found.append(f"Positions end at {given.length}, before the {given.asked} that were asked for.")
-    if not given.counted:
-        low, high = (f"{float(given.positions[end]):.1f}".removesuffix(".0") for end in (0, -1))
-        who = "the scheme" if given.scheme.capabilities.chooses_positions else given.label
-        found.append(f"The {given.length} tokens stand at positions that {who} chooses, from {low} to {high}.")
-    by = given.extension.amplitude() ** 2
-    if by != 1:
-        found.append(f"Products of rotated pairs are multiplied by {by:.4g}: by {by**0.5:.4g} in q and in k.")
-    for what, by in (("Logits", given.extension.sharpness()), ("Slopes", given.extension.slopes())):
-        if by != 1:
-            found.append(f"{what} are multiplied by {by:.4g}.")
-    if any(True for _ in given.scheme.parameters()):
-        found.append(f"Learned values are those that training begins with (seed {given.seed}).")
-    return found
+def remarks(subject: Subject) -> list[str]:
+    """Notes on the positions, factors and initial values."""
+    lines = []
+    if subject.length < subject.requested:
+        lines.append(f"The scheme has only {subject.length} positions; {subject.requested} were requested.")
+    if not subject.consecutive:
+        low, high = (f"{float(subject.positions[end]):.1f}".removesuffix(".0") for end in (0, -1))
+        source = "the scheme" if subject.scheme.capabilities.chooses_positions else subject.label
+        lines.append(f"The {subject.length} tokens have positions from {low} to {high}, chosen by {source}.")
+    factor = subject.extension.amplitude() ** 2
+    if factor != 1:
+        lines.append(f"Products of rotated pairs are multiplied by {factor:.4g} ({factor**0.5:.4g} each for q and k).")
+    for name, factor in (("Logits", subject.extension.sharpness()), ("Slopes", subject.extension.slopes())):
+        if factor != 1:
+            lines.append(f"{name} are multiplied by {factor:.4g}.")
+    if any(True for _ in subject.scheme.parameters()):
+        lines.append(f"Learned parameters have their initial values (seed {subject.seed}).")
+    return lines
 
 
-def as_json(given: Subject, found: Sequence[Properties], files: Sequence[Path]) -> str:
+def as_json(subject: Subject, properties: Sequence[Properties], files: Sequence[Path]) -> str:
     """An object with the scheme, its extension, context, length, parameters, parts (the properties) and files."""
-    told = {
-        "scheme": given.name,
-        "extension": given.label,
-        "extension_params": given.extension.resolved(),
-        "context": given.context,
-        "length": given.length,
-        "last_position": given.scheme.last_position,
-        "parameters": sum(p.numel() for p in given.scheme.parameters()),
-        "parts": [{key: _finite(value) for key, value in asdict(one).items()} for one in found],
+    values = {
+        "scheme": subject.name,
+        "extension": subject.label,
+        "extension_params": subject.extension.resolved(),
+        "context": subject.context,
+        "length": subject.length,
+        "last_position": subject.scheme.last_position,
+        "parameters": sum(p.numel() for p in subject.scheme.parameters()),
+        "parts": [{key: _finite(value) for key, value in asdict(part).items()} for part in properties],
         "files": [str(path) for path in files],
     }
-    return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: object) -> object:

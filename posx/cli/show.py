@@ -55,20 +55,20 @@ def show(
 
     config = compose_run(as_overrides([("SCHEME", "scheme", scheme)], overrides or []), catalog)
     from posx.analysis.panels.drawing import draw, files
-    from posx.analysis.properties import measure, subject
+    from posx.analysis.properties import make_subject, measure
     from posx.analysis.properties_page import as_json, page
 
-    given = subject(config, length, catalog, extension)
-    paths = files(output or Path(f"{named(scheme, given.label)}.png"))
-    found = measure(given)
-    written = draw(given, paths)
+    subject = make_subject(config, length, catalog, extension)
+    paths = files(output or Path(f"{named(scheme, subject.label)}.png"))
+    properties = measure(subject)
+    written = draw(subject, paths)
     if json:
-        print(as_json(given, found, written))
+        print(as_json(subject, properties, written))
     else:
         from posx.reporting.formats.terminal import show_page
         from posx.utils.console import to_stdout
 
-        show_page(page(given, found), to_stdout())
+        show_page(page(subject, properties), to_stdout())
         for path in written:
             print(path)
     next_step(" ".join(["posx train --scheme", scheme, *map(shlex.quote, overrides or [])]))

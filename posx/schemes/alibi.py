@@ -43,9 +43,9 @@ class Alibi(Scheme):
 
     Config = AlibiConfig
     outlook = (
-        "ALiBi holds: perplexity 19.73 at 512, 18.73 at 1012 and 18.41 at 4512 tokens, trained at 512 (Press et al. "
-        "2021, table 2). Scored with full context it is flat, 17.98 to 18.30 at 3072 (tables 13–15): it holds without "
-        "using the far tokens."
+        "It survives: perplexity 19.73 at 512, 18.73 at 1012 and 18.41 at 4512 tokens, trained at 512 (Press et al. "
+        "2021, table 2). Scored with full context, perplexity is flat, 17.98 to 18.30 at 3072 (tables 13–15): it makes "
+        "no use of the distant tokens."
     )
     bias_by_distance = True
     accepts = frozenset({"distances", "slopes"})

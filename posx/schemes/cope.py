@@ -38,8 +38,8 @@ class Cope(Scheme):
 
     Config = CopeConfig
     outlook = (
-        "Its paper reports that it generalises better to longer contexts than relative positions that are capped too "
-        "(Golovneva et al. 2024)."
+        "Its paper reports better generalization to longer contexts than relative positions with a cap (Golovneva et "
+        "al. 2024)."
     )
     by_position = False
 

@@ -40,8 +40,8 @@ class Dape(Wrapper):
 
     Config = DapeConfig
     outlook = (
-        "Its paper reports that a model trained at 128 does better at 8192 tokens than with biases that do not adapt "
-        "(Zheng et al. 2024)."
+        "Its paper reports that a model trained at 128 performs better at 8192 tokens than with static biases (Zheng "
+        "et al. 2024)."
     )
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
@@ -91,8 +91,8 @@ class Dape(Wrapper):
         low, high = before.amin(1, keepdim=True), before.amax(1, keepdim=True)
         new = int((((now < low) | (now > high)).any(0) & case.seen).sum())
         return [*super().facts(case), Fact(
-            "biases that the network is given", f"{digits(float(before.min()))} to {digits(float(before.max()))}",
-            f"{digits(float(now[:, case.seen].min()))} and up: those of {new} keys are new", {"new": new},
+            "input biases of the network", f"{digits(float(before.min()))} to {digits(float(before.max()))}",
+            f"{digits(float(now[:, case.seen].min()))} and up: new for {new} keys", {"new": new},
         )]  # fmt: skip
 
     def biases(self, positions: Tensor) -> Tensor:

@@ -148,29 +148,31 @@ def turning_facts(theta: Tensor, now: Tensor, seen: int, reach: float) -> list[F
     whole = turns & (theta * seen >= TURN)
     part = turns & ~whole
     further = part & (now * reach >= theta * seen * (1 - 1e-7))  # frequencies of extensions are float32
-    still = f"; {int((~turns).sum())} never turn" if not bool(turns.all()) else ""
+    still = f"; {int((~turns).sum())} never rotate" if not bool(turns.all()) else ""
     found = [
-        Fact("pairs that turned once", f"{int(whole.sum())} of {len(theta)}{numbered(whole)}{still}",
-             "none is at a new angle", {"whole": int(whole.sum()), "pairs": len(theta)})
+        Fact("pairs with a full rotation", f"{int(whole.sum())} of {len(theta)}{numbered(whole)}{still}",
+             "no new angles", {"whole": int(whole.sum()), "pairs": len(theta)})
     ]  # fmt: skip
     before, after = theta * (seen - 1), now * reach
     if bool(part.any()):
         many, ks = int(further.sum()), part.nonzero().flatten().tolist()
-        how = "none goes" if not many else "all go" if many == len(ks) > 1 else f"{many}{numbered(further)} go"
-        if many == 1:
-            how = ("it" if len(ks) == 1 else f"1{numbered(further)}") + " goes"
+        which = "none rotates" if not many else "all rotate"
+        if many and many < len(ks):
+            which = f"{many}{numbered(further)} {'rotates' if many == 1 else 'rotate'}"
+        elif many == 1:
+            which = "it rotates"
         values = {
             "which": ks,
             "further": further.nonzero().flatten().tolist(),
             "trained": before[part].tolist(),
             "angles": after[part].tolist(),
         }
-        trained = f"{len(ks)}{numbered(part)}: to {in_turns(before, part)}"
-        reached = f"{how} further: to {in_turns(after, further if many else part)}"
-        found.append(Fact("pairs that had not", trained, reached, values))
+        trained = f"{len(ks)}{numbered(part)}: up to {in_turns(before, part)}"
+        reached = f"{which} further: up to {in_turns(after, further if many else part)}"
+        found.append(Fact("pairs with an incomplete rotation", trained, reached, values))
     k = int(turns.nonzero().max())
     wave, once, angle = TURN / float(theta[k]), float(before[k]), float(after[k])
-    trained = f"{digits(once)} rad: a turn takes {digits(wave)} tokens"
+    trained = f"{digits(once)} rad; one rotation takes {digits(wave)} tokens"
     found.append(Fact(f"slowest pair, k = {k}", trained, f"{digits(angle)} rad",
                       {"k": k, "wavelength": wave, "trained": once, "angle": angle}))  # fmt: skip
     first, second = float(theta[0]), float(now[0])
@@ -202,9 +204,9 @@ def numbered(which: Tensor) -> str:
 
 
 def in_turns(angles: Tensor, which: Tensor) -> str:
-    """``0.94 … 0.07 turns`` of the first and the last pair of these."""
-    some = (angles[which] / TURN).tolist()
-    return f"{digits(some[0])}{f' … {digits(some[-1])}' if len(some) > 1 else ''} turns"
+    """``0.94 … 0.07 rotations``: the first and the last of these pairs."""
+    turns = (angles[which] / TURN).tolist()
+    return f"{digits(turns[0])}{f' … {digits(turns[-1])}' if len(turns) > 1 else ''} rotations"
 
 
 def digits(value: float) -> str:

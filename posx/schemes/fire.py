@@ -45,8 +45,8 @@ class Fire(Scheme):
 
     Config = FireConfig
     outlook = (
-        "Its paper finds that it generalises better to longer inputs than ALiBi, KERPLE, T5's bias and rope, in "
-        "language modelling on C4 and on tasks of long texts (Li et al. 2023)."
+        "Its paper reports better generalization to longer inputs than ALiBi, KERPLE, T5's bias and rope, in language "
+        "modelling on C4 and on long-text tasks (Li et al. 2023)."
     )
     accepts = frozenset({"distances"})
 
@@ -126,8 +126,8 @@ class Fire(Scheme):
 
         before = shares(case.span - 1.0, case.places - 1.0)
         now = shares(case.reach, float(case.pairs[0][case.distances.argmax()]))
-        given = f"what the network is given, c = {digits(float(self.c))}"
-        far = Fact(given, f"0–{digits(before[0])}", f"0–{digits(now[0])}: never above 1", {"farthest": now[0]})
-        near = Fact("… for the token before, last query", digits(before[1]), f"{digits(now[1])}: shares shrink",
+        what = f"input of the network, c = {digits(float(self.c))}"
+        far = Fact(what, f"0–{digits(before[0])}", f"0–{digits(now[0])}: never above 1", {"farthest": now[0]})
+        near = Fact("… for distance 1, last query", digits(before[1]), f"{digits(now[1])}: smaller as ℓ grows",
                     {"near": now[1]})  # fmt: skip
         return [*super().facts(case), far, near]

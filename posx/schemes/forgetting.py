@@ -39,7 +39,7 @@ class Forgetting(Scheme):
     """Forget gates."""
 
     Config = GateConfig
-    outlook = "Its paper reports better extrapolation past the training context than rope's (Lin et al. 2025)."
+    outlook = "Its paper reports better extrapolation past the training context than with rope (Lin et al. 2025)."
     bias_per_layer = True
     by_position = False
     sign: ClassVar[float] = 1.0  # of what the gate is given

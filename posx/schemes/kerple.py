@@ -47,8 +47,8 @@ class Kerple(DistanceBias):
 
     Config = KerpleConfig
     outlook = (
-        "Its logarithmic kernel goes on gaining: perplexity 23.9 at 512, 22.0 at 1024, 21.6 at 2048 and 21.4 at 16384 "
-        "tokens, trained at 512, beside ALiBi's 23.9, 22.4, 22.5 and 22.5 (Chi et al. 2022, five seeds)."
+        "The logarithmic kernel keeps improving: perplexity 23.9 at 512, 22.0 at 1024, 21.6 at 2048 and 21.4 at 16384 "
+        "tokens, trained at 512, compared with 23.9, 22.4, 22.5 and 22.5 for ALiBi (Chi et al. 2022, five seeds)."
     )
 
     def __init__(self, config: Any, shape: ModelShape):

@@ -33,8 +33,8 @@ class Layers(Scheme):
 
     Config = LayersConfig
     outlook = (
-        "With rope in some layers and no positions in others, models held longer contexts better than with rope alone "
-        "(Yang et al. 2025, trained on at the longer context). Without that the angles of rope's layers are new."
+        "With rope in some layers and no positions in others, models handled longer contexts better than with rope "
+        "alone (Yang et al. 2025, tuned at the longer context). Without fine-tuning, rope's layers have new angles."
     )
     inner_fields = ("layers",)
 

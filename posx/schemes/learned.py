@@ -31,8 +31,8 @@ class Learned(PositionEmbedding):
 
     Config = LearnedConfig
     outlook = (
-        "Nothing can follow: without a row there is no input. Read between its rows, a table gives vectors that it was "
-        "not trained for; published models that do so are trained on (vision transformers at a higher resolution)."
+        "It cannot run: a position without a row has no input. Interpolating the table gives vectors the model was "
+        "not trained on; published models that do this are fine-tuned (vision transformers at a higher resolution)."
     )
 
     def __init__(self, config: Any, shape: ModelShape):

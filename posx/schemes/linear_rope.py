@@ -56,8 +56,8 @@ class LinearRope(Rope):
             return torch.cat(out, dim=2).to(v.dtype)
 
     def facts(self, case: Case) -> list[Fact]:
-        now = f"{case.keys}: no softmax picks among them"
+        now = f"{case.keys}: there is no softmax to select among them"
         return [
             *super().facts(case),
-            Fact("products in both sums", f"up to {case.context}", now, {"products": case.keys}),
+            Fact("terms in numerator and denominator", f"up to {case.context}", now, {"products": case.keys}),
         ]

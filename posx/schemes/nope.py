@@ -26,8 +26,8 @@ class Nope(Scheme):
 
     Config = NopeConfig
     outlook = (
-        "It holds a little longer than rope, then breaks: perplexity 2.46 at 512, 2.12 at 1400 and 536 at 2560 tokens, "
-        "a model of 1.3B parameters of code trained at 1024, beside 2.40, 252 and 760 for rope (Kazemnejad et al. "
-        "2023; other documents at each length). Attention that spreads over more keys is what fails it (Wang et al. "
-        "2024, arXiv 2404.12224)."
+        "It survives slightly longer than rope, then breaks: perplexity 2.46 at 512, 2.12 at 1400 and 536 at 2560 "
+        "tokens for a code model with 1.3B parameters trained at 1024, compared with 2.40, 252 and 760 for rope "
+        "(Kazemnejad et al. 2023; different documents at each length). It fails because attention spreads over more "
+        "keys (Wang et al. 2024, arXiv 2404.12224)."
     )

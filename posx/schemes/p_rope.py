@@ -34,8 +34,8 @@ class PRope(Rope):
 
     Config = PRopeConfig
     outlook = (
-        "No length curve was published. Its slowest pairs, which meet new angles first in rope, do not turn at all; "
-        "those that are left may meet some."
+        "No length curve was published. The slowest pairs, the first to reach new angles in rope, do not rotate; the "
+        "other pairs may still reach new angles."
     )
 
     @classmethod

@@ -43,9 +43,8 @@ class Randomized(Wrapper):
 
     Config = RandomizedConfig
     outlook = (
-        "On 15 algorithmic tasks it raised the accuracy at lengths that training had not seen by 12 % on average "
-        "(Ruoss et al. 2023). In language modelling distances are M / n times those of the text, and differ from "
-        "sequence to sequence."
+        "On 15 algorithmic tasks it raised accuracy at lengths unseen in training by 12% on average (Ruoss et al. "
+        "2023). In language modelling, distances are M / n times those in the text and vary between sequences."
     )
 
     # Positions are its own to choose: none is left to interpolate.
@@ -98,7 +97,7 @@ class Randomized(Wrapper):
         longest = self.reach(self.config, self.shape)
         gap = float(case.positions.double().diff().mean()) if case.length > 1 else 0.0
         new = int((case.positions >= longest).sum())
-        own = Fact("positions that are drawn", f"{case.context} of 0–{longest - 1}",
-                   f"{case.length} of the same: {are_new(new)}", {"new": new, "longest": longest})  # fmt: skip
+        own = Fact("drawn positions", f"{case.context} of 0–{longest - 1}",
+                   f"{case.length} from the same range: {are_new(new)}", {"new": new, "longest": longest})  # fmt: skip
         gaps = Fact("mean step between tokens", digits((longest + 1) / (case.context + 1)), digits(gap), {"gap": gap})
         return [own, gaps, *self.inner.facts(replace(case, places=longest, span=longest))]

@@ -39,8 +39,8 @@ class Sandwich(DistanceBias):
 
     Config = SandwichConfig
     outlook = (
-        "Its paper puts it beside ALiBi and KERPLE, which hold past their training context, and reads all three as "
-        "soft windows (Chi et al. 2022)."
+        "Its paper compares it with ALiBi and KERPLE, which survive past their training context, and interprets all "
+        "three as soft windows (Chi et al. 2022)."
     )
 
     @classmethod

@@ -36,8 +36,8 @@ class Shape(Wrapper):
 
     Config = ShapeConfig
     outlook = (
-        "Its paper reports better translations of sentences longer than those of training than sinusoids give (Kiyono "
-        "et al. 2021): there positions up to K more than L were seen."
+        "Its paper reports better translations than with sinusoids for sentences longer than in training (Kiyono et "
+        "al. 2021), where positions up to L + K had been seen."
     )
 
     # Positions are its own to choose: none is left to interpolate.

@@ -43,8 +43,8 @@ class Shaw(Scheme):
 
     Config = ShawConfig
     outlook = (
-        "Its authors expected clipping to carry it to lengths that training had not seen (section 3.2) and did not "
-        "measure it: order beyond the clip is lost, at any length."
+        "Its authors expected clipping to help at lengths unseen in training (section 3.2), but did not measure it: "
+        "order beyond the clip is lost at any length."
     )
     bias_per_layer = True
     accepts = frozenset({"distances"})

@@ -42,7 +42,7 @@ class Sinusoidal(PositionEmbedding):
     Config = SinusoidalConfig
     outlook = (
         "It breaks at once: perplexity 20.05 at 512, 43.54 at 1012 and 132.4 at 2512 tokens, trained at 512 (Press et "
-        "al. 2021, arXiv 2108.12409, table 2), although its paper hoped for longer sequences than those of training."
+        "al. 2021, arXiv 2108.12409, table 2), although its paper hoped that it would extrapolate."
     )
 
     @classmethod

@@ -37,8 +37,8 @@ class SSMax(Wrapper):
 
     Config = SSMaxConfig
     outlook = (
-        "Its paper reports better perplexity and retrieval in contexts longer than training, over rope with a larger "
-        "base (Nakanishi 2025). The angles of rope stay as new as without it."
+        "Its paper reports better perplexity and retrieval in contexts longer than in training, with rope of a larger "
+        "base (Nakanishi 2025). Rope's angles are as new as without it."
     )
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):

@@ -48,5 +48,5 @@ class StickBreaking(Scheme):
     def facts(self, case: Case) -> list[Fact]:
         far = case.farthest
         return [Fact("factors in the farthest key's weight", f"up to {case.context - 1}",
-                     f"{far}: much is left for it only if nearer keys take less than about 1/{far} each",
+                     f"{far}: it keeps much weight only if nearer keys take less than about 1/{far} each",
                      {"factors": far})]  # fmt: skip

@@ -51,7 +51,7 @@ class T5(DistanceBias):
 
     Config = T5Config
     outlook = (
-        "Good for a while, then worse: perplexity 19.65 at 512, 18.79 at 1012, 20.41 at 2512 and 25.91 at 4512 tokens, "
+        "Good at first, then worse: perplexity 19.65 at 512, 18.79 at 1012, 20.41 at 2512 and 25.91 at 4512 tokens, "
         "trained at 512 (Press et al. 2021, arXiv 2108.12409, table 2)."
     )
 

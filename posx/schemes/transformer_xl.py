@@ -37,8 +37,8 @@ class TransformerXL(Scheme):
 
     Config = TransformerXLConfig
     outlook = (
-        "Its authors evaluate with longer attention than they train with, and gain by it (Dai et al. 2019, section 4); "
-        "that is with the memory of earlier segments, which is not here."
+        "Its authors evaluate with longer attention than in training and gain from it (Dai et al. 2019, section 4); "
+        "that relies on the memory of earlier segments, which posx does not have."
     )
     bias_per_layer = True
     accepts = frozenset({"distances"})

@@ -43,8 +43,8 @@ class Xpos(Rope):
 
     Config = XposConfig
     outlook = (
-        "Its paper lets it extrapolate together with blockwise masks, that is with a window (Sun et al. 2022, section "
-        "3.3): without one the angles are as new as rope's, faded."
+        "Its paper extrapolates with blockwise masks, that is, with a window (Sun et al. 2022, section 3.3); without a "
+        "window the angles are as new as rope's, only attenuated."
     )
 
     @classmethod
@@ -84,6 +84,6 @@ class Xpos(Rope):
         ends = self.zeta().double()[[0, -1]]
         before, now = ((ends ** (d / self.config.scale_base)).tolist() for d in (case.span - 1, case.reach))
         return [*super().facts(case), Fact(
-            f"what is left of the farthest key's logit, k = 0 … {self.rotated // 2 - 1}",
+            f"remaining fraction of the farthest key's logit, k = 0 … {self.rotated // 2 - 1}",
             f"{digits(before[0])} … {digits(before[1])}", f"{digits(now[0])} … {digits(now[1])}", {"left": now},
         )]  # fmt: skip

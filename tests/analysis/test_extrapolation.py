@@ -10,31 +10,31 @@ from pathlib import Path
 import pytest
 
 from fixtures.case_pages import SHORT
-from fixtures.cases import EXERCISE, fact, told
+from fixtures.cases import EXERCISE, explained, fact
 from fixtures.corpora import TINY, sentence, write_jsonl
 from fixtures.models import MASKABLE, SCHEMES, posx
 from posx.models.classes import known_extensions
 
 
 def test_what_an_extension_cannot_reach_is_said() -> None:
-    found = told("learned", "--extension", "window")
+    found = explained("learned", "--extension", "window")
     assert set(found["refused"]) == {"none", "window"}
-    far = told("rope", "--extension", "self-extend(w=4)", case=("--train-length", "16", "--length", "1000"))
+    far = explained("rope", "--extension", "self-extend(w=4)", case=("--train-length", "16", "--length", "1000"))
     assert "cannot keep the distances of 1000 tokens below 16" in far["refused"]["self-extend(w=4)"]
     assert all(row["extended"] is None for row in far["facts"])
 
 
 def test_layers_are_told_apart() -> None:
-    what = [row["what"] for row in told("layers")["facts"]]
+    what = [row["what"] for row in explained("layers")["facts"]]
     assert "layers 1–3: distances to keys" in what
-    assert what[-2:] == ["keys of the last query", "entropy if all weigh the same"]
+    assert what[-2:] == ["keys of the last query", "entropy of uniform attention"]
     assert "layer 4: distances to keys" not in what
 
 
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_scheme_answers(name: str) -> None:
     for case, context, length in ((SHORT, 64, 100), (EXERCISE, 2048, 3000)):
-        found = told(name, case=case)
+        found = explained(name, case=case)
         assert (found["train_length"], found["length"]) == (context, length)
         assert found["facts"]
         assert found["outlook"].endswith(".") or name == "linear-rope"
@@ -48,16 +48,16 @@ def test_every_scheme_answers(name: str) -> None:
         assert fitting <= set(known_extensions())
         assert ("window" in fitting) == (name in MASKABLE)
         if "window" in fitting and not found["refused"]:
-            windowed = told(name, "--extension", "window", case=case)
+            windowed = explained(name, "--extension", "window", case=case)
             inside = [r["extended"]["values"] for r in windowed["facts"] if r.get("extended")]
             assert all(v["keys"] == context for v in inside if set(v) == {"keys"})
 
 
 def test_of_each_kind_the_extension_with_least_to_choose_is_named() -> None:
     names = ("ntk", "rerope", "log-n", "window")
-    evaluate = shlex.split(told("rope")["commands"][1])
+    evaluate = shlex.split(explained("rope")["commands"][1])
     assert sorted(evaluate[5::2][1:5]) == sorted(names)
-    assert len(told("randomized", "scheme.longest=2500")["commands"]) == 1  # no extension leads back
+    assert len(explained("randomized", "scheme.longest=2500")["commands"]) == 1  # no extension leads back
 
 
 OWN = """
@@ -86,7 +86,7 @@ def test_a_scheme_of_ones_own_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "own" / "scheme").mkdir(parents=True)
     (tmp_path / "own" / "scheme" / "root.yaml").write_text("_target_: roots_of_mine.Root\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = told("root", "--config-dir", "own", "--trust", "scheme.slope=0.25")
+    found = explained("root", "--config-dir", "own", "--trust", "scheme.slope=0.25")
     assert fact(found, "distances to keys")[1] == "0–2999: 952 are new"
     values = fact(found, "added to the farthest key's logit, by head")[2]["added"]
     assert values == pytest.approx([-0.25 * math.sqrt(2999)] * 4)
@@ -95,8 +95,8 @@ def test_a_scheme_of_ones_own_is_measured(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_multiple_and_a_long_context() -> None:
-    assert told("rope", case=("--train-length", "100", "--length", "2x"))["length"] == 200
-    found = told("rope", case=("--train-length", "16384", "--length", "2x"))
+    assert explained("rope", case=("--train-length", "100", "--length", "2x"))["length"] == 200
+    found = explained("rope", case=("--train-length", "16384", "--length", "2x"))
     assert found["commands"][0] == "posx train --scheme rope train.context=16384 train.batch_tokens=16384"
 
 
@@ -110,7 +110,7 @@ def test_the_commands_measure_it(
     own = [setting for setting in TINY if not setting.startswith("train.context")]
     asked = [*own, "data=text", "data.path=a.jsonl", "train.steps=2", *(["scheme.buckets=8"] if scheme == "t5" else [])]
     with_it = ["--extension", extension] if extension else []
-    found = told(scheme, *with_it, *asked, case=("--train-length", "16", "--length", "40"))
+    found = explained(scheme, *with_it, *asked, case=("--train-length", "16", "--length", "40"))
     train, evaluate, recommend = ([*shlex.split(line)[1:]] for line in found["commands"])
     posx(*train)
     records = json.loads(posx(*evaluate, "--json").stdout)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 from fixtures.case_pages import SHORT
-from fixtures.cases import EXERCISE, fact, told
+from fixtures.cases import EXERCISE, explained, fact
 from fixtures.models import posx
 
 
 def test_a_page_reads_as_text() -> None:
     shown = posx("explain", "--scheme", "rope", *EXERCISE, "--extension", "pi", "scheme.base=500").stdout
-    assert "rope: trained with at most 2048 tokens, given 3000" in shown
-    assert "What usually follows without an extension: It breaks" in shown
+    assert "rope: trained on up to 2048 tokens, evaluated at 3000" in shown
+    assert "What to expect without an extension: It breaks" in shown
     lines = [line.strip() for line in shown.splitlines() if line.strip().startswith("posx ")]
     assert lines == [
         "posx train --scheme rope train.context=2048 scheme.base=500",
@@ -23,8 +23,8 @@ def test_a_page_reads_as_text() -> None:
 
 def test_within_the_training_context_nothing_is_new() -> None:
     shown = posx("explain", "--scheme", "rope", "--train-length", "2048", "--length", "1000").stdout
-    assert "Nothing is new: training has seen all that 1000 tokens need." in shown
-    fixed = told("rope", "--extension", "pi(s=4)", case=("--train-length", "2048", "--length", "1000"))
+    assert "Nothing is new: training covers everything that 1000 tokens use." in shown
+    fixed = explained("rope", "--extension", "pi(s=4)", case=("--train-length", "2048", "--length", "1000"))
     assert fact(fixed, "angle between neighbours, k = 0", "extended")[1] == "0.250 rad"
 
 

@@ -29,6 +29,6 @@ def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
 def test_a_long_matrix_is_thinned_out_and_says_where() -> None:
     one = given("alibi", length="1000")
     added = maps(one, "added")
-    assert added.places == grid(1000).tolist() == list(range(0, 1000, 4))
+    assert added.tokens == grid(1000).tolist() == list(range(0, 1000, 4))
     assert added.values["head 1"][-1, 0] == -0.25 * 996
     assert float(matrix(Layer(one.scheme, one.positions, silence(one.scheme, one.positions)), "added")[0, 5, 2]) == -3

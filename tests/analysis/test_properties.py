@@ -20,7 +20,7 @@ from fixtures.shown_schemes import (
 )
 from posx.analysis.panels.scheme import decay_of, panels
 from posx.analysis.probe import parts
-from posx.analysis.properties import along_diagonals, reach, subject, weight_by_distance
+from posx.analysis.properties import along_diagonals, make_subject, reach, weight_by_distance
 from posx.config.catalog import Catalog
 from posx.models.build import compose_run
 from posx.models.decoder import Decoder, initialise
@@ -137,7 +137,7 @@ def test_a_scheme_of_ones_own_is_shown_by_what_it_does(there: Path, monkeypatch:
     assert part["reach"] == [7, 29]
     assert (there / "mirror.png").stat().st_size > 10_000
     mine = Catalog(there / "own", trust=True)
-    one = subject(compose_run(["scheme=mirror", *SMALL], mine), "4x", mine)
+    one = make_subject(compose_run(["scheme=mirror", *SMALL], mine), "4x", mine)
     kinds = [panel.kind for panel in panels(one)]
     assert kinds == ["vectors", "similarity", "turned", "decay", "added", "weight"]
     assert maps(one, "vectors").values[""][3, 0] == pytest.approx(1 / 4)
@@ -156,7 +156,7 @@ def test_overrides_reach_the_scheme_and_the_model() -> None:
 
 def test_what_is_shown_is_what_training_begins_with() -> None:
     config = compose_run(["scheme=learned", *SMALL])
-    one = subject(config, "1x")
+    one = make_subject(config, "1x")
     other = given("learned").scheme
     assert isinstance(other, Scheme)
     model = Decoder(config.model, other, 61)

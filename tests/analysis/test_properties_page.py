@@ -18,6 +18,6 @@ def test_learned_positions_are_shown_up_to_their_end(there: Path) -> None:
     one = given("learned")
     assert maps(one, "vectors").values[""].shape == (16, 32)
     shown = posx("show", "learned", *SMALL)
-    assert "Positions end at 16, before the 64 that were asked for." in shown.stdout
-    assert "training begins with (seed 0)" in shown.stdout
+    assert "The scheme has only 16 positions; 64 were requested." in shown.stdout
+    assert "initial values (seed 0)" in shown.stdout
     assert json.loads(posx("show", "learned", "--json", *SMALL).stdout)["last_position"] == 15

@@ -90,7 +90,7 @@ def test_another_number_is_said_and_fails(own: Path, scratch: list[str]) -> None
     write_record(one.path, replace(one, nats=one.nats + 0.01 * one.n_targets))
     said = refused("reproduce", one.key, *scratch, "--runs-dir", own, code=1)
     assert "The number differs" in said
-    assert f"{read_record(one.path).nats_per_token} nats/token then" in said
+    assert f"{read_record(one.path).nats_per_token} nats/token in the record" in said
 
 
 def test_a_number_within_rounding_is_the_same(own: Path) -> None:

@@ -17,7 +17,7 @@ def test_what_is_printed(there: Path) -> None:
     result = posx("show", "rope", "scheme.base=500", *SMALL, "-o", "figure.svg")
     assert "figure.svg" in result.stdout.splitlines()
     assert [path.name for path in there.iterdir()] == ["figure.svg"]
-    row = next(line for line in result.stdout.splitlines() if "norms of q and k" in line)
+    row = next(line for line in result.stdout.splitlines() if "preserves norms of q and k" in line)
     assert "yes" in row
     assert "Next: posx train --scheme rope scheme.base=500" in result.stderr
     posx("show", "nope", *SMALL, "-o", "figure.pdf")
@@ -32,9 +32,9 @@ def test_what_is_printed(there: Path) -> None:
         (["rop"], "Did you mean"),
         (["rope", "alibi"], "is not an override"),
         (["rope", "scheme=alibi"], "contradict each other"),
-        (["rope", "-o", "x.jpg"], "not drawn as .jpg"),
-        (["rope", "-o", "missing/x.png"], "There is no folder missing"),
-        (["rope", "-o", "."], "is a folder"),
+        (["rope", "-o", "x.jpg"], ".jpg is not a supported format"),
+        (["rope", "-o", "missing/x.png"], "The directory missing does not exist"),
+        (["rope", "-o", "."], "is a directory"),
         (["rope", "--length", "0.5x"], "at least 1"),
         (["rope", "--length", "far"], "is not a length"),
         (["rope", "--length", "1"], "2 to 8,192 positions"),
@@ -42,7 +42,7 @@ def test_what_is_printed(there: Path) -> None:
         (["rope", "model.n_heads=3"], "n_heads"),
         (["rope", "scheme.slope=3"], "slope"),
         (["alibi", "eval.stride=3"], "is a setting of an evaluation"),
-        (["rope", "train.extension=pi"], "no part of a scheme"),
+        (["rope", "train.extension=pi"], "does not support train.extension=pi"),
         (["rope", "--config-dir", "nowhere"], "is not a directory"),
     ],
 )

@@ -30,9 +30,9 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = json.loads(posx("show", "rope", "--extension", "yarn", "--json", *SMALL).stdout)["parts"][0]
     assert found["norms"] == pytest.approx(0.1 * math.log(4), rel=1e-4)
     shown = posx("show", "learned", "--extension", "interpolate", "-o", "x.svg", *SMALL).stdout
-    assert "The 64 tokens stand at positions that interpolate chooses, from 0 to 15." in shown
+    assert "The 64 tokens have positions from 0 to 15, chosen by interpolate." in shown
     shown = posx("show", "learned", "--extension", "window", "-o", "x.svg", *SMALL).stdout
-    assert "Positions end at 16, before the 64 that were asked for." in shown
+    assert "The scheme has only 16 positions; 64 were requested." in shown
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (["alibi", "--extension", "pi"], "does not fit alibi"),
         (["rope", "--extension", "pi+ntk"], "together they have no meaning"),
         (["rope", "--extension", "pi(s=0)"], "extends nothing"),
-        (["rope", "train.extension=pi"], "Ask for --extension pi"),
+        (["rope", "train.extension=pi"], "Use --extension pi"),
         (["rope", "--extension", "sinks(n=60)", "train.context=16"], "sinks"),
     ],
 )

@@ -1,2 +1,2 @@
-"""The pictures of `posx show`. ``panel``: what a panel holds, as numbers; ``scheme`` and ``extension``: which panels
-there are of a scheme, and what an extension adds to them; ``drawing``: all of them as one picture."""
+"""The picture of `posx show`. ``panel``: the data of a panel; ``scheme`` and ``extension``: the panels of a scheme, and
+those that an extension adds; ``drawing``: draws all of them as one picture."""

@@ -1,4 +1,4 @@
-"""What a panel holds: numbers with their labels, before they are drawn."""
+"""The data of a panel: numbers with their labels, before they are drawn."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Map:
-    """Heat maps side by side, one a head or just one: label → [rows, columns], NaN where there is nothing.
+    """One or more heat maps side by side, for example one for each head: label → [rows, columns], NaN for no value.
 
-    ``kind`` is vectors, angles, turned, added, apart or mask. Rows, and the columns of matrices, are the ``places`` in
-    the text, evenly spaced.
+    ``kind`` is vectors, angles, turned, added, apart or mask. The rows, and the columns of query–key matrices, are the
+    ``tokens``, evenly spaced.
     """
 
     kind: str
     title: str
     caption: str
     values: dict[str, np.ndarray]
-    places: list[int]
+    tokens: list[int]
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines over ``xs``, label → [X], NaN where there is nothing.
+    """Lines over ``xs``, label → [X], NaN for no value.
 
-    ``kind`` is weight, similarity, decay, bound, scale, wavelength, distance or temperature. ``marked`` points of a
-    line are drawn as rings, which ``rings`` explains.
+    ``kind`` is weight, similarity, decay, bound, scale, wavelength, distance or temperature. The ``marked`` points of
+    a line are drawn as rings; ``rings`` is their meaning, for the legend.
     """
 
     kind: str
