@@ -1,4 +1,4 @@
-"""Laws that cross packages: bench imports."""
+"""posx bench --help imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws that cross packages: blocks equal whole."""
+"""Attention in blocks, in tiles, or for the last queries only equals dense attention over the whole sequence."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_blocks_equal_the_whole(name: str, family: str) -> None:
 @both_families
 @every_scheme
 def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With tiles of one head and few queries, and blocks of sixteen queries, as at long contexts."""
+    """Tiles of one head and few queries, and blocks of sixteen queries, as at long contexts."""
     model = small(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)
@@ -62,7 +62,7 @@ def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeyp
 @torch.no_grad()
 @both_families
 @every_scheme
-def test_the_tail_is_the_end_of_the_whole(name: str, family: str) -> None:
+def test_the_tail_equals_the_end_of_the_whole(name: str, family: str) -> None:
     model = small(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)

@@ -1,4 +1,4 @@
-"""Laws that cross packages: committed results."""
+"""Committed tables are those of the committed records, and rows in pages are rows of committed tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/table.md"))
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
-def test_the_committed_table_is_that_of_the_records(folder: Path) -> None:
+def test_the_committed_tables_equal_those_of_the_records(folder: Path) -> None:
     everything = aggregate(read_records(folder, []))
     assert render(choose(everything, None), "md") == (folder / "table.md").read_text("utf-8")
     assert render(choose(everything, ALL), "md", True) == (folder / "protocols.md").read_text("utf-8")
@@ -43,19 +43,19 @@ FINETUNES = run_folders(ROOT / "results" / "finetune")
 
 
 @pytest.mark.parametrize("path", FINETUNES[::7], ids=lambda path: path.name)
-def test_the_hashes_of_runs_without_a_recipe_are_what_they_were(path: Path) -> None:
-    """Those in the records that are committed, from before there were recipes; a seed of today joins their row."""
+def test_hashes_of_runs_without_a_recipe_have_not_changed(path: Path) -> None:
+    """Records committed before recipes existed have the hashes of today, so a new seed joins their row."""
     run = open_run(path)
     records = current_records(path)
     assert {r.config_sha256 for r in records} == {group_hash(run.config)}
     assert {r.recipe_sha256 for r in records} == {recipe_hash(run.config)}
     assert {(r.train_recipe, r.train_reach, r.recipe) for r in records} == {("none", None, "")}
-    # And a sweep finds the run under its name.
+    # A sweep finds the run under its name.
     assert run.name.endswith(job_hash(run.config, run.meta["corpus_sha256"], run.meta["tokenizer_sha256"]))
 
 
 def test_results_stay_small() -> None:
-    """Bundles, not runs: a handful of files each."""
+    """A few files per bundle, and no run directories."""
     sizes = [path.stat().st_size for path in (ROOT / "results").rglob("*") if path.is_file()]
     assert len(sizes) <= 120
     assert sum(sizes) <= 4_000_000

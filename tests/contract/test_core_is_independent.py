@@ -1,4 +1,4 @@
-"""Laws that cross packages: core is independent."""
+"""The model and the attention name no scheme, and need torch alone."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ BASES = [ROOT / "posx" / "extensions" / "base.py", ROOT / "posx" / "schemes" / "
 
 @pytest.mark.parametrize("path", [*CORE, *BASES], ids=lambda path: path.name)
 def test_the_core_names_no_scheme(path: Path) -> None:
-    """Neither in code nor in words: a new scheme is a new file, and touches none of these."""
+    """In code or in prose: a new scheme is a new file and changes none of these."""
     text = path.read_text("utf-8")
-    if path.name == "build.py":  # an error shows how schemes are named in a setting
+    if path.name == "build.py":  # an error message shows how a setting names schemes
         text = text.replace("[rope,nope]", "").replace("=rope, or {{name: rope, base: 500}}", "")
-    if path.parent.name == "schemes":  # its docstring may say who needs a hook, its code may not
+    if path.parent.name == "schemes":  # the docstring may name schemes that need a hook; code may not
         text = re.sub(r'"""[\s\S]*?"""', "", text)
     classes = {
         yaml.safe_load(path.read_text("utf-8"))["_target_"].rpartition(".")[2]
         for path in PACKAGED.options("scheme").values()
     }
     words = {part for name in PACKAGED.options("scheme") for part in (name, name.replace("-", "_"))} | classes
-    words -= {"shape", "Shape", "layers", "Layers"}  # words of any decoder
+    words -= {"shape", "Shape", "layers", "Layers"}  # words that any decoder uses
     assert set(re.findall(r"posx\.schemes\.(\w+)", text)) <= {"base", "facts"}
-    found = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))
-    assert found == []
+    named = sorted(word for word in words if re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text, re.IGNORECASE))
+    assert named == []
 
 
 @pytest.mark.parametrize("folder", ["schemes", "extensions"])
-def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
+def test_modules_of_an_exported_model_need_torch_alone(folder: str) -> None:
     """DESIGN: model, attention, schemes and extensions import torch and nothing else."""
     core = [ROOT / "posx" / "models" / "decoder.py", *(ROOT / "posx" / "models" / "attention").glob("*.py")]
     files = [*(ROOT / "posx" / folder).glob("*.py"), *core]
@@ -46,7 +46,7 @@ def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
         modules = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text("utf-8"), re.MULTILINE)
         foreign = {m.split(".")[0] for m in modules} - standard - {"torch", "posx"}
         assert foreign == set(), path
-        own = {m for m in modules if m.startswith("posx.")}
+        internal = {m for m in modules if m.startswith("posx.")}
         names = (
             "schemes",
             "extensions",
@@ -57,4 +57,4 @@ def test_what_an_exported_model_carries_needs_torch_alone(folder: str) -> None:
             "runtime.generator",
         )
         carried = tuple(f"posx.{name}" for name in names)
-        assert [m for m in own if not m.startswith(carried)] == [], path
+        assert [m for m in internal if not m.startswith(carried)] == [], path

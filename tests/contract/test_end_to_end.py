@@ -1,4 +1,4 @@
-"""Laws that cross packages: end to end."""
+"""From a text to a table and a plot through the command line, also with a custom scheme."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_from_a_text_to_a_plot(there: Path, tiny: list[str]) -> None:
 
 
 class Killed(BaseException):
-    """The machine went away."""
+    """Stands for the end of the process."""
 
 
 class KillAt(Display):
@@ -79,14 +79,14 @@ class KillAt(Display):
 
 
 def killed(folder: Path, config: RunConfig, name: str) -> None:
-    """A run that ended in its fifth step, with a checkpoint of its third."""
+    """Train a run that ends in its fifth step, with a checkpoint of the third."""
     run, corpus = create(folder, name, config, False), corpus_of(config)
     with pytest.raises(Killed):
         train(run, corpus, KillAt(quiet=True))
 
 
-def test_the_numbers_of_an_unfinished_run_do_not_outlive_it(there: Path, tiny: list[str]) -> None:
-    """Evaluated at step 3, resumed, evaluated again: the table shows the finished weights, and only them."""
+def test_numbers_of_an_unfinished_run_are_replaced(there: Path, tiny: list[str]) -> None:
+    """Evaluated at step 3, resumed, evaluated again: the table shows the finished weights only."""
     overrides = [*tiny, "train.steps=40", "train.checkpoint_every=3", "optim.lr=0.05"]
     killed(there / "runs", compose_run(overrides), "a")
     early = json.loads(posx("eval", "a", "--json").stdout)
@@ -110,8 +110,8 @@ class Mine(Alibi):
 
 
 @pytest.fixture
-def own_scheme(there: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A command that trains a scheme of a package outside posx, under the name ``m``."""
+def custom_scheme(there: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A command that trains a run ``m`` with a scheme from a package outside posx."""
     name = f"minepos{random.randrange(10**9)}"
     (there / "site" / name).mkdir(parents=True)
     (there / "site" / name / "__init__.py").write_text(MINE)
@@ -121,10 +121,10 @@ def own_scheme(there: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch) ->
     return ["train", *tiny, "--scheme", "mine", "--config-dir", "own", "--name", "m"]
 
 
-def test_a_scheme_of_ones_own_goes_all_the_way(there: Path, own_scheme: list[str]) -> None:
-    assert "--trust" in refused(*own_scheme)
+def test_a_custom_scheme_from_training_to_table(there: Path, custom_scheme: list[str]) -> None:
+    assert "--trust" in refused(*custom_scheme)
     assert not (there / "runs").exists()
-    posx(*own_scheme, "--trust")
+    posx(*custom_scheme, "--trust")
     assert "--trust" in refused("eval", "m")
     records = json.loads(posx("eval", "m", "--trust", "--length", "1x", "--json").stdout)
     assert [r["scheme"] for r in records] == ["mine"]
@@ -132,6 +132,6 @@ def test_a_scheme_of_ones_own_goes_all_the_way(there: Path, own_scheme: list[str
     assert "mine" in [r["name"] for r in json.loads(posx("schemes", "--json", "--config-dir", "own", "--trust").stdout)]
 
 
-def test_a_scheme_of_ones_own_is_resumed(there: Path, own_scheme: list[str]) -> None:
-    posx(*own_scheme, "--trust")
-    assert "is finished" in posx(*own_scheme, "--trust", "--resume").stderr
+def test_a_custom_scheme_resumes(there: Path, custom_scheme: list[str]) -> None:
+    posx(*custom_scheme, "--trust")
+    assert "is finished" in posx(*custom_scheme, "--trust", "--resume").stderr

@@ -1,4 +1,4 @@
-"""Laws that cross packages: equal to oracles."""
+"""Every scheme and extension equals its oracles: reference code and formulas of papers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from posx.verify.oracles.layer import Comparison
 from posx.verify.oracles.scheme_comparisons import COMPARISONS
 
 
-@pytest.mark.parametrize("one", [*COMPARISONS, *EXTENDED], ids=lambda one: f"{one.name}: {one.oracle}")
-def test_schemes_and_extensions_are_their_oracles(one: Comparison) -> None:
-    assert one.difference() <= one.tolerance
+@pytest.mark.parametrize("comparison", [*COMPARISONS, *EXTENDED], ids=lambda c: f"{c.name}: {c.oracle}")
+def test_schemes_and_extensions_equal_their_oracles(comparison: Comparison) -> None:
+    assert comparison.difference() <= comparison.tolerance
 
 
 def test_every_scheme_and_extension_has_an_oracle() -> None:
-    assert {one.name for one in COMPARISONS} == set(SCHEMES)
-    assert {one.name for one in EXTENDED} == set(extensions())
+    assert {comparison.name for comparison in COMPARISONS} == set(SCHEMES)
+    assert {comparison.name for comparison in EXTENDED} == set(extensions())

@@ -1,4 +1,4 @@
-"""Laws that cross packages: equivalence."""
+"""The same numbers from every backend, and for positions by sequence."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.every_processor
 @torch.no_grad()
 @both_families
 @every_scheme
-def test_asking_for_the_fused_kernel_changes_no_number(name: str, family: str) -> None:
-    """``backend`` chooses how attention is computed, never what: refused or the same."""
+def test_the_fused_backend_changes_no_number(name: str, family: str) -> None:
+    """``backend`` selects how attention is computed: it raises an error or gives the same result."""
     model = small(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)
@@ -36,7 +36,7 @@ def test_asking_for_the_fused_kernel_changes_no_number(name: str, family: str) -
     [torch.arange(29) + 7, 2 * torch.arange(29), torch.arange(29) + (torch.arange(29) > 11), torch.arange(29) / 2],
     ids=["later", "spread", "a gap", "halves"],
 )
-def test_the_fused_kernel_knows_distances_between_any_positions(name: str, positions: Tensor) -> None:
+def test_the_fused_backend_supports_any_positions(name: str, positions: Tensor) -> None:
     model = small(name, "gpt")
     if model.scheme.last_position is not None:
         positions = positions[positions <= model.scheme.last_position]
@@ -49,16 +49,16 @@ def test_the_fused_kernel_knows_distances_between_any_positions(name: str, posit
 @torch.no_grad()
 @both_families
 @every_scheme
-def test_positions_for_each_sequence(name: str, family: str) -> None:
-    """[B, T] with equal rows is [T]; with different rows each sequence is as it would be alone."""
+def test_positions_by_sequence(name: str, family: str) -> None:
+    """[B, T] with equal rows equals [T]; with different rows, each sequence equals the same sequence alone."""
     model = small(name, family)
     for length, extension in cases(model, name):
         tokens, positions = random_tokens(length, batch=3), torch.arange(length)
         expected = model(tokens, positions, extension=extension)
         rows = positions.expand(3, -1)
         for how in [*ways(model, extension), {"tail": 2}]:
-            got = model(tokens, rows, extension=extension, **how)
-            assert gap(got, expected[:, -got.shape[1] :]) < ROUNDING, how
+            output = model(tokens, rows, extension=extension, **how)
+            assert gap(output, expected[:, -output.shape[1] :]) < ROUNDING, how
 
     length = 7
     tokens = random_tokens(length, batch=3)

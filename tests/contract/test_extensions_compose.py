@@ -1,4 +1,4 @@
-"""Laws that cross packages: extensions compose."""
+"""Compositions of extensions: the order does not matter, and every part acts."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ COMPOSITIONS = [
 
 @torch.no_grad()
 @pytest.mark.parametrize("name, parts", COMPOSITIONS, ids=[name for name, _ in COMPOSITIONS])
-def test_order_changes_nothing(name: str, parts: list[Extension]) -> None:
-    """Not one bit: Applied itself may sort nothing, and parts that touch different things commute exactly."""
+def test_the_order_of_applied_parts_never_matters(name: str, parts: list[Extension]) -> None:
+    """Bit-equal: Applied does not sort its parts, and parts that change different things commute exactly."""
     model = make_model(name)
     target = extend(model, LONG, window={}).target
     assert target is not None
     tokens = random_tokens(LONG)
     first, *others = (model(tokens, extension=together(order, target)) for order in itertools.permutations(parts))
     assert all(torch.equal(first, other) for other in others)
-    # And each part acts: leaving any out (but the wider window) changes the result.
+    # Every part acts: leaving any of them out (except the wider window) changes the result.
     for part in parts:
         if isinstance(part, Window) and part.config.w == 9:
             continue
         rest = [p for p in parts if p is not part]
         if name == "learned" and isinstance(part, Interpolate):
-            continue  # refused without it
+            continue  # it requires interpolation
         assert gap(model(tokens, extension=together(rest, target)), first) > 1e-3
 
 
@@ -82,8 +82,8 @@ def test_masks_intersect() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["rope", "alibi"])
 @pytest.mark.parametrize("sharper", ["log-n", "temperature(factor=1.5)"])
-def test_pairs_that_stand_elsewhere_are_as_sharp(name: str, sharper: str) -> None:
-    """A k just above 1 takes all pairs from w on the other way, to within 4e-5 of where they stood."""
+def test_moved_pairs_have_the_same_temperature(name: str, sharper: str) -> None:
+    """With k just above 1, all pairs from w on take the other branch, and move by less than 4e-5."""
     model, tokens = make_model(name), random_tokens(41)
     alone = model(tokens, extension=applied(sharper, model, 41))
     both = model(tokens, extension=applied(f"leaky-rerope(w=4,k=1.000001)+{sharper}", model, 41))

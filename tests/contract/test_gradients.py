@@ -1,4 +1,4 @@
-"""Laws that cross packages: gradients."""
+"""Gradients reach every parameter and are the slopes of the loss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from posx.verify.oracles.laws import slopes
 @every_scheme
 @pytest.mark.parametrize("tie_embeddings", [True, False])
 def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings: bool) -> None:
-    """One step at the training length, from posx's own initial values, over every token as a target.
+    """One step at the training length from posx's initial values, with every token as a target.
 
-    Of the scheme's parameters every single number: a row or a bucket that no training length reaches would
-    stay as it was drawn. Of the others each matrix as a whole.
+    Every single number of the scheme's parameters: a row or a bucket that training never reaches would keep its
+    initial value. Other parameters: each matrix as a whole.
     """
     model = small(name, family, tie_embeddings=tie_embeddings, sharp=False).train()
     tokens = random_tokens(CONTEXT + 1, batch=8)
@@ -33,7 +33,7 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
         assert parameter.grad is not None, key
         assert bool(parameter.grad.isfinite().all()), key
         assert float(parameter.grad.norm()) > 1e-6, key
-        # Of dape's units some are on, or some off, for all pairs at first: their offset cancels in the softmax.
+        # Some units of dape are initially active, or inactive, for all pairs: their offset cancels in the softmax.
         if key.startswith("scheme.") and key != "scheme.first_offset":
             assert bool((parameter.grad != 0).all()), key
 
@@ -41,14 +41,14 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
 @both_families
 @every_scheme
 def test_gradients_are_the_slopes_of_the_loss(name: str, family: str) -> None:
-    """Autograd beside central differences, in both families; rounding and curvature leave less than 2 %."""
+    """Autograd compared with central differences, in both families; rounding and curvature leave less than 2%."""
     assert slopes(name, PACKAGED, family=family, **SHAPES[family]) < 2e-2
 
 
 @pytest.mark.parametrize("text", ["self-extend(w=4,G=2)", "leaky-rerope", "sinks", "temperature(c=0.5)"])
 @pytest.mark.parametrize("name", ["rope", "alibi", "shaw"])
-def test_gradients_are_slopes_of_the_loss(name: str, text: str) -> None:
-    """Of a fine-tune with the extension: along the gradient, as far as changes the loss by a hundredth."""
+def test_gradients_with_an_extension_are_the_slopes_of_the_loss(name: str, text: str) -> None:
+    """As in a fine-tune with the extension: a step along the gradient that changes the loss by one percent."""
     model = make_model(name)
     tokens = random_tokens(2 * CONTEXT)
     extension: Any = applied(text, model, 2 * CONTEXT)

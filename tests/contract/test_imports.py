@@ -1,4 +1,4 @@
-"""Laws that cross packages: imports."""
+"""What commands import: help nothing heavy, tables no torch."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_answers_in_half_a_second() -> None:
-    """Of processor time, since other work runs on the machine."""
+    """Measured in processor time, because other work may run on the machine."""
 
     def used() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -53,11 +53,11 @@ def test_help_answers_in_half_a_second() -> None:
     assert min(used() for _ in range(3)) < 0.5
 
 
-# Each costs between a fifth of a second and three seconds; pandas comes by way of pyarrow, in many of its functions.
+# Each takes between 0.2 and 3 seconds; many functions of pyarrow import pandas.
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "tokenizers", "pandas", "hydra")
 
 
-LIGHT = ("numpy", "pyarrow", "rich.console")  # a tenth of a second together: for those that read records alone
+LIGHT = ("numpy", "pyarrow", "rich.console")  # 0.1 s together; only for commands that read records
 
 
 PROGRAM = """\
@@ -73,7 +73,7 @@ print(json.dumps([code, [name for name in {names!r} if name in sys.modules]]), f
 
 
 def imported(*arguments: object, cwd: Path) -> set[str]:
-    """Which of HEAVY and LIGHT ``posx ARGUMENTS`` has imported by its end, which must be a good one."""
+    """Which of HEAVY and LIGHT ``posx ARGUMENTS`` has imported when it exits, with code 0."""
     program = PROGRAM.format(names=HEAVY + LIGHT)
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
@@ -86,7 +86,7 @@ def imported(*arguments: object, cwd: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """96 records with the losses of their targets, of 12 runs."""
+    """96 records of 12 runs, with the losses of their targets."""
     shelf = Shelf(tmp_path_factory.mktemp("many") / "runs")
     for recipe in (ROPE, ALIBI):
         shelf.row({length: (length / 12800, 0.1) for length in (128, 256, 512)}, seeds=6, **recipe)
@@ -105,12 +105,12 @@ def test_help_imports_nothing(words: str, tmp_path: Path) -> None:
     ["table", "table --protocol all", "table --format json", "table --format latex", "compare rope:pi alibi"],
 )
 def test_tables_import_nothing_heavy(words: str, runs: Path) -> None:
-    found = imported(*words.split(), "--runs-dir", runs, cwd=runs.parent)
-    assert found & set(HEAVY) == set()
-    assert {"numpy", "pyarrow"} <= found  # the intervals were computed, and this test sees what is imported
+    modules = imported(*words.split(), "--runs-dir", runs, cwd=runs.parent)
+    assert modules & set(HEAVY) == set()
+    assert {"numpy", "pyarrow"} <= modules  # intervals were computed, and imports are detected
 
 
-def test_pictures_import_no_torch(runs: Path) -> None:
+def test_plots_import_no_torch(runs: Path) -> None:
     assert imported("plot", "--runs-dir", runs, cwd=runs.parent) & {"torch", "transformers", "datasets"} == set()
 
 
@@ -119,7 +119,7 @@ def test_lists_import_nothing_heavy(words: str, tmp_path: Path) -> None:
     assert imported(*words.split(), cwd=tmp_path) & {*HEAVY, "omegaconf"} == set()
 
 
-# A config is checked by its scheme's class, which is a torch module; the Hub's library is for data alone.
+# A scheme's class, a torch module, checks its config; the Hub's library is needed for data only.
 @pytest.mark.parametrize("words", ["config", "schemes rope", "extensions --matrix"])
 def test_details_import_torch_at_most(words: str, tmp_path: Path) -> None:
     assert not imported(*words.split(), cwd=tmp_path) & {"transformers", "datasets", "matplotlib", "pandas"}

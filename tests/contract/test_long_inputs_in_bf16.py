@@ -1,4 +1,4 @@
-"""Laws that cross packages: long inputs in bf16."""
+"""Long inputs in bf16 stay finite and close to float32."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ NEW = ("fire", "kerple-log", "kerple-power", "p-rope", "sandwich", "xpos")
 @torch.no_grad()
 @pytest.mark.parametrize("name", NEW)
 def test_the_last_queries_of_a_long_input_in_bf16(name: str) -> None:
-    """Finite at 16,384 keys, and few parameters: two numbers a head, or a network of 4 hidden units, c and T."""
+    """Finite at 16,384 keys, with few parameters: two per head, or a network with 4 hidden units, c and T."""
     model = make_model(name, n_layers=1, d_model=16, n_heads=2)
     if name.startswith("kerple"):
-        set_values(model.scheme.r2, [5.0, 1.0])  # a square of the distance: 2.7e8
+        set_values(model.scheme.r2, [5.0, 1.0])  # the squared distance reaches 2.7e8
     tokens = random_tokens(16384, batch=1)
     with torch.autocast("cpu", torch.bfloat16):
         out = model(tokens, tail=64)
     assert bool(out.isfinite().all())
-    # Beside float32: of values around 1, some roundings to bf16 (2^-9 each) in every product.
+    # Compared with float32: values are around 1, and every product rounds a few times to bf16 (2^-9 each).
     assert gap(out, model(tokens, tail=64)) < 0.1
-    own = {"fire": 2 * 4 + 4 * 2 + 2, "kerple-log": 4, "kerple-power": 4}
-    assert count_parameters(model)["scheme"] == own.get(name, 0)
+    parameters = {"fire": 2 * 4 + 4 * 2 + 2, "kerple-log": 4, "kerple-power": 4}
+    assert count_parameters(model)["scheme"] == parameters.get(name, 0)

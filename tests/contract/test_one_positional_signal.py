@@ -1,4 +1,4 @@
-"""Laws that cross packages: one positional signal."""
+"""A scheme is the only positional signal: without it and the mask, order is invisible."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from posx.models.decoder import Decoder
 VISIBLE = 1e-2
 
 
-# Order is known from positions alone, and what they do for each pair can be seen without the mask. The others know
-# it from the keys between two tokens, or have an attention of their own.
+# Schemes that derive order from positions alone, pair by pair, so that it can be tested without the mask. The others
+# use the keys between two tokens, or replace attention.
 BY_POSITION = [s for s in NAMES if make_scheme(s, ModelConfig()).capabilities.by_position and s != "linear-rope"]
 
 
 @pytest.fixture
 def without_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every query sees every key, the future too.
+    """Every query sees every key, including later ones.
 
-    ``dense_addend`` hides key j from the query at key index q_start + i while j > q_start + i. It is called
-    here with a q_start behind all keys, so that it hides none; the closure was made from the true site and
-    still gives the true distances. Callers ask for ``backend="dense"``: the fused kernel masks by itself.
+    ``dense_addend`` masks key j for the query at key index q_start + i if j > q_start + i. Here it is called with
+    a q_start past all keys, so it masks none; the closure comes from the real site and gives the real distances.
+    Callers use ``backend="dense"``, because the fused kernel applies its own mask.
     """
     masked = posx.models.attention.context.dense_addend
 
@@ -54,13 +54,13 @@ MAN_BITES_DOG = DOG_BITES_MAN.flip(1)
 
 @torch.no_grad()
 def bag_distance(model: Decoder) -> float:
-    """How far the vectors of dog, bites and man are from those of the same words in the other sentence."""
-    one, other = (model(t, backend="dense") for t in (DOG_BITES_MAN, MAN_BITES_DOG))
-    return gap(one, other.flip(1))
+    """The largest difference between the outputs of dog, bites and man in the two sentences."""
+    forward, backward = (model(t, backend="dense") for t in (DOG_BITES_MAN, MAN_BITES_DOG))
+    return gap(forward, backward.flip(1))
 
 
 @both_families
-def test_dog_bites_man_is_man_bites_dog_to_nope(family: str, without_mask: None) -> None:
+def test_nope_without_a_mask_gives_both_sentences_the_same_outputs(family: str, without_mask: None) -> None:
     assert bag_distance(small("nope", family)) < ROUNDING
 
 
@@ -71,7 +71,7 @@ def test_nope_reads_order_from_the_mask(family: str) -> None:
 
 @both_families
 @pytest.mark.parametrize("name", [s for s in BY_POSITION if s != "nope"])
-def test_dog_bites_man_is_not_man_bites_dog_to_the_others(name: str, family: str, without_mask: None) -> None:
+def test_other_schemes_distinguish_the_sentences_without_a_mask(name: str, family: str, without_mask: None) -> None:
     assert bag_distance(small(name, family)) > VISIBLE
 
 
@@ -88,7 +88,7 @@ def test_nope_is_permutation_equivariant_without_its_mask(family: str, without_m
 @both_families
 @pytest.mark.parametrize("name", BY_POSITION)
 def test_positions_are_the_only_signal(name: str, family: str, without_mask: None) -> None:
-    """All tokens at one position and no mask: no scheme knows the order by any other way."""
+    """With all tokens at one position and no mask, no scheme has any other source of order."""
     model, tokens = small(name, family), random_tokens(CONTEXT)
     order = torch.randperm(CONTEXT, generator=torch.Generator().manual_seed(3))
     same = torch.full((CONTEXT,), 5)
@@ -100,7 +100,7 @@ def test_positions_are_the_only_signal(name: str, family: str, without_mask: Non
 @both_families
 @pytest.mark.parametrize("name", [s for s in BY_POSITION if s in FROM_ZERO])
 def test_positions_travel_with_their_tokens(name: str, family: str, without_mask: None) -> None:
-    """Tokens and positions permuted together, no mask: the same bag of (token, position) pairs."""
+    """Tokens and positions permuted together, without a mask, are the same set of (token, position) pairs."""
     model, tokens = small(name, family), random_tokens(CONTEXT)
     order = torch.randperm(CONTEXT, generator=torch.Generator().manual_seed(4))
     expected = model(tokens, backend="dense")[:, order]

@@ -1,4 +1,4 @@
-"""Laws that cross packages: packaging."""
+"""The wheel: complete, without anything of this machine, and usable from any directory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OFFLINE = ("Could not find a version", "No matching distribution", "Temporary fa
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from this checkout, in an environment of its own with hatchling from the registry."""
+    """The wheel of this checkout, built in an isolated environment with hatchling from the package index."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--quiet", "-w", str(folder)]
     try:
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except subprocess.TimeoutExpired:
         pytest.skip("building a wheel took too long: no network?")
     if done.returncode and any(words in done.stderr for words in OFFLINE):
-        pytest.skip("building a wheel needs hatchling, which cannot be had without a network")
+        pytest.skip("building a wheel requires hatchling, which is not available offline")
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
     return path
@@ -46,29 +46,29 @@ def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_every_config_module_and_template(unpacked: Path) -> None:
+def test_the_wheel_contains_every_config_module_and_template(unpacked: Path) -> None:
     for source, inside in ((ROOT / "configs", "posx/configs"), (ROOT / "posx", "posx")):
-        wanted = {
+        expected = {
             f"{inside}/{p.relative_to(source)}": p.read_bytes()
             for p in source.rglob("*")
             if p.is_file()
             and p.suffix in (".py", ".pyi", ".typed", ".yaml", ".html")
             and not p.name.startswith("test_")
         }
-        assert len(wanted) > 20
-        assert [name for name, content in wanted.items() if not (unpacked / name).is_file()] == []
-        assert [name for name, content in wanted.items() if (unpacked / name).read_bytes() != content] == []
+        assert len(expected) > 20
+        assert [name for name, content in expected.items() if not (unpacked / name).is_file()] == []
+        assert [name for name, content in expected.items() if (unpacked / name).read_bytes() != content] == []
 
 
-def test_the_wheel_holds_nothing_else(unpacked: Path) -> None:
+def test_the_wheel_contains_nothing_else(unpacked: Path) -> None:
     names = {p.name for p in unpacked.iterdir()}
     assert names == {"posx", f"posx-{posx.__version__}.dist-info"}
     files = [p for p in (unpacked / "posx").rglob("*") if p.is_file() and p.suffix not in (".py", ".yaml")]
-    strange = {p.relative_to(unpacked).as_posix() for p in files if p.suffix not in ("", ".typed")}
-    assert strange == {"posx/__init__.pyi", "posx/reporting/templates/report.html"}
+    others = {p.relative_to(unpacked).as_posix() for p in files if p.suffix not in ("", ".typed")}
+    assert others == {"posx/__init__.pyi", "posx/reporting/templates/report.html"}
 
 
-def test_the_wheel_says_nothing_of_this_machine(unpacked: Path) -> None:
+def test_the_wheel_contains_no_path_of_this_machine(unpacked: Path) -> None:
     private = [str(ROOT), str(Path.home()) + "/", str(unpacked.parent)]
     for path in unpacked.rglob("*"):
         if path.is_file():
@@ -87,7 +87,7 @@ def test_the_command_is_an_entry_point_that_exists(unpacked: Path) -> None:
     assert callable(main)
 
 
-WHERE = """
+FROM_ANYWHERE = """
 import sys
 import posx
 from posx.__main__ import main
@@ -108,7 +108,7 @@ main()
 
 def test_a_wheel_finds_its_own_configs_from_anywhere(unpacked: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WHERE],
+        [sys.executable, "-c", FROM_ANYWHERE],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -125,12 +125,12 @@ def test_a_wheel_finds_its_own_configs_from_anywhere(unpacked: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkout_finds_the_configs_beside_it() -> None:
+def test_a_checkout_finds_its_configs() -> None:
     assert packaged_configs() in (ROOT / "configs", ROOT / "posx" / "configs")
 
 
 def test_a_wheel_verifies_schemes_from_anywhere(unpacked: Path, tmp_path: Path) -> None:
-    """With the formulas that it carries; the checkout is not on the path."""
+    """With the formulas in the wheel; the checkout is not on the path."""
     script = "import sys; from posx.__main__ import main; sys.argv = ['posx', 'verify', 'alibi', '--json']; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", script],
@@ -161,12 +161,12 @@ def test_every_pin_satisfies_the_project() -> None:
         for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
         if "==" in line and not line.startswith("#")
     }
-    wanted = {re.split(r"[<>=!~\[ ;]", d)[0].lower().replace("_", "-") for d in project["dependencies"]}
-    assert wanted - pins == set()
+    required = {re.split(r"[<>=!~\[ ;]", d)[0].lower().replace("_", "-") for d in project["dependencies"]}
+    assert required - pins == set()
 
 
-def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_path: Path) -> None:
-    """docs/your-own-scheme.md, word for word: its package and configs in a folder, posx installed from the wheel."""
+def test_the_guide_to_a_custom_scheme_works_as_written(wheel: Path, tmp_path: Path) -> None:
+    """docs/your-own-scheme.md, as written: its package and configs in a folder, posx installed from the wheel."""
     blocks = re.findall(r"```(python|yaml)\n(.*?)```", (ROOT / "docs" / "your-own-scheme.md").read_text("utf-8"), re.S)
     code = [text for kind, text in blocks if kind == "python"]
     configs = [text for kind, text in blocks if kind == "yaml"]
@@ -174,7 +174,7 @@ def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_pa
     for folder in ("mine", "own/scheme", "own/extension"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "mine" / "__init__.py").write_text("\n\n".join(code[:2]), "utf-8")
-    (tmp_path / "beside.py").write_text(code[2], "utf-8")
+    (tmp_path / "compare.py").write_text(code[2], "utf-8")
     (tmp_path / "own" / "scheme" / "root.yaml").write_text(configs[0], "utf-8")
     (tmp_path / "own" / "extension" / "strided.yaml").write_text("_target_: mine.Strided\n", "utf-8")
     write_jsonl(tmp_path / "text.jsonl", [sentence(120, n) for n in range(24)])
@@ -203,8 +203,8 @@ def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_pa
     data = ["data=text", "data.path=text.jsonl", f"data.cache_dir={tmp_path / 'cache'}", "tokenizer.vocab_size=270"]
     posx("train", "--scheme", "root", "scheme.slope=0.1", *small, *data, "--name", "m", *trusted)
     assert "posx" in {path.name for path in (tmp_path / "site").iterdir()}
-    asked = ["--length", "4x", "--extension", "strided(step=3)", "--extension", "none", "eval.max_targets=32"]
-    records = json.loads(posx("eval", "m", *asked, "--json", *trusted))
+    request = ["--length", "4x", "--extension", "strided(step=3)", "--extension", "none", "eval.max_targets=32"]
+    records = json.loads(posx("eval", "m", *request, "--json", *trusted))
     assert {(r["scheme"], r["extension"], r["status"]) for r in records if r["length"] == 64} == {
         ("root", "none", "ok"),
         ("root", "strided(step=3)", "ok"),
@@ -215,4 +215,4 @@ def test_the_guide_to_a_scheme_of_ones_own_does_what_it_says(wheel: Path, tmp_pa
     assert next(row for row in listed if row["name"] == "root")["formula"] == "logit − slope·√d"
     verified = json.loads(posx("verify", "root", "--json", *trusted))
     assert {row["ok"] for row in verified} == {True}
-    assert 0 < float(run("beside.py")) < 2e-5
+    assert 0 < float(run("compare.py")) < 2e-5

@@ -1,4 +1,4 @@
-"""docs/python.md, word for word: its first program in a process of its own."""
+"""docs/python.md: its first program runs as written, in a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fixtures.packages import ROOT
 PAGE = ROOT / "docs" / "python.md"
 
 
-def test_the_first_program_of_the_page_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_first_program_of_the_page_runs_as_written(tmp_path: Path) -> None:
     program = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)[0]
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -25,7 +25,7 @@ def test_the_first_program_of_the_page_runs_as_it_stands(tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # what is printed, the program itself prints
+    assert done.stderr == ""  # only the program itself prints
     rows = [line.split() for line in done.stdout.splitlines()[:4]]
     assert [row[:2] for row in rows] == [["none", "32"], ["none", "64"], ["pi", "32"], ["pi", "64"]]
     assert rows[0][2] == rows[2][2]  # at 1x interpolation does nothing

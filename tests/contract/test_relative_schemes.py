@@ -1,4 +1,4 @@
-"""Laws that cross packages: relative schemes."""
+"""Relative schemes depend on distances alone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.every_processor
 @pytest.mark.parametrize("shift", [1, 37, 1000])
 @pytest.mark.parametrize("name", [*RELATIVE, *VARIANTS])
 def test_only_distances_matter(name: str, shift: int, family: str) -> None:
-    """All positions moved by n: the same output.
+    """Shifting all positions by n does not change the output.
 
-    With rope an angle p·θ ≤ p is rounded in float32, 2^-24 of p, for query and key each; through two layers
-    with logits of about 10 that grows some tenfold. Positions themselves are exact.
+    In rope, an angle p·θ ≤ p of query and key is rounded in float32, by 2^-24 of p; two layers with logits of about
+    10 amplify this about tenfold. Positions themselves are exact.
     """
     model, tokens = small(name, family), random_tokens(2 * CONTEXT)
     positions = torch.arange(2 * CONTEXT)
@@ -31,9 +31,9 @@ def test_only_distances_matter(name: str, shift: int, family: str) -> None:
 
 @torch.no_grad()
 @both_families
-@pytest.mark.parametrize("name", sorted({*RELATIVE, *VARIANTS} - {"linear-rope"}))  # there a weight is a quotient
+@pytest.mark.parametrize("name", sorted({*RELATIVE, *VARIANTS} - {"linear-rope"}))  # its weights are quotients
 def test_values_are_untouched(name: str, family: str) -> None:
-    """A token alone attends to itself with weight 1: its output is its value, wherever it stands."""
+    """A single token attends to itself with weight 1, so its output is its value at every position."""
     model, token = small(name, family), random_tokens(1, batch=8)
     at_zero = model(token, torch.tensor([0]))
     for position in (1, 5, 300):

@@ -1,4 +1,4 @@
-"""Laws that cross packages: same sums."""
+"""Batches, threads, backends, blocks and workers do not change the sums of an evaluation."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from posx.models.build import build_model
 from posx.models.loss import nll
 from posx.results.records import Record, read_records
 
-# Two ways to add up the same float32 products differ in each of a few dozen sums by half a unit in the last place. An
-# NLL of 4 to 8 nats has units of 2^-21 = 4.8e-7: sixteen of them for one target, and, since they fall either way, far
-# less than one a target in a sum, which is held to 2^-22 of itself: what one rounding of each number could do at worst.
+# Two orders of adding the same float32 products differ in each of a few dozen sums by half a unit in the last place. An
+# NLL of 4 to 8 nats has units of 2^-21 = 4.8e-7: allow sixteen of them for one target. Signs are random, so a sum grows
+# by far less than one per target: allow 2^-22 of the sum, the worst case of one rounding per number.
 ONE_TARGET = 16 * 2.0**-21
 
 
 OF_A_SUM = 2.0**-22
 
 
-def alike(record: Record, other: Record) -> None:
-    """The same targets, and float32 rounding between their numbers: see ONE_TARGET and OF_A_SUM."""
-    found, values = kept(record), kept(other)
-    assert found.keys() == values.keys()
-    assert max(abs(found[key][0] - values[key][0]) for key in found) <= ONE_TARGET
+def assert_same_sums(record: Record, other: Record) -> None:
+    """The same targets, with losses equal up to float32 rounding (ONE_TARGET and OF_A_SUM)."""
+    losses, others = kept(record), kept(other)
+    assert losses.keys() == others.keys()
+    assert max(abs(losses[key][0] - others[key][0]) for key in losses) <= ONE_TARGET
     assert record.nats is not None
     assert other.nats == pytest.approx(record.nats, rel=OF_A_SUM)
     assert (other.bytes, other.n_targets, other.targets_sha256) == (
@@ -60,7 +60,7 @@ def alike(record: Record, other: Record) -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """As every test has it, also after this one."""
+    """Restore the single thread of all tests afterwards."""
     yield
     torch.set_num_threads(1)
 
@@ -78,42 +78,42 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 def test_batches_threads_and_blocks_change_no_sum(
     either: Trained, tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows a batch, threads, the path that attention takes, queries a block, rows of logits at a time."""
+    """Windows per batch, threads, attention backend, queries per block, rows of logits at a time."""
     number = 0
 
     def number_of(**settings: Any) -> Record:
         nonlocal number
         number += 1
         (tmp_path / str(number)).mkdir()
-        own = fresh(either, tmp_path / str(number))
-        return ask(own, 37, protocol=protocol, **PROTOCOLS[protocol], **settings)[37]
+        copy = fresh(either, tmp_path / str(number))
+        return ask(copy, 37, protocol=protocol, **PROTOCOLS[protocol], **settings)[37]
 
     base = number_of()
     for settings in ({"batch_tokens": 1}, {"batch_tokens": 100}, {"batch_tokens": 10**6}):
-        alike(base, number_of(**settings))
-    alike(base, number_of(threads=2, batch_tokens=10**6))
+        assert_same_sums(base, number_of(**settings))
+    assert_same_sums(base, number_of(threads=2, batch_tokens=10**6))
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
     with monkeypatch.context() as patch:
         patch.setattr(scoring, "LOGIT_ROWS", 7)
-        alike(base, number_of())
+        assert_same_sums(base, number_of())
     assert base.backend == ("fused" if sdpa.is_fast() else "tiles")
     with monkeypatch.context() as patch:
         patch.setattr(tiles, "FEWEST_QUERIES", 3)
-        for most in (1, 10_000, 64 * 2**20):  # a head and three queries a tile, some, and all
+        for most in (1, 10_000, 64 * 2**20):  # one head and three queries per tile, several, and all
             patch.setattr(tiles, "TILE_BYTES", most)
             with forced("tiles"):
-                alike(base, number_of())
+                assert_same_sums(base, number_of())
     for backend in ("dense", "blocks", "tiles", "fused"):
         with forced(backend):
             other = number_of()
         assert other.backend == backend
-        alike(base, other)
+        assert_same_sums(base, other)
 
 
 @pytest.mark.parametrize("length", [37, 3 * CONTEXT])
 def test_the_size_of_a_block_changes_no_sum(either: Trained, length: int) -> None:
-    """Asked of the model itself, with and without all queries in the last layer."""
+    """Computed by the model directly, with and without all queries in the last layer."""
     (checkpoint,) = (either.run.path / "checkpoints").glob("step-*")
     model = build_model(either.run.config, len(either.sizes)).eval()
     model.load_state_dict(load_file(checkpoint / "model.safetensors"))
@@ -134,7 +134,7 @@ def test_the_size_of_a_block_changes_no_sum(either: Trained, length: int) -> Non
 
 
 def test_workers_change_no_sum(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two jobs side by side with a thread each, and the first alone with all threads: processes of their own."""
+    """Two parallel jobs with one thread each, and the first job alone with all threads, as separate processes."""
     monkeypatch.setenv("PYTHONPATH", child_environment()["PYTHONPATH"])
     tiny = [o for o in TINY if not o.startswith("train.threads")]
     common = ["data=text", f"data.path={folder / 'a.jsonl'}", *tiny, "train.steps=3", "eval.max_targets=128"]
@@ -154,4 +154,4 @@ def test_workers_change_no_sum(folder: Path, tmp_path: Path, monkeypatch: pytest
         found[workers] = {r.length: r for r in read_records(runs, []) if r.seed == 0}
     assert found[1].keys() == found[2].keys() == {CONTEXT, 37, LEAST}
     for length, record in found[1].items():
-        alike(record, found[2][length])
+        assert_same_sums(record, found[2][length])

@@ -1,8 +1,6 @@
-"""Laws that cross packages: scheme properties."""
+"""Every scheme has the properties that posx verify checks."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
@@ -10,19 +8,16 @@ from fixtures.models import SCHEMES
 from posx.config.catalog import PACKAGED
 from posx.verify.oracles.laws import PROPERTIES, Property
 
-NOBODY: Any = PACKAGED
-
-
-# Of whom properties say nothing: no closure for FlexAttention to call, no far keys where a table ends.
-WITHOUT = {
+# Properties that do not apply: no closure for FlexAttention, and no far keys past a table.
+NOT_APPLICABLE = {
     "kernel": {"cope", "dape", "linear-rope", "stick-breaking"},
     "far": {"learned", "learned-concat"},
 }
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-@pytest.mark.parametrize("one", PROPERTIES, ids=lambda one: one.difference.__name__)
-def test_what_every_scheme_keeps_to(one: Property, name: str) -> None:
-    found = one.difference(name, NOBODY)
-    assert (found is None) == (name in WITHOUT.get(one.difference.__name__, ()))
-    assert found is None or found <= one.tolerance
+@pytest.mark.parametrize("checked", PROPERTIES, ids=lambda checked: checked.difference.__name__)
+def test_every_scheme_has_the_property(checked: Property, name: str) -> None:
+    difference = checked.difference(name, PACKAGED)
+    assert (difference is None) == (name in NOT_APPLICABLE.get(checked.difference.__name__, ()))
+    assert difference is None or difference <= checked.tolerance

@@ -1,4 +1,4 @@
-"""Schemes and extensions that users wrote for posx 0.3.0 keep working: what they state and ask by its names."""
+"""Schemes and extensions that users wrote for posx 0.3.0 still work, with its names of attributes and hooks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ByDistance(DistanceBias):
 
 
 class OwnBias(ByDistance):
-    """Its bias depends on more than the distance, which the class above does not know."""
+    """Its bias depends on more than the distance, unlike that of its base class."""
 
     def bias(self, site):
         return lambda b, h, i, j: -0.1 * site.distance(b, i, j) - 0.01 * site.k_pos[j]
@@ -98,7 +98,7 @@ class Sharper(Wrapper):
 
 
 class Narrower(Sharper):
-    """Asks its base class in a property of its own."""
+    """Overrides a property of its base class."""
 
     accepts = property(lambda self: super(Narrower, self).accepts - {"slopes"})
 
@@ -108,8 +108,8 @@ class Nothing:
     pass
 
 
-class InTheMaking(Scheme):
-    """States what it does on the object, and widens what its base class accepts."""
+class SetInInit(Scheme):
+    """Sets attributes on the instance, and extends what its base class accepts."""
 
     Config = Nothing
     accepts = Scheme.accepts | {"slopes"}
@@ -148,13 +148,13 @@ CARDS = {
     "scheme/of-content": {"_target_": "of_0_3_0.OfContent"},
     "scheme/sharper": {"_target_": "of_0_3_0.Sharper"},
     "scheme/narrower": {"_target_": "of_0_3_0.Narrower"},
-    "scheme/in-the-making": {"_target_": "of_0_3_0.InTheMaking"},
+    "scheme/set-in-init": {"_target_": "of_0_3_0.SetInInit"},
     "extension/strided": {"_target_": "of_0_3_0.Strided"},
 }
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     (tmp_path / "of_0_3_0.py").write_text(textwrap.dedent(MODULE), "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, card in CARDS.items():
@@ -172,23 +172,23 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
         (["scheme=of-content"], {"bias": "layer", "by_position": False, "has_values": False, "per_layer": True}),
         (["scheme=of-content", "scheme.values_too=true"], {"has_values": True, "needs_logits": True}),
         (["scheme=narrower"], {"accepts": frozenset(), "needs_logits": True, "uses_positions": True}),
-        (["scheme=in-the-making"], {"bias": "layer", "accepts": frozenset({"slopes"}), "per_layer": True}),
+        (["scheme=set-in-init"], {"bias": "layer", "accepts": frozenset({"slopes"}), "per_layer": True}),
         (["scheme=sharper"], {"bias": "layer", "needs_logits": True, "accepts": frozenset({"slopes"})}),
     ],
 )
-def test_what_a_class_states_is_what_it_can_do(
-    mine: Catalog, overrides: list[str], expected: dict[str, object]
+def test_capabilities_follow_from_the_attributes_of_a_class(
+    catalog: Catalog, overrides: list[str], expected: dict[str, object]
 ) -> None:
-    does = scheme_of(compose_run(overrides, mine), mine).capabilities
-    assert {name: getattr(does, name) for name in expected} == expected
+    capabilities = scheme_of(compose_run(overrides, catalog), catalog).capabilities
+    assert {name: getattr(capabilities, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("scheme", ["by-distance", "own-bias", "of-content", "sharper", "narrower", "in-the-making"])
-def test_it_trains_and_is_evaluated(mine: Catalog, scheme: str, tmp_path: Path, cache: Path) -> None:
+@pytest.mark.parametrize("scheme", ["by-distance", "own-bias", "of-content", "sharper", "narrower", "set-in-init"])
+def test_it_trains_and_is_evaluated(catalog: Catalog, scheme: str, tmp_path: Path, cache: Path) -> None:
     text = write_jsonl(tmp_path / "text.jsonl", [f"{n} " + " ".join(WORDS[n % 7 :] * 12) for n in range(30)])
-    runs = ["--runs-dir", tmp_path / "runs", "--config-dir", mine.config_dir, "--trust"]
+    runs = ["--runs-dir", tmp_path / "runs", "--config-dir", catalog.config_dir, "--trust"]
     posx("train", f"scheme={scheme}", "data=text", f"data.path={text}", *TINY, "train.steps=2", "--name", "a", *runs)
-    asked = ["--length", "2x", "--extension", "none", "--extension", "strided(step=3)", "eval.target_context=32"]
-    posx("eval", "a", *asked, *runs, "eval.max_targets=64")
-    refused = posx("eval", "a", *asked, "--runs-dir", tmp_path / "runs", code=2)
-    assert "--trust" in refused.stderr
+    request = ["--length", "2x", "--extension", "none", "--extension", "strided(step=3)", "eval.target_context=32"]
+    posx("eval", "a", *request, *runs, "eval.max_targets=64")
+    result = posx("eval", "a", *request, "--runs-dir", tmp_path / "runs", code=2)
+    assert "--trust" in result.stderr

@@ -1,4 +1,4 @@
-"""What the test suite itself keeps to: it mirrors the package, and no test module needs another one."""
+"""Rules of the test suite: it mirrors the package, and no test module imports another one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_no_test_module_imports_another() -> None:
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            modules += [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             assert not names & {part for module in modules for part in module.split(".")}, path
 
 
@@ -25,8 +25,8 @@ def test_no_test_file_is_over_500_lines() -> None:
     assert [path for path in MODULES if len(path.read_text("utf-8").splitlines()) > 500] == []
 
 
-def test_each_folder_of_tests_is_one_of_the_package() -> None:
+def test_each_folder_of_tests_mirrors_a_package() -> None:
     folders = {path.parent.relative_to(TESTS) for path in MODULES if path.stem.startswith("test_")}
     assert len(folders) > 15
-    strange = [one for one in folders if one != Path("contract") and not (PACKAGE / one / "__init__.py").is_file()]
-    assert strange == []
+    packages = [folder for folder in folders if folder != Path("contract")]
+    assert [folder for folder in packages if not (PACKAGE / folder / "__init__.py").is_file()] == []

@@ -1,4 +1,4 @@
-"""Laws that cross packages: table imports."""
+"""posx table of many records works without torch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ print(sorted({"torch", "hydra", "matplotlib", "datasets", "transformers"} & {m.s
 
 
 def test_two_hundred_records_become_a_table_without_torch(tmp_path: Path) -> None:
-    many = [
+    records = [
         record(5.0 + seed / 100, run=f"rope-seed{seed}", seed=seed, length=64 * factor)
         for seed in range(50)
         for factor in (1, 2, 4, 8)
     ]
-    runs = stored(tmp_path / "runs", *many)
+    runs = stored(tmp_path / "runs", *records)
     done = python(HEAVY, "table", "--format", "json", "--runs-dir", runs)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["4", "[]"]
