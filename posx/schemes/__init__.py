@@ -1,1 +1,1 @@
-"""Positional schemes: what a model was trained with. One file each; ``configs/scheme`` names them."""
+"""Positional schemes, which are part of the trained model. One file per scheme; ``configs/scheme`` lists them."""

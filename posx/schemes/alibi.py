@@ -1,14 +1,14 @@
-"""ALiBi: a penalty that grows with distance, one slope a head.
+"""ALiBi: a penalty proportional to distance, with a fixed slope per head.
 
     logit(i, j) += −m_h · (i − j)        m_h = 2^(−8h / H),  h = 1 .. H
 
-Where H is not a power of two: the slopes of the next lower power of two, then every second slope of twice that.
+If H is not a power of two: the slopes of the next lower power of two, then every second slope of twice that number.
 
 Source: Press et al. 2021, arXiv 2108.12409, section 3; slopes for other H: the authors' released code.
 Shapes: m [H]; the addend [1, H, Tq, Tk], float32.
-Parameters: none (slopes are fixed). Cost: one addition for each logit.
-Trap: the released code adds +m·j, which is the same only after the softmax. H = 12 gives 0.5 … 0.0039 and then
-.707, .354, .177, .088.
+Parameters: none (slopes are fixed). Cost: one addition per logit.
+Pitfall: the released code adds +m·j, which is equivalent only after the softmax. For H = 12 the slopes are 0.5 …
+0.0039, then .707, .354, .177, .088.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class AlibiConfig:
 def slopes(n_heads: int) -> list[float]:
     """m_h for h = 1 .. n_heads."""
     lower = 2 ** math.floor(math.log2(n_heads))
-    own = [2 ** (-8 * h / lower) for h in range(1, lower + 1)]
+    lower_slopes = [2 ** (-8 * h / lower) for h in range(1, lower + 1)]
     doubled = [2 ** (-8 * h / (2 * lower)) for h in range(1, 2 * lower + 1)]
-    return own + doubled[0::2][: n_heads - lower]
+    return lower_slopes + doubled[0::2][: n_heads - lower]
 
 
 class Alibi(Scheme):
@@ -53,7 +53,7 @@ class Alibi(Scheme):
 
     def __init__(self, config: Any, shape: ModelShape):
         super().__init__(config, shape)
-        # Derived from H, so not in the checkpoint.
+        # Computed from H, so not stored in the checkpoint.
         self.register_buffer("slopes", torch.tensor(slopes(shape.n_heads)), persistent=False)
 
     def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
@@ -68,8 +68,8 @@ class Alibi(Scheme):
             [float(m * factor) for m in (self.slopes.min(), self.slopes.max())]
             for factor in (1.0, case.extension.slopes())
         )
-        said = "the same line, still linear in d"
+        current = "the same line, still linear in d"
         if now != before:
-            said = f"m from {digits(now[0])} to {digits(now[1])}: still linear in d"
+            current = f"m from {digits(now[0])} to {digits(now[1])}: still linear in d"
         trained = f"-m·d, m from {digits(before[0])} to {digits(before[1])}"
-        return [*super().facts(case), Fact("bias of a head", trained, said, {"slopes": now})]
+        return [*super().facts(case), Fact("bias per head", trained, current, {"slopes": now})]

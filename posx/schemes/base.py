@@ -1,19 +1,19 @@
-"""What a scheme is: the one place through which order enters a model.
+"""Base class of all schemes. A scheme is the only part of a model that knows the order of tokens.
 
-A scheme overrides one or two hooks. The model calls them all and knows none by name::
+A scheme overrides one or two hooks. The model calls every hook and never refers to a scheme by name::
 
-    embed(tokens, positions)      once a forward; add to or concatenate with the token vectors
-    prepare(positions, extension) once a forward; what all layers share: angles, tables
-    rotate(q, k, site)            per layer
-    positions(n), train_positions(rows, n)  once a forward; which positions tokens stand at
-    bias(site) -> f(b, h, i, j)   an addend to the attention logits, as a closure over index tensors
-    rescore(logits, site)         per layer: other logits, where an addend by index does not say it
-    weights(logits, site)         per layer: instead of the softmax
-    values(weights, site)         per layer: a term beside the weighted values
-    attend(q, k, v, site)         per layer: instead of all of it
-    facts(case)                   never in a forward pass: what a length beyond training is to it
+    positions(n), train_positions(rows, n)  once per forward pass: positions of the tokens
+    embed(tokens, positions)      once per forward pass: add to the token vectors, or concatenate with them
+    prepare(positions, extension) once per forward pass: what all layers share, such as angles and tables
+    rotate(q, k, site)            per layer: change queries and keys before their product
+    bias(site) -> f(b, h, i, j)   per layer: an addend to the attention logits, as a closure over index tensors
+    rescore(logits, site)         per layer: replace the logits, if no addend by index can express the change
+    weights(logits, site)         per layer: replace the softmax
+    values(weights, site)         per layer: a term added to the weighted sum of the values
+    attend(q, k, v, site)         per layer: replace attention as a whole
+    facts(case)                   outside of forward passes: how a length beyond training differs from training
 
-Shapes: B sequences, T tokens, H heads, D the width of a head, C the width of the model.
+Shapes: B sequences, T tokens, H heads, D dimensions per head, C dimensions of the model.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Closure = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What a scheme may know about the model it serves; ``context`` is the training context L in tokens.
+    """Sizes of the model that a scheme is part of; ``context`` is the training context L in tokens.
 
-    ``places`` is how many positions there are in training, where those are more than L (0: L).
+    ``places`` is the number of positions that occur in training, if it exceeds L (0: L).
     """
 
     d_model: int
@@ -49,13 +49,13 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Site:
-    """Where a bias or a rotation is asked for: some queries against some keys.
+    """The queries and keys that a hook is called for.
 
-    ``q_pos`` [Tq] and ``k_pos`` [Tk] are positions (float32 or int64), or [B, Tq] and [B, Tk] where each
-    sequence has its own. Query ``i`` stands at key index ``q_start + i``, which is what causality goes by.
-    ``shared`` is what :meth:`Scheme.prepare` returned. Only a scheme with ``bias_per_layer`` or ``needs_logits`` is
-    given the number of the ``layer`` (counted among those that it serves), ``q`` and ``k`` ([B, H, T, D]), and ``x``
-    [B, Tk, C], what the layer's q, k and v were made of.
+    ``q_pos`` [Tq] and ``k_pos`` [Tk] are positions (float32 or int64), or [B, Tq] and [B, Tk] if they differ between
+    sequences. Query ``i`` has key index ``q_start + i``, which determines what the causal mask allows.
+    ``shared`` is what :meth:`Scheme.prepare` returned. Only schemes with ``bias_per_layer`` or ``needs_logits`` receive
+    the number of the ``layer`` (counted among the layers that use this scheme), ``q`` and ``k`` ([B, H, T, D]), and
+    ``x`` [B, Tk, C], the input of the layer's q, k and v projections.
     """
 
     q_pos: Tensor
@@ -68,7 +68,7 @@ class Site:
     x: Tensor | None = None
 
     def distance(self, b: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Position of query i minus position of key j: 0 for the token itself, positive for the past."""
+        """Position of query i minus position of key j: 0 for the token itself, positive for earlier tokens."""
         if self.q_pos.ndim == 1:
             return self.q_pos[i] - self.k_pos[j]
         return self.q_pos[b, i] - self.k_pos[b, j]
@@ -76,26 +76,26 @@ class Site:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a scheme does and listens to, stated once, when it is first asked. See :meth:`Scheme.declare`.
+    """What a scheme does and which extensions it supports. Computed once, on first access; see :meth:`Scheme.declare`.
 
-    ``bias`` is the kind of addend to logits: "none"; "index" (of the pair's indices and positions); "distance" (of the
-    head and the distance alone, which makes evaluation faster); "layer" (of q, k, x or the layer's number too).
+    ``bias`` is the kind of addend to the logits: "none"; "index" (depends on indices and positions); "distance"
+    (depends only on head and distance, which makes evaluation faster); "layer" (depends also on q, k, x or the layer).
     """
 
-    accepts: frozenset[str] = frozenset()  # the extension hooks that it listens to, beyond "mask"
+    accepts: frozenset[str] = frozenset()  # extension hooks that it supports, in addition to "mask"
     bias: str = "none"
-    embeds: bool = False  # positions enter with the token vectors
+    embeds: bool = False  # positions enter through the token vectors
     rotates: bool = False  # q and k are changed before their product
-    rotated: int = 0  # dimensions of a head that are rotated by frequencies; 0: none
-    needs_logits: bool = False  # a hook wants all logits or weights: attention makes them, in blocks
-    has_values: bool = False  # there is a term beside the weighted values
-    has_own_attention: bool = False  # attention is no weighting by logits
-    masks: bool = True  # attention can leave out keys
-    per_layer: bool = False  # a hook wants to know its layer, and what came into it
-    by_position: bool = True  # False: order is known by another way, such as a sum over the keys between
-    uses_positions: bool = False  # where tokens stand makes a difference, and not only which are between them
+    rotated: int = 0  # dimensions per head that are rotated; 0: none
+    needs_logits: bool = False  # a hook requires all logits or weights; attention computes them in blocks
+    has_values: bool = False  # a term is added to the weighted sum of the values
+    has_own_attention: bool = False  # attention is not a weighting by logits
+    masks: bool = True  # attention can mask keys
+    per_layer: bool = False  # a hook requires the layer's number and input
+    by_position: bool = True  # False: order enters differently, for example as a sum over the keys between
+    uses_positions: bool = False  # positions matter, not only the tokens in between
     chooses_positions: bool = False  # positions are not 0 .. n - 1, in training or in evaluation
-    last_position: int | None = None  # None: positions never end
+    last_position: int | None = None  # None: positions are unlimited
 
     @property
     def has_bias(self) -> bool:
@@ -109,7 +109,7 @@ class Capabilities:
 
     @property
     def bias_is_by_distance(self) -> bool:
-        """Whether the addend depends on the head and the distance alone."""
+        """Whether the addend depends only on head and distance."""
         return self.bias == "distance"
 
 
@@ -117,17 +117,17 @@ HOOKS = ("embed", "rotate", "bias", "rescore", "weights", "values", "attend", "p
 
 
 class Scheme(nn.Module):
-    """Base class; without overrides it is no positional signal at all.
+    """Base class; without overrides there is no positional signal.
 
-    A class may state ``accepts``, ``masks``, ``by_position``, ``bias_per_layer`` and ``bias_by_distance``; the rest of
+    A class may set ``accepts``, ``masks``, ``by_position``, ``bias_per_layer`` and ``bias_by_distance``; the rest of
     its :class:`Capabilities` follows from the hooks that it overrides.
     """
 
     Config: ClassVar[type]
-    formula: ClassVar[str] = ""  # of a scheme whose YAML states none
-    outlook: ClassVar[str] = ""  # what was published of it past the training context, for `posx explain`
-    inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name further schemes (see wrapper.py)
-    # What a class states, see Capabilities.
+    formula: ClassVar[str] = ""  # used if the YAML has none
+    outlook: ClassVar[str] = ""  # published results beyond the training context, for `posx explain`
+    inner_fields: ClassVar[tuple[str, ...]] = ()  # settings that name other schemes (see wrapper.py)
+    # See Capabilities.
     accepts: frozenset[str] = frozenset()
     masks: bool = True
     by_position: bool = True
@@ -136,10 +136,10 @@ class Scheme(nn.Module):
     overrides: ClassVar[frozenset[str]] = frozenset()  # the hooks that it overrides
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """The one place that looks at which hooks a class overrides."""
+        """Record which hooks the class overrides. Nothing else inspects this."""
         super().__init_subclass__(**more)
         cls.overrides = frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Scheme, name))
-        if "bias" in vars(cls):  # it says by itself whether its own bias goes by the distance
+        if "bias" in vars(cls):  # a new bias does not inherit bias_by_distance
             cls.bias_by_distance = vars(cls).get("bias_by_distance", False)
 
     def __init__(self, config: Any, shape: ModelShape):
@@ -149,20 +149,20 @@ class Scheme(nn.Module):
 
     @classmethod
     def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
-        """The model as the scheme at this place in ``inner_fields`` shall see it."""
+        """The model shape for inner scheme number ``place``."""
         return shape
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
-        """Raise PosxError where this configuration cannot work. Called before any work is done."""
+        """Raise PosxError if this configuration cannot work. Called before any work is done."""
 
     @cached_property
     def capabilities(self) -> Capabilities:
-        """What this scheme does and listens to."""
+        """What this scheme does and supports."""
         return self.declare()
 
     def declare(self) -> Capabilities:
-        """The capabilities of this scheme: from its class, unless it knows better. A wrapper replaces some."""
+        """Derive the capabilities from the class. Subclasses may override this; wrappers replace some."""
         hooks = self.overrides
         kind = "layer" if self.bias_per_layer else "index"
         if kind == "index" and self.stated("bias_is_by_distance", self.bias_by_distance):
@@ -172,7 +172,7 @@ class Scheme(nn.Module):
         has_values = self.stated("has_values", "values" in hooks)
         needs_logits = self.stated("needs_logits", has_values or not hooks.isdisjoint({"rescore", "weights"}))
         attends = self.stated("has_own_attention", "attend" in hooks)
-        acts = embeds or has_bias or "rotate" in hooks or needs_logits or attends
+        has_effect = embeds or has_bias or "rotate" in hooks or needs_logits or attends
         return Capabilities(
             accepts=self.accepts,
             bias=kind if has_bias else "none",
@@ -185,41 +185,41 @@ class Scheme(nn.Module):
             masks=self.masks,
             per_layer=self.stated("per_layer", self.bias_per_layer or needs_logits),
             by_position=self.by_position,
-            uses_positions=self.by_position and acts,
+            uses_positions=self.by_position and has_effect,
             chooses_positions=self.stated("chooses_positions", chooses_positions(hooks)),
             last_position=self.last_position,
         )
 
     def stated(self, name: str, otherwise: Any) -> Any:
-        """What the class or the object states under ``name``, as schemes of 0.3.0 could; else ``otherwise``."""
+        """The attribute ``name`` if the class or instance defines it, as schemes for 0.3.0 do; else ``otherwise``."""
         return getattr(self, name) if hasattr(type(self), name) or name in vars(self) else otherwise
 
     def __getattr__(self, name: str) -> Any:
-        """Names by which schemes written for 0.3.0 ask another one what it does: until 0.5."""
-        if name in BEFORE:
-            return getattr(self.capabilities, BEFORE[name])
+        """Capabilities as attributes, for schemes written for 0.3.0. To be removed in 0.5."""
+        if name in OLD_NAMES:
+            return getattr(self.capabilities, OLD_NAMES[name])
         return super().__getattr__(name)
 
     @property
     def token_width(self) -> int:
-        """Width of the token table: C, or less where positions are concatenated."""
+        """Width of the token table: C, or less if positions are concatenated."""
         return self.shape.d_model
 
     @property
     def last_position(self) -> int | None:
-        """The last position that exists, or None where positions never end."""
+        """The last position, or None if positions are unlimited."""
         return None
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
-        """Draw the first value of an own parameter, in place."""
+        """Draw the initial value of one of the scheme's parameters, in place."""
         nn.init.normal_(parameter, std=0.02, generator=generator)
 
     def at(self, layer: int) -> Scheme:
-        """The scheme of a layer's attention."""
+        """The scheme that layer number ``layer`` uses."""
         return self
 
     def positions(self, n: int, device: torch.device | None = None) -> Tensor:
-        """Positions [T] of n tokens, where nobody says otherwise: 0 .. n − 1."""
+        """Positions [T] of n tokens. By default 0 .. n − 1."""
         return torch.arange(n, device=device)
 
     def train_positions(self, rows: int, n: int, generator: torch.Generator) -> Tensor | None:
@@ -227,11 +227,11 @@ class Scheme(nn.Module):
         return None
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Token vectors [B, T, token_width] to the first layer's input [B, T, C]."""
+        """Map token vectors [B, T, token_width] to the first layer's input [B, T, C]."""
         return tokens
 
     def prepare(self, positions: Tensor, extension: Applied) -> Any:
-        """What all layers share at these positions ([T] or [B, T])."""
+        """Compute what all layers share, given positions [T] or [B, T]. Available as ``site.shared``."""
         return None
 
     def rotate(self, q: Tensor, k: Tensor, site: Site) -> tuple[Tensor, Tensor]:
@@ -241,42 +241,42 @@ class Scheme(nn.Module):
     def bias(self, site: Site) -> Closure:
         """A closure f(b, h, i, j) that is added to the scaled logits of query i and key j.
 
-        It must only index and do elementwise arithmetic: the dense backend calls it with whole index ranges that
-        broadcast (b [B,1,1,1], h [H,1,1], i [Tq,1], j [Tk]), FlexAttention with one element at a time.
+        It may only index and do elementwise arithmetic: the dense backend calls it with index ranges that broadcast
+        (b [B,1,1,1], h [H,1,1], i [Tq,1], j [Tk]), FlexAttention with one element at a time.
         """
         raise NotImplementedError
 
     def rescore(self, logits: Tensor, site: Site) -> Tensor:
-        """Other logits, float32 [B, H, Tq, Tk]; with the bias in them, and −inf where a key is not seen."""
+        """Replace logits, float32 [B, H, Tq, Tk], which include the bias and are −inf where a key is masked."""
         return logits
 
     def weights(self, logits: Tensor, site: Site) -> Tensor:
-        """Attention weights, float32 [B, H, Tq, Tk], of such logits: the softmax, unless a scheme knows another way."""
+        """Attention weights, float32 [B, H, Tq, Tk], of logits of this shape. By default their softmax."""
         return torch.softmax(logits, dim=-1, dtype=torch.float32)
 
     def values(self, weights: Tensor, site: Site) -> Tensor:
-        """What is added to weights @ v, [B, H, Tq, D], of weights float32 [B, H, Tq, Tk]: 0 for what is not seen."""
+        """A term [B, H, Tq, D] that is added to weights @ v. float32 weights [B, H, Tq, Tk] are 0 for masked keys."""
         raise NotImplementedError
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, site: Site) -> Tensor:
-        """The output of attention [B, H, Tq, D], causal, where it is no weighting by logits."""
+        """The output [B, H, Tq, D] of causal attention that is not a weighting by logits."""
         raise NotImplementedError
 
     def facts(self, case: Case) -> list[Fact]:
-        """What training has seen beside what there is now; what holds for all schemes, `posx explain` adds."""
+        """How a length differs from training for this scheme. `posx explain` adds facts that apply to all schemes."""
         return by_hooks(self, case)
 
     def report(self, tokens: Tensor) -> dict[str, float]:
-        """Figures about the scheme beside a token table [V, token_width], for the run's meta.json."""
+        """Numbers for the run's meta.json, given the token table [V, token_width]."""
         return {}
 
 
 def chooses_positions(hooks: frozenset[str]) -> bool:
-    """Whether a class with these hooks says where tokens stand."""
+    """Whether a class with these hooks chooses the positions of tokens."""
     return not hooks.isdisjoint({"positions", "train_positions"})
 
 
-BEFORE = {one.name: one.name for one in fields(Capabilities)} | {
+OLD_NAMES = {field.name: field.name for field in fields(Capabilities)} | {
     "has_bias": "has_bias",
     "bias_is_by_distance": "bias_is_by_distance",
     "hears_positions": "uses_positions",
@@ -284,22 +284,22 @@ BEFORE = {one.name: one.name for one in fields(Capabilities)} | {
 
 
 def frequencies(scheme: Scheme) -> Tensor | None:
-    """θ_k in radians a position, float32 [pairs], of the scheme or of one inside; None where none knows any."""
-    for one in scheme.modules():
-        own: Any = getattr(one, "frequencies", None)
+    """θ_k in radians per position, float32 [pairs], of a scheme or the first inner scheme that has any; else None."""
+    for module in scheme.modules():
+        method: Any = getattr(module, "frequencies", None)
         try:
-            found = own()
-        except TypeError:  # there is none, or somebody's own that wants to be told more
+            theta = method()
+        except TypeError:  # missing, or a user's method that requires arguments
             continue
-        if isinstance(found, Tensor) and found.ndim == 1:
-            return found
+        if isinstance(theta, Tensor) and theta.ndim == 1:
+            return theta
     return None
 
 
 def entries(rows: Tensor, b: Tensor, h: Tensor, i: Tensor, n: Tensor) -> Tensor:
-    """rows[b, h, i, n] for a closure: of each query's row [B, H, Tq, N] the entry n, which differs by key.
+    """rows[b, h, i, n] for use in a closure: entry n, which depends on the key, of each query's row [B, H, Tq, N].
 
-    For whole ranges it is one gather, with its gradient 2 to 3 times as fast as indexing by four.
+    For whole ranges this is one gather; with its gradient it is 2 to 3 times as fast as indexing by four.
     """
     if torch.broadcast_shapes(b.shape, h.shape, i.shape)[:-1] != rows.shape[:-1]:
         return rows[b, h, i, n]
@@ -312,6 +312,6 @@ def rms(x: Tensor) -> float:
 
 
 def names(parts: Iterable[str]) -> str:
-    """A list for a sentence: ``a, b and c``."""
+    """Join words for a sentence: ``a, b and c``."""
     parts = list(parts)
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,15 +1,15 @@
-"""CABLE: like ALiBi, but how far apart two tokens are is up to the tokens between them.
+"""CABLE: like ALiBi, but each token contributes its own amount to the distance.
 
     logit(i, j) += −Σ_{l=j+1..i} softplus(w_h · x_l + b_h)        x the layer's input after its norm
 
-−softplus(z) is ln σ(−z): it is the forgetting transformer's addend with the gate the other way round.
+−softplus(z) is ln σ(−z): the addend of the forgetting transformer with the sign of the gate's input flipped.
 
-Source: Veisi et al. 2025, arXiv 2503.08067. As in the authors' code each head of each layer has its own w and b. Theirs
-leaves q·k unscaled; here it is divided by √D as in every other scheme. The initial value of b is ours: −5, with which a
-bias starts as small as the forgetting transformer's. Theirs is 0, an ALiBi of slope ln 2 in every head, to begin with:
-``scheme.initial=0``.
+Source: Veisi et al. 2025, arXiv 2503.08067. As in the authors' code, each head of each layer has its own w and b. That
+code does not scale q·k; here it is divided by √D as in every other scheme. The initial value of b differs: −5, so that
+the bias starts as small as the forgetting transformer's. The authors start at 0, which is ALiBi with slope ln 2 in
+every head: ``scheme.initial=0``.
 Shapes: as forgetting.
-Parameters and trap: as forgetting. Cost: as forgetting.
+Parameters and pitfall: as forgetting. Cost: as forgetting.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cable(Forgetting):
 
     Config = CableConfig
     outlook = (
-        "Its paper reports lower perplexity past the training context than ALiBi, KERPLE, T5's bias and rope, with "
+        "The paper reports lower perplexity beyond the training context than ALiBi, KERPLE, T5's bias and rope, with "
         "GPT-2 Medium trained at 1024 (Veisi et al. 2025)."
     )
     sign = -1.0

@@ -1,13 +1,13 @@
-"""DAPE: a small network looks at a logit and its bias, in all heads at once, and adds what it makes of them.
+"""DAPE: a small network maps logits and biases of all heads to a correction of the logits.
 
     logits = A + B + f([A ; B])        A = q·k / √D,  B the inner scheme's bias,  f: 2 H → hidden → H for each pair
 
-Source: Zheng et al. 2024, arXiv 2405.14722, section 3 (f two layers with a leaky rectifier between, one f a layer).
+Source: Zheng et al. 2024, arXiv 2405.14722, section 3 (f has two layers with a leaky ReLU in between; one f per layer).
 Shapes: f [layers, hidden, 2 H], [layers, hidden] and [layers, H, hidden]; pairs [B, Tq, Tk, 2 H], float32.
-Parameters: layers · (3 · H + 1) · hidden, and the inner scheme's. Cost: the network for each pair
-in every layer.
-Trap: it mixes heads and must see the logits: no closure by index can say it. A bias at the output of f would cancel in
-the softmax, and is left out.
+Parameters: layers · (3 · H + 1) · hidden, plus those of the inner scheme. Cost: the network for each pair in every
+layer.
+Pitfall: it mixes heads and depends on the logits, so no closure over indices can express it. An output bias of f would
+cancel in the softmax and is omitted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from posx.schemes.wrapper import Wrapper
 
 @dataclass
 class DapeConfig:
-    """``inner`` scheme with a bias; ``hidden`` units of the network."""
+    """``inner``: a scheme with a bias; ``hidden``: units of the network."""
 
     inner: Any = "alibi"
     hidden: int = 32
@@ -46,10 +46,10 @@ class Dape(Wrapper):
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)
-        does = self.inner.capabilities
-        if not does.has_bias or does.needs_logits or does.has_own_attention:
+        inside = self.inner.capabilities
+        if not inside.has_bias or inside.needs_logits or inside.has_own_attention:
             raise PosxError(
-                "dape wants an inner scheme with a bias, and with no more than that.",
+                "dape requires an inner scheme that only adds a bias.",
                 "Try scheme.inner=alibi or kerple-log.",
             )
         heads, hidden = shape.n_heads, config.hidden
@@ -58,19 +58,19 @@ class Dape(Wrapper):
         self.second = nn.Parameter(torch.empty(shape.n_layers, heads, hidden))
 
     def declare(self) -> Capabilities:
-        plain = super().declare()
-        accepts = plain.accepts - {"distances"}  # it asks for all biases at once
-        return replace(plain, accepts=accepts, bias="layer", needs_logits=True, per_layer=True)
+        inner = super().declare()
+        accepts = inner.accepts - {"distances"}  # the network needs all biases at once
+        return replace(inner, accepts=accepts, bias="layer", needs_logits=True, per_layer=True)
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.hidden < 1:
-            raise PosxError(f"scheme.hidden={config.hidden} leaves no unit.", "The paper uses scheme.hidden=32.")
+            raise PosxError(f"scheme.hidden={config.hidden} must be at least 1.", "The paper uses scheme.hidden=32.")
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         if name.startswith("inner."):
             super().initialise(name, parameter, generator)
-        else:  # as torch's Linear draws both
+        else:  # like torch's Linear
             width = self.config.hidden if name.startswith("second") else 2 * self.shape.n_heads
             nn.init.uniform_(parameter, -(width**-0.5), width**-0.5, generator=generator)
 
@@ -82,8 +82,8 @@ class Dape(Wrapper):
         a = torch.where(seen, logits - added, 0.0)
         pairs = torch.cat([a, torch.where(seen, added, 0.0).expand_as(a)], dim=1).movedim(1, -1)  # [B, Tq, Tk, 2 H]
         hidden = F.leaky_relu(F.linear(pairs, self.first[site.layer], self.first_offset[site.layer]))
-        more = F.linear(hidden, self.second[site.layer])
-        return logits + torch.where(seen, more.movedim(-1, 1), 0.0)
+        correction = F.linear(hidden, self.second[site.layer])
+        return logits + torch.where(seen, correction.movedim(-1, 1), 0.0)
 
     @torch.no_grad()
     def facts(self, case: Case) -> list[Fact]:
@@ -96,7 +96,7 @@ class Dape(Wrapper):
         )]  # fmt: skip
 
     def biases(self, positions: Tensor) -> Tensor:
-        """B of the last query where content says nothing, [H, T]."""
+        """B of the last query for zero q, k and x, [H, T]."""
         shape, n = self.shape, len(positions)
         q, k = (torch.zeros(1, shape.n_heads, m, shape.head_dim) for m in (1, n))
         shared = self.inner.prepare(positions, NONE)

@@ -1,9 +1,10 @@
-"""What biases by distance share: an addend to the logit for each head and distance, whatever stands there.
+"""Biases that depend only on head and distance.
 
     logit(i, j) += f_h(i − j)
 
-On a CPU f is computed once a forward for every distance that there is, and looked up for each pair. Elsewhere it is
-computed for each pair: the longest distance is known to the GPU, which would have to be waited for.
+On a CPU, f is computed once per forward pass for every distance and looked up for each pair. On other devices it is
+computed for each pair, because the longest distance is known only to the GPU, and reading it would force a
+synchronization.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from posx.schemes.base import Closure, Scheme, Site
 
 
 class DistanceBias(Scheme):
-    """A bias of the head and the distance alone. Subclasses say which: :meth:`addend`."""
+    """A bias that depends only on head and distance. Subclasses define it in :meth:`addend`."""
 
     bias_by_distance = True
     accepts = frozenset({"distances"})
@@ -29,7 +30,7 @@ class DistanceBias(Scheme):
         raise NotImplementedError
 
     def prepare(self, positions: Tensor, extension: Applied) -> Tensor | None:
-        """float32 [H, longest + 1], the addend of each distance between whole positions; None where it is not kept."""
+        """float32 [H, longest + 1], the addend of each integer distance; None if there is no table."""
         if positions.is_floating_point() or positions.device.type != "cpu":
             return None
         distances = torch.arange(int(positions.max() - positions.min()) + 1)

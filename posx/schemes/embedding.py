@@ -1,6 +1,6 @@
-"""What sinusoidal and learned positions share: a vector per position, added to or beside the token vector.
+"""Base of sinusoidal and learned positions: a vector per position, combined with the token vector.
 
-``combine=add``: the first layer sees ``token + position``. ``combine=concat``: it sees ``[token ; position]``,
+``combine=add``: the first layer's input is ``token + position``. ``combine=concat``: it is ``[token ; position]``,
 and the token table is narrower by the width of the position vector, so that the model does not grow. The tied
 output head then reads only the token part of the last layer's output.
 """
@@ -27,7 +27,7 @@ class EmbeddingConfig:
 
 
 class PositionEmbedding(Scheme):
-    """A vector for each position. Subclasses say which: :meth:`vectors`."""
+    """A vector for each position. Subclasses define it in :meth:`vectors`."""
 
     accepts = frozenset({"positions"})
 
@@ -35,21 +35,20 @@ class PositionEmbedding(Scheme):
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.combine not in ("add", "concat"):
             raise PosxError(
-                f"scheme.combine is add or concat, but '{config.combine}' was given.",
-                "Try scheme.combine=add.",
+                f"scheme.combine='{config.combine}' is not a valid choice.",
+                "Use scheme.combine=add or concat.",
             )
         if config.width is None:
             return
         if config.combine == "add":
             raise PosxError(
-                "scheme.width only means something for scheme.combine=concat: an added position vector is as "
-                "wide as the model.",
-                "Drop scheme.width, or add scheme.combine=concat.",
+                "scheme.width requires scheme.combine=concat: an added position vector is as wide as the model.",
+                "Remove scheme.width, or add scheme.combine=concat.",
             )
         if not 0 < config.width < shape.d_model:
             raise PosxError(
-                f"scheme.width={config.width} does not fit beside tokens in a model of width {shape.d_model}.",
-                f"Give a width from 1 to {shape.d_model - 1}.",
+                f"scheme.width={config.width} does not fit in a model of width {shape.d_model}.",
+                f"Use a width from 1 to {shape.d_model - 1}.",
             )
 
     @property
@@ -64,11 +63,11 @@ class PositionEmbedding(Scheme):
         return self.shape.d_model - (self.width if self.config.combine == "concat" else 0)
 
     def vectors(self, positions: Tensor) -> Tensor:
-        """Position vectors [..., width] of positions [...], which may be fractions under an extension."""
+        """Position vectors [..., width] of positions [...], which may be fractional with an extension."""
         raise NotImplementedError
 
     def scaled(self, tokens: Tensor) -> Tensor:
-        """Token vectors as they enter the sum."""
+        """Token vectors, scaled if ``scale_tokens`` is set."""
         return tokens * self.shape.d_model**0.5 if self.config.scale_tokens else tokens
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -78,6 +77,6 @@ class PositionEmbedding(Scheme):
         return torch.cat([self.scaled(tokens), table.expand(*tokens.shape[:-1], self.width)], dim=-1)
 
     def report(self, tokens: Tensor) -> dict[str, float]:
-        """RMS of both parts of the sum: where one is far larger, it swamps the other."""
+        """RMS of token and position vectors: if one is much larger, it drowns out the other."""
         positions = torch.arange(self.shape.context, device=tokens.device)
         return {"rms_tokens": rms(self.scaled(tokens)), "rms_positions": rms(self.vectors(positions))}

@@ -1,8 +1,8 @@
-"""What a scheme says of one case: a model trained with L tokens is given ℓ. `posx explain --scheme` prints it.
+"""Facts about a scheme in one case: a model trained with L tokens is evaluated at ℓ. `posx explain` prints them.
 
-A :class:`Fact` sets what training has seen beside what there is now. A scheme computes its facts from the
-:class:`Case`, that is from positions, distances and frequencies as they are after the extensions, so that the same
-lines hold without an extension and with each. Nothing here knows a scheme by name.
+A :class:`Fact` compares training with the evaluation length. A scheme computes its facts from a :class:`Case`, that
+is from positions, distances and frequencies after the extensions, so that the same code works with any extension.
+Nothing here refers to a scheme by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TURN = 2 * math.pi
 
 @dataclass(frozen=True)
 class Fact:
-    """``what``, as training has seen it and as it is ``now``, in a few words; ``values`` are the numbers in them."""
+    """A quantity (``what``) in training and at the evaluation length (``now``), in words; ``values`` as numbers."""
 
     what: str
     trained: str
@@ -32,10 +32,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Case:
-    """ℓ = ``length`` tokens for a scheme that was trained with L = ``context``.
+    """A scheme that was trained with L = ``context`` tokens, evaluated at ℓ = ``length``.
 
-    ``positions`` [ℓ] are where the tokens stand, after the extension. Training has seen positions 0 .. ``places`` − 1
-    and distances 0 .. ``span`` − 1; both are L, unless a scheme chooses positions by itself.
+    ``positions`` [ℓ] are the tokens' positions after the extension. Training covers positions 0 .. ``places`` − 1
+    and distances 0 .. ``span`` − 1; both are L unless the scheme chooses positions.
     """
 
     context: int
@@ -44,7 +44,7 @@ class Case:
     extension: Applied = NONE
     places: int = 0
     span: int = 0
-    moves: bool = False  # whether the scheme knows distances, so that pairs may stand elsewhere
+    moves: bool = False  # whether branches of the extension apply to the scheme
 
     @cached_property
     def seen(self) -> Tensor:
@@ -62,7 +62,7 @@ class Case:
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Where the last query stands for each key that it sees, and that key; float64."""
+        """Positions of the last query and of each key that it sees, float64; branches may change both per key."""
         keys = self.positions.double()
         queries = keys[-1].expand(self.length)
         for branch in self.extension.branches() if self.moves else ():
@@ -80,68 +80,68 @@ class Case:
 
     @property
     def keys(self) -> int:
-        """How many keys the last query sees."""
+        """Number of keys that the last query sees."""
         return int(self.seen.sum())
 
     @property
     def farthest(self) -> int:
-        """How many tokens the first of them is before the last query."""
+        """Distance in tokens from the first visible key to the last query."""
         return self.length - 1 - int(self.seen.int().argmax())
 
     @property
     def reach(self) -> float:
-        """The longest of the distances."""
+        """The longest distance, in positions."""
         return float(self.distances.max())
 
 
-# ---------------------------------------------------------------- what several schemes say
+# ---------------------------------------------------------------- facts that several schemes share
 
 
 def by_hooks(scheme: Any, case: Case) -> list[Fact]:
-    """Of a scheme that says nothing itself: positions where it embeds them, distances where it uses them at all."""
-    does = scheme.capabilities
-    if not does.by_position:
+    """Default facts: positions if the scheme embeds them, distances if it uses positions in another way."""
+    capabilities = scheme.capabilities
+    if not capabilities.by_position:
         between = max(0, case.farthest - 1)
         return [Fact("tokens between query and farthest key", f"up to {case.context - 2}", f"{between}",
                      {"between": between})]  # fmt: skip
-    if not does.uses_positions:
+    if not capabilities.uses_positions:
         return []
-    return [positions_fact(case)] if does.embeds else [distances_fact(case)]
+    return [positions_fact(case)] if capabilities.embeds else [distances_fact(case)]
 
 
 def positions_fact(case: Case) -> Fact:
-    """Which positions are new: those from ``places`` on."""
+    """The number of positions that did not occur in training."""
     new = int((case.positions >= case.places).sum())
     return Fact("positions", upto(case.places - 1), f"{upto(float(case.positions.max()))}{steps(case)}: {are_new(new)}",
                 {"new": new, "last": float(case.positions.max())})  # fmt: skip
 
 
 def distances_fact(case: Case) -> Fact:
-    """Which distances of the last query are new: those from ``span`` on."""
+    """The number of distances from the last query that did not occur in training."""
     new = int((case.distances >= case.span).sum())
     return Fact("distances to keys", upto(case.span - 1), f"{upto(case.reach)}: {are_new(new)}",
                 {"new": new, "farthest": case.reach})  # fmt: skip
 
 
 def shared_fact(what: str, first: int, case: Case) -> Fact:
-    """How many keys of the last query share what begins at distance ``first``."""
+    """How many keys of the last query have a distance of at least ``first``, from which on all share a value."""
     before, now = max(0, case.span - first), int((case.distances >= first).sum())
-    return Fact(what, f"{before} of {case.span} keys, from distance {first} on",
+    return Fact(what, f"{before} of {case.span} keys (distance {first} and up)",
                 f"{now} of {case.keys} keys ({now / case.keys:.0%})", {"first": first, "keys": now})  # fmt: skip
 
 
 def steps(case: Case) -> str:
-    """`` in steps of 0.683``; empty where tokens stand one position apart, or unevenly."""
+    """`` in steps of 0.683``; empty if steps between positions are 1 or uneven."""
     between = case.positions.double().diff()
     even = len(between) and float(between.max() - between.min()) < 1e-3
     return f" in steps of {digits(float(between[0]))}" if even and abs(float(between[0]) - 1) > 1e-6 else ""
 
 
 def turning_facts(theta: Tensor, now: Tensor, seen: int, reach: float) -> list[Fact]:
-    """Pairs of frequencies θ [P], trained at 0 .. ``seen`` − 1, that now have frequencies ``now`` and reach ``reach``.
+    """Which pairs reach new angles: frequencies θ [P] at 0 .. ``seen`` − 1 in training, ``now`` up to ``reach`` now.
 
-    A pair whose wavelength 2π/θ is at most ``seen`` has been at all angles. Any other has not, and goes further where
-    it comes to θ · seen, the first angle that training has not reached.
+    A pair whose wavelength 2π/θ is at most ``seen`` has covered all angles in training. Any other pair reaches new
+    angles if it gets to θ · seen, the first angle that did not occur in training.
     """
     theta, now = theta.double(), now.double()
     turns = theta > 0
@@ -149,7 +149,7 @@ def turning_facts(theta: Tensor, now: Tensor, seen: int, reach: float) -> list[F
     part = turns & ~whole
     further = part & (now * reach >= theta * seen * (1 - 1e-7))  # frequencies of extensions are float32
     still = f"; {int((~turns).sum())} never rotate" if not bool(turns.all()) else ""
-    found = [
+    facts = [
         Fact("pairs with a full rotation", f"{int(whole.sum())} of {len(theta)}{numbered(whole)}{still}",
              "no new angles", {"whole": int(whole.sum()), "pairs": len(theta)})
     ]  # fmt: skip
@@ -169,20 +169,20 @@ def turning_facts(theta: Tensor, now: Tensor, seen: int, reach: float) -> list[F
         }
         trained = f"{len(ks)}{numbered(part)}: up to {in_turns(before, part)}"
         reached = f"{which} further: up to {in_turns(after, further if many else part)}"
-        found.append(Fact("pairs with an incomplete rotation", trained, reached, values))
+        facts.append(Fact("pairs with an incomplete rotation", trained, reached, values))
     k = int(turns.nonzero().max())
     wave, once, angle = TURN / float(theta[k]), float(before[k]), float(after[k])
     trained = f"{digits(once)} rad; one rotation takes {digits(wave)} tokens"
-    found.append(Fact(f"slowest pair, k = {k}", trained, f"{digits(angle)} rad",
+    facts.append(Fact(f"slowest pair, k = {k}", trained, f"{digits(angle)} rad",
                       {"k": k, "wavelength": wave, "trained": once, "angle": angle}))  # fmt: skip
     first, second = float(theta[0]), float(now[0])
     if abs(second / first - 1) > 1e-6:
-        found.append(Fact("angle between neighbours, k = 0", f"{digits(first)} rad", f"{digits(second)} rad",
+        facts.append(Fact("angle between adjacent tokens, k = 0", f"{digits(first)} rad", f"{digits(second)} rad",
                           {"angle": second}))  # fmt: skip
-    return found
+    return facts
 
 
-# ---------------------------------------------------------------- words
+# ---------------------------------------------------------------- formatting
 
 
 def upto(last: float) -> str:
@@ -192,11 +192,11 @@ def upto(last: float) -> str:
 
 def are_new(count: int) -> str:
     """``952 are new``."""
-    return "none is new" if not count else f"{count} {'is' if count == 1 else 'are'} new"
+    return "none are new" if not count else f"{count} {'is' if count == 1 else 'are'} new"
 
 
 def numbered(which: Tensor) -> str:
-    """`` (k = 23–31)`` of bool [P], where they follow each other; empty where there are none."""
+    """`` (k = 23–31)`` for a consecutive range in bool [P]; empty for none or gaps."""
     ks = which.nonzero().flatten().tolist()
     if not ks or ks != list(range(ks[0], ks[-1] + 1)):
         return ""
@@ -210,9 +210,9 @@ def in_turns(angles: Tensor, which: Tensor) -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits; no exponent from a thousandth to ten million."""
+    """Three significant digits, without an exponent from 0.001 to 10,000,000."""
     if value == 0 or not math.isfinite(value):
-        return f"{value + 0:g}"  # nothing is 0, never -0
+        return f"{value + 0:g}"  # never -0
     size = math.floor(math.log10(abs(float(f"{value:.3g}"))))
     if not -3 <= size < 7:
         return f"{value:.2g}"

@@ -1,17 +1,18 @@
-"""KERPLE: a penalty by a kernel of the distance, two learned numbers a head.
+"""KERPLE: a kernel of the distance as a penalty, with two learned numbers per head.
 
     log:    logit(i, j) += −r1 · ln(1 + r2·(i − j))       r1, r2 > 0
     power:  logit(i, j) += −r1 · (i − j)^r2               r1 > 0,  0 < r2 ≤ 2
 
-One bias for all layers. Both numbers are kept at 0.01 or more (and the power at 2 or less) where they are used; their
-gradients pass through that limit, so that one at a limit can come back.
+All layers share one bias. Both numbers are clamped to 0.01 or more (and the power to 2 or less) when they are used.
+Gradients pass through the clamp, so that a parameter beyond a limit can return.
 
 Source: Chi et al. 2022, arXiv 2205.09921, section 4; initial values (log: r1 ~ U(0, 2), r2 ~ U(0, 1); power:
 r1 ~ U(0, 1), r2 ~ U(0, 2)) and the limit of 0.01 as in the authors' released code.
 Shapes: r1 and r2 [H]; the addend [1, H, Tq, Tk], float32.
-Parameters: 2 · H. Cost: on a CPU one gather and one addition for each logit.
-Trap: a distance that is cast to bf16 is inexact from 257 on: distances stay whole numbers or float32 here. The released
-code moves a parameter below the limit back to it at every step; here it stays where it is, and has as far to come back.
+Parameters: 2 · H. Cost: on a CPU, one gather and one addition per logit.
+Pitfall: bf16 cannot represent distances from 257 on exactly, so distances stay integers or float32 here. The released
+code moves a parameter below the limit back to the limit at every step; here it keeps its value, and takes longer to
+return.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from posx.schemes.base import ModelShape
 from posx.schemes.distance import DistanceBias
 
 LEAST = 0.01
-INITIAL = {"log": (2.0, 1.0), "power": (1.0, 2.0)}  # r1 and r2 are drawn from 0 up to these
+INITIAL = {"log": (2.0, 1.0), "power": (1.0, 2.0)}  # upper ends of the uniform distributions of r1 and r2
 
 
 @dataclass
 class KerpleConfig:
-    """``kernel`` is log or power."""
+    """``kernel``: log or power."""
 
     kernel: str = "log"
 
 
 def within(value: Tensor, most: float | None = None) -> Tensor:
-    """``value`` between LEAST and ``most``, with the gradient of ``value`` itself."""
+    """``value`` clamped to LEAST .. ``most``, with the gradient of the unclamped value."""
     return value + (value.clamp(LEAST, most) - value).detach()
 
 
@@ -60,7 +61,7 @@ class Kerple(DistanceBias):
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.kernel not in INITIAL:
             raise PosxError(
-                f"scheme.kernel is log or power, but '{config.kernel}' was given.", "Try scheme.kernel=log."
+                f"scheme.kernel='{config.kernel}' is not a valid choice.", "Use scheme.kernel=log or power."
             )
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:

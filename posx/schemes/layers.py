@@ -1,11 +1,12 @@
-"""Another scheme in each layer: ``scheme.layers=[rope,rope,rope,nope]``, from the first layer on and again.
+"""A different scheme in each layer: ``scheme.layers=[rope,rope,rope,nope]``, repeated if the model has more layers.
 
-Source: rope and no positions in turn: Yang et al. 2025, arXiv 2501.18795 ("RNoPE"); three layers of rope to one
-without, as in SmolLM3.
-Shapes: those of the schemes.
-Parameters and cost: those of the schemes. Two layers share the parameters of a scheme where they share its place in the
-list, as in any other scheme.
-Trap: what is added to the token vectors reaches all layers, so that only schemes inside attention can differ by layer.
+Source: rope alternating with no positions: Yang et al. 2025, arXiv 2501.18795 ("RNoPE"); three layers of rope for each
+layer without, as in SmolLM3.
+Shapes: those of the inner schemes.
+Parameters and cost: those of the inner schemes. Layers that use the same entry of the list share its parameters, as
+the layers of any other scheme do.
+Pitfall: vectors that are added to the token vectors reach all layers, so only schemes inside attention can differ
+between layers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from posx.schemes.base import Capabilities, ModelShape, Scheme
 
 @dataclass
 class LayersConfig:
-    """``layers`` are schemes in the order of the model's layers; a shorter list begins again."""
+    """``layers``: schemes in the order of the model's layers; a shorter list repeats."""
 
     layers: list[Any] = field(default_factory=lambda: ["rope", "rope", "rope", "nope"])
 
@@ -41,22 +42,22 @@ class Layers(Scheme):
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape)
         self.inner = nn.ModuleList(inner)
-        for one in inner:
-            if one.capabilities.embeds or one.capabilities.chooses_positions or one.at(0) is not one:
+        for scheme in inner:
+            if scheme.capabilities.embeds or scheme.capabilities.chooses_positions or scheme.at(0) is not scheme:
                 raise PosxError(
-                    f"{type(one).__name__} acts on all layers, and cannot be that of one.",
-                    "Name schemes that act inside attention, such as rope, alibi or nope.",
+                    f"{type(scheme).__name__} acts on all layers, so it cannot be used for only one.",
+                    "Use schemes that act inside attention, such as rope, alibi or nope.",
                 )
 
     def declare(self) -> Capabilities:
-        """An extension acts where one of the schemes listens; the rest is asked of each layer's scheme (:meth:`at`)."""
-        each = [self.at(layer).capabilities for layer in range(len(self.inner))]
+        """An extension applies if one of the schemes supports it. The rest differs by layer, see :meth:`at`."""
+        layers = [self.at(number).capabilities for number in range(len(self.inner))]
         return Capabilities(
-            accepts=frozenset().union(*(one.accepts for one in each)),
-            masks=all(one.masks for one in each),
-            by_position=all(one.by_position for one in each),
-            uses_positions=any(one.uses_positions for one in each),
-            rotated=max(one.rotated for one in each),
+            accepts=frozenset().union(*(layer.accepts for layer in layers)),
+            masks=all(layer.masks for layer in layers),
+            by_position=all(layer.by_position for layer in layers),
+            uses_positions=any(layer.uses_positions for layer in layers),
+            rotated=max(layer.rotated for layer in layers),
         )
 
     @classmethod
@@ -64,18 +65,18 @@ class Layers(Scheme):
         if not config.layers or len(config.layers) > shape.n_layers:
             raise PosxError(
                 f"scheme.layers names {len(config.layers)} schemes for a model of {shape.n_layers} layers.",
-                "Name one for each layer, or fewer: the list begins again.",
+                "Give at least one, and at most one per layer; a shorter list repeats.",
             )
 
     @classmethod
     def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
-        mine = range(place, shape.n_layers, max(1, len(config.layers)))
-        return replace(shape, n_layers=max(1, len(mine)))  # no parameters for layers that another scheme has
+        own_layers = range(place, shape.n_layers, max(1, len(config.layers)))
+        return replace(shape, n_layers=max(1, len(own_layers)))  # parameters only for its own layers
 
     def at(self, layer: int) -> Scheme:
-        found = self.inner[layer % len(self.inner)]
-        assert isinstance(found, Scheme)
-        return found
+        scheme = self.inner[layer % len(self.inner)]
+        assert isinstance(scheme, Scheme)
+        return scheme
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         _, number, own = name.split(".", 2)

@@ -1,10 +1,10 @@
-"""Learned positions: row E[p] of a table of L rows, added to (or concatenated with) the token vector.
+"""Learned positions: row E[p] of a table with L rows, added to (or concatenated with) the token vector.
 
 Source: GPT-2 (Radford et al. 2019); BERT (arXiv 1810.04805).
 Shapes: E [L, width]; position vectors [T, width].
-Parameters: L · width. Cost: one gather a forward.
-Trap: there is no row past L − 1. A longer input is refused, never clamped; ``--extension interpolate`` reads
-between the rows (fractional positions are a weighted mean of the two rows beside them).
+Parameters: L · width. Cost: one gather per forward pass.
+Pitfall: there is no row after L − 1. Longer inputs are refused, never clamped; ``--extension interpolate`` reads
+between the rows (a fractional position is a weighted mean of the two adjacent rows).
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Learned(PositionEmbedding):
             below = positions.floor().long()
             self._refuse_past_the_end(below, rows)
             above = (below + 1).clamp(max=rows - 1)
-            share = (positions - below)[..., None]
-            return torch.lerp(self.table[below], self.table[above], share.to(self.table.dtype))
+            weight = (positions - below)[..., None]
+            return torch.lerp(self.table[below], self.table[above], weight.to(self.table.dtype))
         self._refuse_past_the_end(positions, rows)
         return self.table[positions]
 
@@ -65,6 +65,6 @@ class Learned(PositionEmbedding):
     def facts(self, case: Case) -> list[Fact]:
         last, rows = float(case.positions.max()), len(self.table)
         missing = int((case.positions > rows - 1).sum())
-        how = f"{missing} have no row" if missing else "all within the rows"
-        return [Fact("positions", f"{rows} rows, {upto(rows - 1)}", f"{upto(last)}{steps(case)}: {how}",
+        status = f"{missing} have no row" if missing else "all have rows"
+        return [Fact("positions", f"{rows} rows, {upto(rows - 1)}", f"{upto(last)}{steps(case)}: {status}",
                      {"missing": missing, "last": last})]  # fmt: skip

@@ -1,12 +1,12 @@
-"""NoPE: no positional signal at all.
+"""NoPE: no positional signal.
 
-Order is learned from the causal mask alone: the first token sees one key, the second two, and so on.
+The model can learn order only from the causal mask: the first token attends to one key, the second to two, and so on.
 
 Source: Haviv et al. 2022, arXiv 2203.16634; Kazemnejad et al. 2023, arXiv 2305.19466.
-Shapes: nothing is made.
+Shapes: none.
 Parameters: none. Cost: none.
-Trap: any other positional signal left on. Without the mask the model is permutation-equivariant; a test
-holds it to that.
+Pitfall: another positional signal that was left on. Without the mask, the model is permutation-equivariant, which a
+test checks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NopeConfig:
 
 
 class Nope(Scheme):
-    """No positions; a bag of past tokens for every query."""
+    """No positions: every query sees an unordered set of past tokens."""
 
     Config = NopeConfig
     outlook = (

@@ -1,12 +1,12 @@
-"""p-RoPE: rope whose lowest frequencies are set to zero, so that their pairs know no position.
+"""p-RoPE: rope with its lowest frequencies set to zero, so that these pairs carry no position.
 
     θ_k → θ_k  for the first ⌊kept · D/2⌋ pairs,  0 for the others
 
-Source: Barbero et al. 2024, arXiv 2410.06205, section 6: a model uses the lowest frequencies for meaning, and over a
-long distance a rotation by them moves what they hold.
+Source: Barbero et al. 2024, arXiv 2410.06205, section 6: models use the lowest frequencies for content, which their
+rotation distorts over long distances.
 Shapes: as rope.
 Parameters: none. Cost: as rope.
-Trap: it is not partial rope, whose exponent counts the dimensions that rotate: here it counts D.
+Pitfall: this is not partial rope, whose exponent divides by the number of rotated dimensions. Here it divides by D.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from posx.schemes.rope import Rope, RopeConfig
 
 @dataclass
 class PRopeConfig(RopeConfig):
-    """``kept`` is the share of the pairs that rotate, the fastest of them."""
+    """``kept``: fraction of the pairs that rotate, starting with the fastest."""
 
     kept: float = 0.75
 
@@ -44,8 +44,8 @@ class PRope(Rope):
         pairs = round(config.fraction * shape.head_dim) // 2
         if not 0 < config.kept <= 1 or int(config.kept * pairs) < 1:
             raise PosxError(
-                f"scheme.kept={config.kept:g} of {pairs} pairs leaves none to rotate, or is above 1.",
-                "The paper uses scheme.kept=0.75; 1 is rope.",
+                f"scheme.kept={config.kept:g} is above 1, or leaves none of {pairs} pairs to rotate.",
+                "The paper uses scheme.kept=0.75; with 1, this is rope.",
             )
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:

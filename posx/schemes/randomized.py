@@ -1,16 +1,16 @@
-"""Randomized positions: a sequence is trained at a sorted sample of a longer range, so that far positions are known.
+"""Randomized positions: in training, positions are a sorted sample of a longer range, so that large positions occur.
 
-    positions of n tokens = sort(n distinct numbers of 0 .. M − 1),  drawn anew for each sequence of a batch
+    positions of n tokens = sort(n distinct numbers of 0 .. M − 1),  drawn independently for each sequence of a batch
 
-Order is kept, distances are stretched by about M / n. The inner scheme makes of them what it makes of any positions.
+Order is preserved; distances grow by a factor of about M / n. The inner scheme uses these positions like any others.
 
-Source: Ruoss et al. 2023, arXiv 2305.16843, section 3. The authors' code draws one sample for a whole batch, and over
-ALiBi distances instead of positions. There positions are drawn in evaluation too, as here by default, but from a
-stream that depends on the number of tokens alone: an evaluation repeats. ``evaluation`` may also be ``spread`` (evenly
-over the range) or ``first`` (0 .. n − 1).
+Source: Ruoss et al. 2023, arXiv 2305.16843, section 3. The authors' code draws one sample per batch, and with ALiBi
+draws distances instead of positions. It also draws positions in evaluation, as posx does by default, but here the
+random stream depends only on the number of tokens, so evaluations are reproducible. ``evaluation`` can also be
+``spread`` (evenly over the range) or ``first`` (0 .. n − 1).
 Shapes: positions [T], in training [B, T], int64.
-Parameters and cost: the inner scheme's; a learned table has M rows.
-Trap: M must be at least the longest length that will be evaluated: there are not more distinct positions than that.
+Parameters and cost: those of the inner scheme; a learned table has M rows.
+Pitfall: M must be at least the longest evaluation length, because positions are distinct.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVALUATION = ("sample", "spread", "first")
 
 @dataclass
 class RandomizedConfig:
-    """``inner`` scheme; ``longest`` M in tokens, None: 64 · L; ``evaluation``: sample, spread or first."""
+    """``inner``: a scheme; ``longest``: M in tokens, None: 64 · L; ``evaluation``: sample, spread or first."""
 
     inner: Any = "sinusoidal"
     longest: int | None = None
@@ -47,22 +47,22 @@ class Randomized(Wrapper):
         "2023). In language modelling, distances are M / n times those in the text and vary between sequences."
     )
 
-    # Positions are its own to choose: none is left to interpolate.
+    # It chooses positions, so an extension cannot change them.
     def declare(self) -> Capabilities:
-        plain = super().declare()
-        return replace(plain, accepts=plain.accepts - {"positions", "distances"})
+        inner = super().declare()
+        return replace(inner, accepts=inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.longest is not None and config.longest < shape.context:
             raise PosxError(
-                f"scheme.longest={config.longest} has too few positions for a context of {shape.context} tokens.",
-                "Give the longest length that will be evaluated.",
+                f"scheme.longest={config.longest} is shorter than the context of {shape.context} tokens.",
+                "Use the longest evaluation length, or more.",
             )
         if config.evaluation not in EVALUATION:
             raise PosxError(
-                f"scheme.evaluation is sample, spread or first, but '{config.evaluation}' was given.",
-                "The paper draws in evaluation too: scheme.evaluation=sample.",
+                f"scheme.evaluation='{config.evaluation}' is not a valid choice.",
+                "Use sample (as in the paper), spread or first.",
             )
 
     @classmethod
@@ -71,7 +71,7 @@ class Randomized(Wrapper):
 
     @staticmethod
     def reach(config: Any, shape: ModelShape) -> int:
-        """M."""
+        """M, the number of positions."""
         return 64 * shape.context if config.longest is None else int(config.longest)
 
     @property
@@ -90,14 +90,14 @@ class Randomized(Wrapper):
             return torch.arange(n, device=device)
         if self.config.evaluation == "spread":
             return (torch.arange(n, device=device) * (longest - 1)) // max(1, n - 1)
-        # The draw depends on the length alone, which every published number of this setting rests on.
+        # The sample may depend only on the length: published numbers require the same positions.
         return self.train_positions(1, n, torch.Generator().manual_seed(n))[0].to(device)
 
     def facts(self, case: Case) -> list[Fact]:
         longest = self.reach(self.config, self.shape)
         gap = float(case.positions.double().diff().mean()) if case.length > 1 else 0.0
         new = int((case.positions >= longest).sum())
-        own = Fact("drawn positions", f"{case.context} of 0–{longest - 1}",
-                   f"{case.length} from the same range: {are_new(new)}", {"new": new, "longest": longest})  # fmt: skip
+        now = f"{case.length} from the same range: {are_new(new)}"
+        drawn = Fact("drawn positions", f"{case.context} of 0–{longest - 1}", now, {"new": new, "longest": longest})
         gaps = Fact("mean step between tokens", digits((longest + 1) / (case.context + 1)), digits(gap), {"gap": gap})
-        return [own, gaps, *self.inner.facts(replace(case, places=longest, span=longest))]
+        return [drawn, gaps, *self.inner.facts(replace(case, places=longest, span=longest))]

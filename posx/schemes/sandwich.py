@@ -1,15 +1,15 @@
-"""Sandwich: the product of two sinusoidal position vectors as a bias, divided by a number of its own in each head.
+"""Sandwich: the dot product of two sinusoidal position vectors as a bias, scaled differently in each head.
 
     logit(i, j) += (H / 8h) · Σ_k cos((i − j) · θ_k)        θ_k = base^(−2k / width),  k = 1 .. width/2,  h = 1 .. H
 
-The sum is PE(i)·PE(j) of sinusoidal positions of that width, so a bias of the distance alone; ``width`` is a setting
-of its own, not the model's.
+The sum is PE(i)·PE(j) of sinusoidal positions with this width, so the bias depends only on the distance. ``width`` is
+independent of the model's width.
 
 Source: Chi et al. 2022, arXiv 2212.10356, section 4 (width d̄ = 128, chosen on validation; compression ratios 8h/H).
 Shapes: the addend [1, H, Tq, Tk], float32.
-Parameters: none. Cost: on a CPU one gather and one addition for each logit.
-Trap: the exponent counts ``width``, not the head's dimension. A constant in the bias of a head cancels in the softmax,
-so that only differences between distances matter.
+Parameters: none. Cost: on a CPU, one gather and one addition per logit.
+Pitfall: the exponent divides by ``width``, not by the head's dimension. A constant added to the bias of a head cancels
+in the softmax; only differences between distances matter.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from posx.schemes.distance import DistanceBias
 
 @dataclass
 class SandwichConfig:
-    """``width`` of the position vectors whose product it is (even); ``base`` sets their longest wavelength."""
+    """``width``: width of the position vectors (even); ``base``: determines their longest wavelength."""
 
     width: int = 128
     base: float = 10000.0
 
 
 class Sandwich(DistanceBias):
-    """Sinusoids, multiplied."""
+    """Dot products of sinusoids."""
 
     Config = SandwichConfig
     outlook = (
@@ -47,7 +47,7 @@ class Sandwich(DistanceBias):
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.width < 2 or config.width % 2:
             raise PosxError(
-                f"scheme.width={config.width} is no even number from 2: sandwich adds up a cosine for each pair.",
+                f"scheme.width={config.width} must be even and at least 2: sandwich sums one cosine per pair.",
                 "The paper uses scheme.width=128.",
             )
         if not 1 < config.base < math.inf:
@@ -56,6 +56,6 @@ class Sandwich(DistanceBias):
     def addend(self, h: Tensor, distance: Tensor) -> Tensor:
         width, d = self.config.width, distance.float()
         total = torch.zeros_like(d)
-        for k in range(1, width // 2 + 1):  # one at a time: all at once would be as many matrices
+        for k in range(1, width // 2 + 1):  # in a loop: all at once would need width / 2 matrices
             total = total + torch.cos(d * self.config.base ** (-2 * k / width))
         return total * self.shape.n_heads / (8.0 * (h + 1))

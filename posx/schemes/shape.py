@@ -1,12 +1,12 @@
-"""SHAPE: all positions of a sequence shifted by a random number in training: a model learns not to count from 0.
+"""SHAPE: in training, all positions of a sequence are shifted by a random offset, so that absolute positions vary.
 
-    positions of n tokens = k + (0 .. n − 1),  k uniform in 0 .. K,  drawn anew for each sequence; k = 0 in evaluation
+    positions of n tokens = k + (0 .. n − 1),  k uniform in 0 .. K,  drawn for each sequence; k = 0 in evaluation
 
-Source: Kiyono et al. 2021, arXiv 2109.05644, section 3, over sinusoids. The authors' code draws k from 0 .. K − 1, and
-in evaluation counts from K, where this counts from 0: both were seen in training.
+Source: Kiyono et al. 2021, arXiv 2109.05644, section 3, with sinusoids. The authors' code draws k from 0 .. K − 1 and
+counts from K in evaluation; posx counts from 0. Both ranges occur in training.
 Shapes: positions [T], in training [B, T], int64.
-Parameters and cost: the inner scheme's; a learned table has K + L rows.
-Trap: no distance grows: a relative scheme inside notices nothing.
+Parameters and cost: those of the inner scheme; a learned table has K + L rows.
+Pitfall: distances do not change, so there is no effect on a relative inner scheme.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from posx.schemes.wrapper import Wrapper
 
 @dataclass
 class ShapeConfig:
-    """``inner`` scheme; ``shift``: K in tokens."""
+    """``inner``: a scheme; ``shift``: K in tokens."""
 
     inner: Any = "sinusoidal"
     shift: int = 500
@@ -40,15 +40,15 @@ class Shape(Wrapper):
         "al. 2021), where positions up to L + K had been seen."
     )
 
-    # Positions are its own to choose: none is left to interpolate.
+    # It chooses positions, so an extension cannot change them.
     def declare(self) -> Capabilities:
-        plain = super().declare()
-        return replace(plain, accepts=plain.accepts - {"positions", "distances"})
+        inner = super().declare()
+        return replace(inner, accepts=inner.accepts - {"positions", "distances"})
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.shift < 0:
-            raise PosxError(f"scheme.shift={config.shift} is below 0.", "The paper uses scheme.shift=500.")
+            raise PosxError(f"scheme.shift={config.shift} must be at least 0.", "The paper uses scheme.shift=500.")
 
     @classmethod
     def inner_shape(cls, config: Any, shape: ModelShape, place: int = 0) -> ModelShape:
@@ -58,5 +58,5 @@ class Shape(Wrapper):
         return torch.randint(self.config.shift + 1, (rows, 1), generator=generator) + torch.arange(n)
 
     def facts(self, case: Case) -> list[Fact]:
-        own = Fact("shift of a sequence", f"0–{self.config.shift}, drawn", "0", {"shift": self.config.shift})
-        return [own, *self.inner.facts(replace(case, places=case.places + self.config.shift))]
+        shift = Fact("shift of a sequence", f"0–{self.config.shift}, drawn", "0", {"shift": self.config.shift})
+        return [shift, *self.inner.facts(replace(case, places=case.places + self.config.shift))]

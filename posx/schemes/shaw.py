@@ -1,17 +1,17 @@
-"""Shaw: a learned vector for each distance, added to the key; with ``scheme.values`` another one, added to the value.
+"""Shaw: a learned vector per distance, added to the key; with ``scheme.values`` another one is added to the value.
 
     logit(i, j) = q_i · (k_j + a_n) / √D        n = min(i − j, clip)
     z_i = Σ_j α_ij (v_j + a'_n)                 α the softmax of the logits
 
-One table for each layer, shared by its heads. The value term is off unless it is asked for: the paper found it to add
-nothing (section 4.3).
+Each layer has one table, shared by its heads. The value term is off by default: the paper found no benefit from it
+(section 4.3).
 
 Source: Shaw et al. 2018, arXiv 1803.02155, section 3.2, equations 3 and 4.
 Shapes: a [layers, clip + 1, D]; the addend [B, H, Tq, Tk], float32.
 Parameters: layers · (clip + 1) · D, twice that with values. Cost: a product of each query with the table and one gather
-for each logit; with values logits of all pairs, in blocks of queries: their weights are summed by n, [.., clip + 1],
-before they meet the table, so that nothing of size Tq · Tk · D is made.
-Trap: all distances from ``clip`` on look alike, and L − 1 of them at most are trained.
+per logit; with values, also the logits of all pairs, in blocks of queries. Their weights are summed by n,
+[.., clip + 1], before the product with the table, so that no tensor of size Tq · Tk · D is needed.
+Pitfall: all distances from ``clip`` on share a vector, and at most L − 1 distances are trained.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ from posx.schemes.facts import Case, Fact, are_new, shared_fact
 
 @dataclass
 class ShawConfig:
-    """``clip`` is the distance from which on all share a vector; None: 16, or L − 1 where that is shorter.
-
-    ``values``: distances add to the values too.
-    """
+    """``clip``: distance from which on all share a vector, None: min(16, L − 1); ``values``: add to the values too."""
 
     clip: int | None = None
     values: bool = False
@@ -58,11 +55,11 @@ class Shaw(Scheme):
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.clip is not None and config.clip < 1:
-            raise PosxError(f"scheme.clip={config.clip} tells no distances apart.", "The paper uses scheme.clip=16.")
+            raise PosxError(f"scheme.clip={config.clip} must be at least 1.", "The paper uses scheme.clip=16.")
 
     @property
     def clip(self) -> int:
-        """The distance from which on all look alike."""
+        """The distance from which on all share a vector."""
         return max(1, min(16, self.shape.context - 1)) if self.config.clip is None else int(self.config.clip)
 
     @property
@@ -88,10 +85,10 @@ class Shaw(Scheme):
         return zeros.scatter_add(-1, rows, weights.double()).float() @ self.value_table[site.layer]
 
     def facts(self, case: Case) -> list[Fact]:
-        found = [*super().facts(case), shared_fact("keys that share the last vector", self.clip, case)]
+        facts = [*super().facts(case), shared_fact("keys that share the last vector", self.clip, case)]
         if self.clip >= case.span:
             new = max(0, min(self.clip, int(case.reach)) - case.span + 1)
-            found.append(
+            facts.append(
                 Fact("rows of the table", f"{case.span} of {self.clip + 1} trained", are_new(new), {"new": new})
             )
-        return found
+        return facts

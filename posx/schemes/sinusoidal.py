@@ -5,12 +5,12 @@
 
 added to the token vector (or concatenated with it, see embedding.py).
 
-Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5; the scaling of tokens by √d_model, section 3.4.
+Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5; scaling of tokens by √d_model: section 3.4.
 Shapes: position vectors [T, width], float32.
-Parameters: none. Cost: one table [T, width] a forward.
+Parameters: none. Cost: one table [T, width] per forward pass.
 Property: PE(p + n) = M_n · PE(p), with the same rotation M_n for all p.
-Trap: sine and cosine alternate; they are not two halves. And the vectors have an RMS of 0.707: beside a token
-table of standard deviation 0.02 they would swamp the tokens, hence ``scale_tokens``.
+Pitfall: sines and cosines alternate; they are not two halves. The vectors have an RMS of 0.707, which would drown out
+a token table with standard deviation 0.02, hence ``scale_tokens``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from posx.schemes.facts import Case, Fact, positions_fact, turning_facts
 
 @dataclass
 class SinusoidalConfig(EmbeddingConfig):
-    """``base`` sets the longest wavelength, 2π · base positions."""
+    """``base``: determines the longest wavelength, 2π · base positions."""
 
     scale_tokens: bool = True
     base: float = 10000.0
 
 
 class Sinusoidal(PositionEmbedding):
-    """A fixed vector of sines and cosines for each position; positions never end."""
+    """A fixed vector of sines and cosines for each position; positions are unlimited."""
 
     Config = SinusoidalConfig
     outlook = (
@@ -54,7 +54,7 @@ class Sinusoidal(PositionEmbedding):
     def vectors(self, positions: Tensor) -> Tensor:
         angles = positions.float()[..., None] * self.waves(positions.device)
         table = torch.stack([angles.sin(), angles.cos()], dim=-1)
-        return table.flatten(-2)[..., : self.width]  # an odd width ends on a sine
+        return table.flatten(-2)[..., : self.width]  # with an odd width, the last entry is a sine
 
     def waves(self, device: torch.device | None = None) -> Tensor:
         """θ_k, float32 [width / 2]."""

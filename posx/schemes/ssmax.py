@@ -1,12 +1,14 @@
-"""Scalable softmax: logits grow with the logarithm of the number of keys, so that attention does not fade as keys come.
+"""Scalable softmax: logits grow with the logarithm of the number of keys, so that attention stays focused.
 
     logits of query i · s_h · ln n,  n the number of tokens up to i;  s_h learned for each head of each layer
 
-Source: Nakanishi 2025, arXiv 2501.19399, section 2. All that enters the softmax is multiplied, a bias too. The initial
-value is ours: 1 / ln L, with which a query at the end of the training context starts with the usual softmax.
-Shapes: s [layers, H]; the factor of a block of queries [H, Tq], float32.
-Parameters: layers · H, and the inner scheme's. Cost: one product for each element of q and of a bias.
-Trap: it is trained: a scheme, where ``log-n`` on a trained model would be an extension. n counts tokens, not positions.
+Source: Nakanishi 2025, arXiv 2501.19399, section 2. Everything that enters the softmax is multiplied, including a bias.
+The initial value is our choice: 1 / ln L, so that a query at the end of the training context starts with the usual
+softmax.
+Shapes: s [layers, H]; the factor for a block of queries [H, Tq], float32.
+Parameters: layers · H, plus those of the inner scheme. Cost: one product per element of q and of a bias.
+Pitfall: this scheme is trained; ``log-n`` is an extension for models that are already trained. n counts tokens, not
+positions.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from posx.schemes.wrapper import Wrapper
 
 @dataclass
 class SSMaxConfig:
-    """``inner`` scheme."""
+    """``inner``: a scheme."""
 
     inner: Any = "rope"
 
@@ -43,18 +45,18 @@ class SSMax(Wrapper):
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape, inner)
-        does = self.inner.capabilities
-        if does.needs_logits or does.has_own_attention or isinstance(self.inner, SSMax):
+        inside = self.inner.capabilities
+        if inside.needs_logits or inside.has_own_attention or isinstance(self.inner, SSMax):
             raise PosxError(
-                "ssmax scales what a softmax is given, once; its inner scheme does more to it than add a bias.",
+                "ssmax does not support inner schemes that need all logits, replace attention, or are ssmax.",
                 "Try scheme.inner=rope or alibi.",
             )
         self.s = nn.Parameter(torch.empty(shape.n_layers, shape.n_heads))
 
     def declare(self) -> Capabilities:
-        plain = super().declare()
-        bias = "layer" if plain.has_bias else "none"  # which is scaled as well
-        return replace(plain, bias=bias, per_layer=True, by_position=False)
+        inner = super().declare()
+        bias = "layer" if inner.has_bias else "none"  # the scale differs between layers
+        return replace(inner, bias=bias, per_layer=True, by_position=False)
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
         if name == "s":
@@ -73,16 +75,15 @@ class SSMax(Wrapper):
 
     def bias(self, site: Site) -> Closure:
         scale = self.scale(site, site.q_pos.shape[-1])
-        if (
-            site.q is not None and self.inner.capabilities.bias_per_layer
-        ):  # its bias is of the query itself, not of the scaled one
-            plain = site.q / torch.where(scale == 0, 1.0, scale)[..., None]
-            site = replace(site, q=plain.to(site.q.dtype))
-        inner = super().bias(site)
-        return lambda b, h, i, j: scale[h, i] * inner(b, h, i, j)
+        if site.q is not None and self.inner.capabilities.bias_per_layer:
+            # The inner bias is computed from unscaled queries, because its value is scaled below.
+            unscaled = site.q / torch.where(scale == 0, 1.0, scale)[..., None]
+            site = replace(site, q=unscaled.to(site.q.dtype))
+        inner_bias = super().bias(site)
+        return lambda b, h, i, j: scale[h, i] * inner_bias(b, h, i, j)
 
     def facts(self, case: Case) -> list[Fact]:
         before, now = math.log(case.context), math.log(case.length)
-        own = Fact("ln n, which multiplies logits", f"up to {digits(before)}",
+        factor = Fact("factor ln n of the logits", f"up to {digits(before)}",
                    f"{digits(now)} ({now / before - 1:+.1%})", {"ln": now})  # fmt: skip
-        return [own, *super().facts(case)]
+        return [factor, *super().facts(case)]

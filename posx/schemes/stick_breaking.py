@@ -1,14 +1,15 @@
-"""Stick-breaking attention: each key, from the nearest on, takes its share of what the nearer ones have left.
+"""Stick-breaking attention: from the nearest key on, each key takes a fraction of the weight that is left.
 
     A_ij = σ(z_ij) · Π_{j<k<i} (1 − σ(z_ik))        j < i strictly,  z = q·k / √D
 
-It stands in place of the softmax. Recent keys come first by the order of the product alone: no position enters.
+It replaces the softmax. Recent keys are preferred because of the order of the product; positions are not used.
 
 Source: Tan et al. 2024, arXiv 2410.17980, section 2.
 Shapes: logits and weights [B, H, Tq, Tk], float32.
-Parameters: none. Cost: a sum over the keys for each query; logits of all pairs, in blocks of queries.
-Trap: with the diagonal in the product rows could sum to 2. Without it the first token attends to nothing and its output
-is zero; what a row leaves is not given to anyone. The product is a sum of logarithms, or it would underflow.
+Parameters: none. Cost: a sum over the keys per query; logits of all pairs, in blocks of queries.
+Pitfall: with the diagonal in the product, rows could sum to 2. Without it, the first token attends to nothing and its
+output is zero; the remaining weight of a row is not redistributed. The product is computed as a sum of logarithms to
+avoid underflow.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ class StickBreakingConfig:
 
 
 class StickBreaking(Scheme):
-    """Attention by breaking a stick."""
+    """Stick-breaking attention."""
 
     Config = StickBreakingConfig
     outlook = (
-        "Its paper reports that a model trained at 2048 works well at 16384, with falling perplexity (Tan et al. 2024)."
+        "The paper reports that a model trained at 2048 works well at 16384, with decreasing perplexity (Tan et al. "
+        "2024)."
     )
     by_position = False
 
@@ -41,7 +43,7 @@ class StickBreaking(Scheme):
         n_queries, n_keys = logits.shape[-2:]
         i = torch.arange(n_queries, device=logits.device)[:, None] + site.q_start
         z = logits.masked_fill(torch.arange(n_keys, device=logits.device) >= i, float("-inf"))
-        left = F.logsigmoid(-z)  # what a key leaves: all of it, ln 1 = 0, where it is not seen
+        left = F.logsigmoid(-z)  # log of the fraction that a key leaves; 0 for masked keys
         after = left.flip(-1).cumsum(-1).flip(-1) - left
         return torch.exp(F.logsigmoid(z) + after)
 

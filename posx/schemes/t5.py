@@ -1,17 +1,17 @@
-"""T5 relative position bias: a learned addend for each head and bucket of distances.
+"""T5 relative position bias: a learned addend per head and bucket of distances.
 
     logit(i, j) += b[h, bucket(i − j)]
 
-The first half of the buckets holds one distance each; the other half grows logarithmically up to
-``max_distance``, from which on all distances share the last bucket.
+Each bucket of the first half holds one distance. The other half is spaced logarithmically up to ``max_distance``;
+longer distances share the last bucket.
 
 Source: Raffel et al. 2019, arXiv 1910.10683, section 2.1; bucket boundaries as in the released code
-(``bidirectional=False``). One table is shared by all layers, as there.
+(``bidirectional=False``). As there, all layers share one table.
 Shapes: b [H, buckets]; the addend [1, H, Tq, Tk], float32.
-Parameters: buckets · H. Cost: one gather and one addition for each logit; the table is read once a forward.
-Trap: with 32 buckets and 128 the last bucket starts at a distance of 113. Where L < 128 several buckets would
-never be trained, so ``max_distance`` defaults to min(128, L) here. ``scale`` multiplies the table: 1 in T5 itself, √D
-in x-transformers and in KERPLE's experiments, where it also speeds up what Adam can learn in a short training.
+Parameters: buckets · H. Cost: one gather and one addition per logit; the table is read once per forward pass.
+Pitfall: with 32 buckets and max_distance 128, the last bucket starts at distance 113. For L < 128 several buckets would
+never be trained, so ``max_distance`` defaults to min(128, L). ``scale`` multiplies the table: 1 in T5, √D in
+x-transformers and in KERPLE's experiments, where it also lets Adam learn faster in a short training run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from posx.schemes.facts import Case, Fact, are_new, shared_fact
 
 @dataclass
 class T5Config:
-    """``max_distance`` None: 128, or L where that is shorter."""
+    """``max_distance`` None: min(128, L)."""
 
     buckets: int = 32
     max_distance: int | None = None
@@ -42,8 +42,9 @@ def bucket(distance: Tensor, buckets: int, max_distance: int) -> Tensor:
     """Bucket of each distance ≥ 0 (negative ones count as 0), int64."""
     exact = buckets // 2
     d = distance.clamp(min=0).float()
-    grown = exact + (torch.log(d.clamp(min=1) / exact) / math.log(max_distance / exact) * (buckets - exact)).long()
-    return torch.where(d < exact, d.long(), grown.clamp(max=buckets - 1))
+    share = torch.log(d.clamp(min=1) / exact) / math.log(max_distance / exact)
+    logarithmic = exact + (share * (buckets - exact)).long()
+    return torch.where(d < exact, d.long(), logarithmic.clamp(max=buckets - 1))
 
 
 class T5(DistanceBias):
@@ -61,19 +62,19 @@ class T5(DistanceBias):
 
     @staticmethod
     def reach(config: Any, shape: ModelShape) -> int:
-        """The distance at which the buckets end."""
+        """``max_distance``, or its default."""
         return min(128, shape.context) if config.max_distance is None else config.max_distance
 
     @classmethod
     def check(cls, config: Any, shape: ModelShape) -> None:
         if config.buckets < 2:
-            raise PosxError(f"scheme.buckets={config.buckets} is too few.", "T5 uses scheme.buckets=32.")
+            raise PosxError(f"scheme.buckets={config.buckets} must be at least 2.", "T5 uses scheme.buckets=32.")
         if not 0 < config.scale < math.inf:
             raise PosxError(f"scheme.scale={config.scale:g} must be above 0.", "T5 uses scheme.scale=1.")
         if cls.reach(config, shape) <= config.buckets // 2:
             raise PosxError(
-                f"t5 gives its first {config.buckets // 2} buckets to one distance each, so that none is left "
-                f"below max_distance={cls.reach(config, shape)}.",
+                f"The first {config.buckets // 2} buckets of t5 hold one distance each, so none is left below "
+                f"max_distance={cls.reach(config, shape)}.",
                 f"Set scheme.buckets below {2 * cls.reach(config, shape)}, or a larger scheme.max_distance.",
             )
 

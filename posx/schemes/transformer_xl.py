@@ -1,15 +1,16 @@
-"""Transformer-XL: sinusoids of the distance as keys of their own, and two learned queries for what is asked everywhere.
+"""Transformer-XL: sinusoids of the distance as additional keys, and two learned biases of the queries.
 
     logit(i, j) = ( (q_i + u) · k_j + (q_i + v) · W r_{i−j} ) / √D        r_d = [sin(d·θ) ; cos(d·θ)]
 
 W is a matrix [H · D, C] of each layer; u and v [H, D] are shared by all layers.
 
-Source: Dai et al. 2019, arXiv 1901.02860, section 3.3; sines and cosines in two halves, and u and v shared ("untie_r"
-off), as in the released code. The memory of earlier segments is not in: posx shows a model whole contexts.
+Source: Dai et al. 2019, arXiv 1901.02860, section 3.3. Sines and cosines form two halves, and u and v are shared
+("untie_r" off), as in the released code. The memory of previous segments is not included: posx processes whole
+contexts.
 Shapes: W [layers, H · D, C], u and v [H, D], r [T, C]; the addend [B, H, Tq, Tk], float32.
-Parameters: layers · H · D · C + 2 · H · D. Cost: the product of queries and keys once more, a gather for
-each logit.
-Trap: the released code computes products with all r at once and shifts the rows; the last of a row belongs to d = 0.
+Parameters: layers · H · D · C + 2 · H · D. Cost: a second product of queries and keys, and a gather per logit.
+Pitfall: the released code computes products with all r at once and shifts the rows; the last column of a row belongs
+to d = 0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from posx.schemes.facts import Case, Fact, distances_fact, turning_facts
 
 @dataclass
 class TransformerXLConfig:
-    """``base`` sets the longest wavelength."""
+    """``base``: determines the longest wavelength."""
 
     base: float = 10000.0
 
@@ -51,7 +52,7 @@ class TransformerXL(Scheme):
         self.v = nn.Parameter(torch.empty(shape.n_heads, shape.head_dim))
 
     def prepare(self, positions: Tensor, extension: Applied) -> Tensor:
-        """r_d of every distance that there is, float32 [longest + 1, C]."""
+        """r_d of every distance, float32 [longest + 1, C]."""
         longest = int((positions.max() - positions.min()).round())
         distances = torch.arange(longest + 1, device=positions.device, dtype=torch.float32)
         angles = distances[:, None] * self.waves(positions.device)
@@ -76,11 +77,11 @@ class TransformerXL(Scheme):
         queries = (site.q + self.v[:, None].to(site.q.dtype)) * width**-0.5
         rows = torch.einsum("bhid,nhd->bhin", queries, keys.to(queries.dtype)).float()
 
-        def added(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        def addend(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
             distance = site.distance(b, i, j).round().long().clamp(min=0)
             return content[b, h, j] + entries(rows, b, h, i, distance)
 
-        return added
+        return addend
 
     @staticmethod
     def furthest(site: Site) -> int:

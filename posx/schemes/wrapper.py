@@ -1,6 +1,6 @@
-"""What schemes around another scheme share: all that they do not change is the inner one's.
+"""Base of schemes that wrap another scheme and forward everything that they do not change.
 
-``scheme.inner`` names it, ``rope`` or ``{name: rope, base: 500}``; a run's config holds all of its settings.
+``scheme.inner`` is a name or settings: ``rope`` or ``{name: rope, base: 500}``. A run's config has all its settings.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from posx.schemes.facts import Case, Fact
 
 
 class Wrapper(Scheme):
-    """A scheme around ``inner``."""
+    """A scheme that wraps ``inner``."""
 
     inner_fields = ("inner",)
 
     def __init__(self, config: Any, shape: ModelShape, inner: Sequence[Scheme]):
         super().__init__(config, shape)
         (self.inner,) = inner
-        does = self.inner.capabilities
-        if does.chooses_positions or self.inner.at(0) is not self.inner:
+        inside = self.inner.capabilities
+        if inside.chooses_positions or self.inner.at(0) is not self.inner:
             raise PosxError(
-                f"{type(self).__name__} cannot stand around {type(self.inner).__name__}, which chooses positions or "
-                "layers itself and would not be asked.",
-                "Name a scheme such as rope or alibi, or nest the two in the other order.",
+                f"{type(self).__name__} cannot wrap {type(self.inner).__name__}, which chooses positions or layers "
+                "itself.",
+                "Use a scheme such as rope or alibi, or nest the two in the other order.",
             )
-        if chooses_positions(self.overrides) and not does.uses_positions:
+        if chooses_positions(self.overrides) and not inside.uses_positions:
             raise PosxError(
                 f"{type(self).__name__} chooses positions, but {type(self.inner).__name__} does not use them.",
                 "Try scheme.inner=sinusoidal, learned, rope or alibi.",
             )
 
     def declare(self) -> Capabilities:
-        """The inner scheme's, but for what a class of 0.3.0 states itself. Subclasses replace what they change."""
-        plain = replace(self.inner.capabilities, chooses_positions=chooses_positions(self.overrides))
-        kind = plain.bias
-        if self.bias_per_layer and self.stated("has_bias", plain.has_bias):
+        """Those of the inner scheme, except for what classes for 0.3.0 set. Subclasses replace what they change."""
+        inner = replace(self.inner.capabilities, chooses_positions=chooses_positions(self.overrides))
+        kind = inner.bias
+        if self.bias_per_layer and self.stated("has_bias", inner.has_bias):
             kind = "layer"
         elif kind == "distance" and not self.stated("bias_is_by_distance", True):
             kind = "index"
-        own = {one.name: getattr(self, one.name) for one in fields(Capabilities) if hasattr(type(self), one.name)}
-        return replace(plain, **{**own, "bias": kind})
+        names = [field.name for field in fields(Capabilities) if hasattr(type(self), field.name)]
+        return replace(inner, **{**{name: getattr(self, name) for name in names}, "bias": kind})
 
     @property
     def accepts(self) -> frozenset[str]:  # type: ignore[override]
@@ -68,7 +68,7 @@ class Wrapper(Scheme):
 
     @property
     def outlook(self) -> str:  # type: ignore[override]
-        """What was published of the inner scheme."""
+        """Published results of the inner scheme."""
         return self.inner.outlook
 
     @property

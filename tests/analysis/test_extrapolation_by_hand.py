@@ -69,13 +69,13 @@ def test_rope_after_an_extension(extension: str) -> None:
     if extension == "pi":
         assert now.startswith("none rotates further")
         assert values["angles"][-1] == pytest.approx(2999 / s * theta[31], rel=1e-5)
-        assert fact(found, "angle between neighbours, k = 0", "extended")[1] == f"{digits(1 / s)} rad"
+        assert fact(found, "angle between adjacent tokens, k = 0", "extended")[1] == f"{digits(1 / s)} rad"
         assert values["angles"][-1] < 2048 * theta[31]
     if extension == "ntk":
         assert further["ntk"] == slow[:-1]
         assert values["angles"] == pytest.approx([2999 * own for own in ntk], rel=1e-5)
     if extension == "window":
-        assert fact(found, "distances to keys", "extended")[1] == "0–2047: none is new"
+        assert fact(found, "distances to keys", "extended")[1] == "0–2047: none are new"
         assert fact(found, "keys of the last query", "extended")[1] == "2048"
         assert values["angles"][0] == pytest.approx(2047 * theta[21], rel=1e-5)
     if extension == "yarn":
@@ -111,7 +111,7 @@ def test_slopes_and_logits_that_are_multiplied() -> None:
     added = fact(found, "added to the farthest key's logit, by head", "extended")[2]["added"]
     slopes = [2.0 ** (-2 * h) for h in range(1, 5)]
     assert added == pytest.approx([-m / 2 * 4095 * (1 + 0.1 * math.log(2)) for m in slopes], rel=1e-5)
-    assert fact(found, "bias of a head", "extended")[2]["slopes"] == [2.0**-9, 2.0**-3]
+    assert fact(found, "bias per head", "extended")[2]["slopes"] == [2.0**-9, 2.0**-3]
 
 
 def test_p_rope_xpos_and_partial_rope() -> None:
@@ -140,7 +140,7 @@ def test_learned_has_no_row_for_952_positions() -> None:
     )
     stretched = explained("learned", "--extension", "interpolate")
     assert (
-        fact(stretched, "positions", "extended")[1] == f"0–2047 in steps of {digits(2047 / 2999)}: all within the rows"
+        fact(stretched, "positions", "extended")[1] == f"0–2047 in steps of {digits(2047 / 2999)}: all have rows"
     )
     assert list(stretched["refused"]) == ["none"]
 
@@ -160,7 +160,7 @@ def test_t5_by_hand(buckets: int, most: int) -> None:
     assert values == {"first": first, "keys": max(0, 3000 - first)}
     assert (buckets, most, first) != (32, 128, first) or first == 113
     if first < 2048:
-        assert trained == f"{2048 - first} of 2048 keys, from distance {first} on"
+        assert trained == f"{2048 - first} of 2048 keys (distance {first} and up)"
         assert now == f"{3000 - first} of 3000 keys ({(3000 - first) / 3000:.0%})"
     seen = {bucket(d) for d in range(2048)}
     trained, _, values = fact(found, "buckets of the table")
@@ -178,7 +178,7 @@ def test_alibi_by_hand(heads: int) -> None:
     _, now, values = fact(found, "its weight relative to the query's own token, at most")
     assert values["weight"] == pytest.approx(math.exp(-slopes[-1] * 2999))
     assert now.startswith("e^-11.7 = ")
-    assert "linear in d" in fact(found, "bias of a head")[1]
+    assert "linear in d" in fact(found, "bias per head")[1]
     windowed = explained("alibi", f"model.n_heads={heads}", "--extension", "window(w=100)")
     _, _, values = fact(windowed, "added to the farthest key's logit, by head", "extended")
     assert values["added"] == pytest.approx([-m * 99 for m in slopes])
@@ -191,7 +191,7 @@ def test_nope_and_ssmax_know_the_number_of_keys_alone() -> None:
     trained, now, values = fact(found, "entropy of uniform attention")
     assert (trained, now) == ("ln 2048 = 7.62 nats", "ln 3000 = 8.01 nats")
     assert values["nats"] == math.log(3000)
-    _, now, _ = fact(explained("ssmax"), "ln n, which multiplies logits")
+    _, now, _ = fact(explained("ssmax"), "factor ln n of the logits")
     assert now == f"8.01 ({math.log(3000) / math.log(2048) - 1:+.1%})"
     sharper = fact(explained("nope", "--extension", "log-n"), "the last query is multiplied by", "extended")[2]
     assert sharper["by"] == pytest.approx(math.log(3000) / math.log(2048))
@@ -209,7 +209,7 @@ def test_sinusoids_by_hand() -> None:
         nearest, abs=1e-4
     )
     stretched = explained("sinusoidal", "--extension", "interpolate")
-    assert fact(stretched, "positions", "extended")[1].startswith("0–2047.3 in steps of 0.683: none is new")
+    assert fact(stretched, "positions", "extended")[1].startswith("0–2047.3 in steps of 0.683: none are new")
     assert fact(stretched, "pairs with an incomplete rotation", "extended")[2]["further"] == []
     distances = explained("transformer-xl", "model.d_model=128")
     assert fact(distances, "pairs with an incomplete rotation")[2]["further"] == slow
@@ -217,13 +217,13 @@ def test_sinusoids_by_hand() -> None:
 
 def test_what_clips_counts_draws_and_shifts() -> None:
     assert fact(explained("shaw"), "keys that share the last vector")[:2] == (
-        "2032 of 2048 keys, from distance 16 on", "2984 of 3000 keys (99%)")  # fmt: skip
+        "2032 of 2048 keys (distance 16 and up)", "2984 of 3000 keys (99%)")  # fmt: skip
     assert fact(explained("shaw", "scheme.clip=2500"), "rows of the table")[2] == {"new": 453}  # 2048 .. 2500
     found = explained("cope")
-    assert fact(found, "count at the farthest key, gates half open")[:2] == ("1024", "1500")
+    assert fact(found, "position of the farthest key, gates half open")[:2] == ("1024", "1500")
     assert fact(found, "keys at the cap p_max, all gates open")[2] == {"p_max": 2047, "capped": 953}
     found = explained("randomized")
-    assert fact(found, "drawn positions")[1] == "3000 from the same range: none is new"
+    assert fact(found, "drawn positions")[1] == "3000 from the same range: none are new"
     assert fact(found, "pairs with a full rotation")[2]["whole"] == sum(w <= 131072 for w in wavelengths(128))
     found = explained("shape")
     assert fact(found, "positions")[1] == "0–2999: 452 are new"  # 2048 + 500 were trained

@@ -25,7 +25,7 @@ def test_within_the_training_context_nothing_is_new() -> None:
     shown = posx("explain", "--scheme", "rope", "--train-length", "2048", "--length", "1000").stdout
     assert "Nothing is new: training covers everything that 1000 tokens use." in shown
     fixed = explained("rope", "--extension", "pi(s=4)", case=("--train-length", "2048", "--length", "1000"))
-    assert fact(fixed, "angle between neighbours, k = 0", "extended")[1] == "0.250 rad"
+    assert fact(fixed, "angle between adjacent tokens, k = 0", "extended")[1] == "0.250 rad"
 
 
 def test_two_schemes_are_two_pages() -> None:

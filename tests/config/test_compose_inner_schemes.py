@@ -27,9 +27,9 @@ def test_an_inner_scheme_is_written_out_in_the_config() -> None:
         (["scheme=ssmax", "scheme.inner={name: rope, base: 0}"], "scheme.base"),
         (["scheme=layers", "scheme.layers=[rope,nop]"], "nop"),
         (["scheme=layers", "scheme.layers=rope"], "takes a list"),
-        (["scheme=randomized", "scheme.longest=8"], "too few positions"),
-        (["scheme=randomized", "scheme.evaluation=any"], "sample, spread or first"),
-        (["scheme=shape", "scheme.shift=-1"], "below 0"),
+        (["scheme=randomized", "scheme.longest=8"], "shorter than the context"),
+        (["scheme=randomized", "scheme.evaluation=any"], r"Use sample \(as in the paper\), spread or first"),
+        (["scheme=shape", "scheme.shift=-1"], "must be at least 0"),
     ],
 )
 def test_inner_schemes_that_cannot_be_are_sentences(overrides: list[str], said: str) -> None:

@@ -19,5 +19,5 @@ def test_cope_starts_without_positions() -> None:
     with torch.no_grad():
         assert gap(cope(tokens), nope(tokens)) < TOLERANCE
     assert make_scheme("cope", ModelConfig(), p_max=None).p_max == CONTEXT - 1
-    with pytest.raises(PosxError, match="counts nothing"):
+    with pytest.raises(PosxError, match="must be at least 1"):
         make_scheme("cope", ModelConfig(), p_max=0)

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.every_processor
 
 
 def test_dape_wants_a_bias() -> None:
-    with pytest.raises(PosxError, match="wants an inner scheme with a bias"):
+    with pytest.raises(PosxError, match="requires an inner scheme that only adds a bias"):
         make_scheme("dape", ModelConfig(), inner="rope")
-    with pytest.raises(PosxError, match="leaves no unit"):
+    with pytest.raises(PosxError, match="must be at least 1"):
         make_scheme("dape", ModelConfig(), hidden=0)
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.every_processor
 def test_shaw_settings() -> None:
     assert scheme_of("shaw", 1, 4).table.shape == (2, CONTEXT, 4)  # no row that a context of 16 cannot train
     assert make_scheme("shaw", ModelConfig(), context=64).clip == 16
-    with pytest.raises(PosxError, match="tells no distances apart"):
+    with pytest.raises(PosxError, match="must be at least 1"):
         make_scheme("shaw", ModelConfig(), clip=0)
 
 

@@ -39,7 +39,7 @@ def test_xpos_refuses_lengths_at_which_its_factors_leave_float32() -> None:
     *_, scale = scheme.prepare(torch.arange(71169), NONE)
     assert bool(scale.isfinite().all())
     assert bool((1 / scale).isfinite().all())
-    with pytest.raises(Unsupported, match="leave float32 beyond 71168 tokens") as error:
+    with pytest.raises(Unsupported, match="overflow float32 beyond 71168 tokens") as error:
         scheme.prepare(torch.arange(71170), NONE)
     assert "scheme.scale_base" in error.value.hint
 
