@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fixtures.models import gap
-from fixtures.shown_schemes import given, maps
+from fixtures.shown_schemes import maps, subject_of
 from posx.analysis.probe import Layer, content, grid, matrix, silence
 from posx.extensions.base import NONE
 from posx.models.attention.context import Call
@@ -16,7 +16,7 @@ from posx.models.attention.dispatch import attend_rotated, plan
 @pytest.mark.parametrize("name", ["alibi", "cope", "dape", "forgetting", "rope", "stick-breaking", "transformer-xl"])
 def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
     """What the probe's weights make of values, against the output of posx.models.attention.dispatch."""
-    one = given(name, length="24")
+    one = subject_of(name, length="24")
     told = content(one.scheme, one.positions, seed=3)
     with torch.no_grad():
         probed = matrix(Layer(one.scheme, one.positions, told), "weights").nan_to_num()
@@ -27,7 +27,7 @@ def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
 
 
 def test_a_long_matrix_is_thinned_out_and_says_where() -> None:
-    one = given("alibi", length="1000")
+    one = subject_of("alibi", length="1000")
     added = maps(one, "added")
     assert added.tokens == grid(1000).tolist() == list(range(0, 1000, 4))
     assert added.values["head 1"][-1, 0] == -0.25 * 996

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fixtures.models import gap
-from fixtures.shown_extensions import FEWER, SMALL, given
+from fixtures.shown_extensions import FEWER, SMALL, subject_of
 from posx.analysis.probe import Layer, content, matrix, parts
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import attend, plan
@@ -22,7 +22,7 @@ def test_the_probe_attends_as_the_model_does(name: str, extension: str) -> None:
     specs, config = parse_extension(extension), compose_run([f"scheme={name}", *SMALL, *FEWER.get(name, ())])
     if not all(fits(type(spec), scheme_of(config)) for spec in specs):
         return
-    one = given(name, extension, length="40")
+    one = subject_of(name, extension, length="40")
     told = content(one.scheme, one.positions, seed=3)
     n = one.length
     with torch.no_grad():

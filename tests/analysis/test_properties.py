@@ -12,10 +12,10 @@ import torch
 from fixtures.models import ABSOLUTE, SCHEMES, gap, posx
 from fixtures.shown_schemes import (
     SMALL,
-    given,
     lines,
     maps,
     measured,
+    subject_of,
     there,  # noqa: F401
 )
 from posx.analysis.panels.scheme import decay_of, panels
@@ -33,7 +33,7 @@ def test_xpos_changes_norms_by_its_formula() -> None:
     assert found.norms == pytest.approx((0.4 / 1.4) ** (-31.5 / 512) - 1, rel=1e-4)
     assert found.distance_alone is not None
     assert found.distance_alone < 1e-4
-    kinds = {panel.kind for panel in panels(given("xpos"))}
+    kinds = {panel.kind for panel in panels(subject_of("xpos"))}
     assert "scale" in kinds
     assert "bound" not in kinds
 
@@ -84,7 +84,7 @@ def test_reach_is_where_the_tail_ends() -> None:
 
 def test_linear_attention_weighs_by_its_own_rule() -> None:
     """φ(0) = 1 in all dimensions: the decay, over the number of keys."""
-    one = given("linear-rope")
+    one = subject_of("linear-rope")
     exact = decay_of(one.scheme.frequencies(), 8, 64) / 64  # type: ignore[operator]
     found = weight_by_distance(one, parts(one.scheme)[0])
     assert found is not None
@@ -146,10 +146,10 @@ def test_a_scheme_of_ones_own_is_shown_by_what_it_does(there: Path, monkeypatch:
 
 
 def test_overrides_reach_the_scheme_and_the_model() -> None:
-    one = given("rope", "scheme.base=50", "model.head_dim=4", "train.seed=5", length="20")
+    one = subject_of("rope", "scheme.base=50", "model.head_dim=4", "train.seed=5", length="20")
     assert maps(one, "angles").values[""][1].tolist() == pytest.approx([1, 50**-0.5])
     assert (one.length, one.seed) == (20, 5)
-    tables = [given("learned", f"train.seed={seed}").scheme.table for seed in (0, 0, 1)]
+    tables = [subject_of("learned", f"train.seed={seed}").scheme.table for seed in (0, 0, 1)]
     assert torch.equal(tables[0], tables[1])  # type: ignore[arg-type]
     assert not torch.equal(tables[0], tables[2])  # type: ignore[arg-type]
 
@@ -157,7 +157,7 @@ def test_overrides_reach_the_scheme_and_the_model() -> None:
 def test_what_is_shown_is_what_training_begins_with() -> None:
     config = compose_run(["scheme=learned", *SMALL])
     one = make_subject(config, "1x")
-    other = given("learned").scheme
+    other = subject_of("learned").scheme
     assert isinstance(other, Scheme)
     model = Decoder(config.model, other, 61)
     initialise(model, 0)

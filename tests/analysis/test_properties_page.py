@@ -8,14 +8,14 @@ from pathlib import Path
 from fixtures.models import posx
 from fixtures.shown_schemes import (
     SMALL,
-    given,
     maps,
+    subject_of,
     there,  # noqa: F401
 )
 
 
 def test_learned_positions_are_shown_up_to_their_end(there: Path) -> None:
-    one = given("learned")
+    one = subject_of("learned")
     assert maps(one, "vectors").values[""].shape == (16, 32)
     shown = posx("show", "learned", *SMALL)
     assert "The scheme has only 16 positions; 64 were requested." in shown.stdout

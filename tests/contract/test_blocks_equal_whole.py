@@ -12,7 +12,7 @@ import posx.models.attention.dispatch
 import posx.models.attention.sdpa
 import posx.models.attention.tiled
 import posx.models.loss
-from fixtures.laws import ROUNDING, both_families, cases, every_scheme, small, ways
+from fixtures.laws import ROUNDING, backends, both_families, cases, every_scheme, small_model
 from fixtures.models import gap, random_tokens
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import choose
@@ -24,16 +24,16 @@ pytestmark = pytest.mark.every_processor
 @both_families
 @every_scheme
 def test_blocks_equal_the_whole(name: str, family: str) -> None:
-    model = small(name, family)
+    model = small_model(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)
         whole = model(tokens, extension=extension, backend="dense")
         for block in (1, 3, 7, 16, 64):
             assert gap(model(tokens, extension=extension, block=block), whole) < ROUNDING, (length, block)
-        for how in ways(model, extension, flex=True):
+        for how in backends(model, extension, flex=True):
             assert gap(model(tokens, extension=extension, **how), whole) < ROUNDING, (length, how)
         kernel = "scheme" if model.scheme.capabilities.has_own_attention else "fused"
-        if {"backend": "fused"} in ways(model, extension):
+        if {"backend": "fused"} in backends(model, extension):
             assert choose(model.scheme, extension, Call(2, 3, backend="fused"), length, tokens.device).name == kernel
 
 
@@ -41,7 +41,7 @@ def test_blocks_equal_the_whole(name: str, family: str) -> None:
 @every_scheme
 def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of one head and few queries, and blocks of sixteen queries, as at long contexts."""
-    model = small(name, family)
+    model = small_model(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)
         whole = model(tokens, extension=extension, backend="dense")
@@ -63,11 +63,11 @@ def test_small_tiles_and_blocks_change_no_number(name: str, family: str, monkeyp
 @both_families
 @every_scheme
 def test_the_tail_equals_the_end_of_the_whole(name: str, family: str) -> None:
-    model = small(name, family)
+    model = small_model(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)
         whole = model(tokens, extension=extension, backend="dense")
-        for how in ways(model, extension):
+        for how in backends(model, extension):
             for tail in {1, 2, length // 2 + 1, length}:
                 end = model(tokens, extension=extension, tail=tail, **how)
                 assert gap(end, whole[:, -tail:]) < ROUNDING, (length, tail, how)

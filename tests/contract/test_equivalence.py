@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures.laws import ROUNDING, both_families, cases, every_scheme, small, ways
+from fixtures.laws import ROUNDING, backends, both_families, cases, every_scheme, small_model
 from fixtures.models import gap, random_tokens
 from posx.errors import PosxError
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.every_processor
 @every_scheme
 def test_the_fused_backend_changes_no_number(name: str, family: str) -> None:
     """``backend`` selects how attention is computed: it raises an error or gives the same result."""
-    model = small(name, family)
+    model = small_model(name, family)
     for length, extension in cases(model, name):
         tokens = random_tokens(length)
         try:
@@ -37,7 +37,7 @@ def test_the_fused_backend_changes_no_number(name: str, family: str) -> None:
     ids=["later", "spread", "a gap", "halves"],
 )
 def test_the_fused_backend_supports_any_positions(name: str, positions: Tensor) -> None:
-    model = small(name, "gpt")
+    model = small_model(name, "gpt")
     if model.scheme.last_position is not None:
         positions = positions[positions <= model.scheme.last_position]
     if positions.is_floating_point() and "learned" in name:
@@ -51,19 +51,19 @@ def test_the_fused_backend_supports_any_positions(name: str, positions: Tensor) 
 @every_scheme
 def test_positions_by_sequence(name: str, family: str) -> None:
     """[B, T] with equal rows equals [T]; with different rows, each sequence equals the same sequence alone."""
-    model = small(name, family)
+    model = small_model(name, family)
     for length, extension in cases(model, name):
         tokens, positions = random_tokens(length, batch=3), torch.arange(length)
         expected = model(tokens, positions, extension=extension)
         rows = positions.expand(3, -1)
-        for how in [*ways(model, extension), {"tail": 2}]:
+        for how in [*backends(model, extension), {"tail": 2}]:
             output = model(tokens, rows, extension=extension, **how)
             assert gap(output, expected[:, -output.shape[1] :]) < ROUNDING, how
 
     length = 7
     tokens = random_tokens(length, batch=3)
     spread = torch.stack([torch.arange(7), torch.arange(7) + 9, torch.tensor([0, 1, 3, 4, 8, 11, 15])])
-    for how in [*ways(model, flex=True), {"tail": 2}]:
+    for how in [*backends(model, flex=True), {"tail": 2}]:
         together = model(tokens, spread, **how)
         for b in range(3):
             assert gap(together[b : b + 1], model(tokens[b : b + 1], spread[b], **how)) < ROUNDING, how

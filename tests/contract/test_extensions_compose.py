@@ -9,7 +9,7 @@ import torch
 
 from fixtures.extension_models import LONG, together
 from fixtures.models import CONTEXT, extend, gap, make_model, random_tokens
-from fixtures.moved_pairs import applied
+from fixtures.moved_pairs import bound
 from posx.extensions.base import Extension, Target
 from posx.extensions.interpolate import Interpolate, InterpolateConfig
 from posx.extensions.log_n import LogN, LogNConfig
@@ -35,9 +35,9 @@ def test_the_order_never_matters(name: str, parts: list[str]) -> None:
     if "rerope" in parts and any(p.startswith("sinks") for p in parts):
         parts = [p for p in parts if not p.startswith("sinks")]
     model, tokens = make_model(name), random_tokens(41)
-    first = model(tokens, extension=applied("+".join(parts), model, 41))
+    first = model(tokens, extension=bound("+".join(parts), model, 41))
     for order in itertools.permutations(parts):
-        assert torch.equal(model(tokens, extension=applied("+".join(order), model, 41)), first)
+        assert torch.equal(model(tokens, extension=bound("+".join(order), model, 41)), first)
 
 
 COMPOSITIONS = [
@@ -85,7 +85,7 @@ def test_masks_intersect() -> None:
 def test_moved_pairs_have_the_same_temperature(name: str, sharper: str) -> None:
     """With k just above 1, all pairs from w on take the other branch, and move by less than 4e-5."""
     model, tokens = make_model(name), random_tokens(41)
-    alone = model(tokens, extension=applied(sharper, model, 41))
-    both = model(tokens, extension=applied(f"leaky-rerope(w=4,k=1.000001)+{sharper}", model, 41))
+    alone = model(tokens, extension=bound(sharper, model, 41))
+    both = model(tokens, extension=bound(f"leaky-rerope(w=4,k=1.000001)+{sharper}", model, 41))
     assert gap(both, alone) < 1e-3
-    assert gap(model(tokens, extension=applied("leaky-rerope(w=4,k=1.000001)", model, 41)), alone) > 1e-2
+    assert gap(model(tokens, extension=bound("leaky-rerope(w=4,k=1.000001)", model, 41)), alone) > 1e-2

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fixtures.extension_models import LONG, TOLERANCE
 from fixtures.models import CONTEXT, SCHEMES, extend, extensions, gap, make_model, needed, random_tokens
-from fixtures.moved_pairs import DYNAMIC, STILL, a_scheme_for, applied
+from fixtures.moved_pairs import DYNAMIC, STILL, bound, scheme_for
 from posx.extensions.base import NONE
 from posx.models.attention.dispatch import forced
 from posx.models.binding import fits, parse_extension
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.every_processor
 @torch.no_grad()
 @pytest.mark.parametrize("text", DYNAMIC)
 def test_up_to_the_training_context_the_result_is_bit_equal(text: str) -> None:
-    model = make_model(a_scheme_for(text))
+    model = make_model(scheme_for(text))
     for length in (1, 7, CONTEXT):
         tokens = random_tokens(length)
-        assert torch.equal(model(tokens, extension=applied(text, model, length)), model(tokens)), length
+        assert torch.equal(model(tokens, extension=bound(text, model, length)), model(tokens)), length
     tokens = random_tokens(CONTEXT)
     if text != "interpolate":  # beyond the training context it acts
         tokens = random_tokens(4 * CONTEXT - 12)
-        assert gap(model(tokens, extension=applied(text, model, tokens.shape[1])), model(tokens)) > 1e-3
+        assert gap(model(tokens, extension=bound(text, model, tokens.shape[1])), model(tokens)) > 1e-3
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def test_up_to_the_training_context_the_result_is_equal_to_rounding(text: str, n
         return
     for length in (1, 7, CONTEXT):
         tokens = random_tokens(length)
-        assert gap(model(tokens, extension=applied(text, model, length)), model(tokens)) < 2e-5
+        assert gap(model(tokens, extension=bound(text, model, length)), model(tokens)) < 2e-5
 
 
 def supported(scheme: Scheme) -> list[str]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures.laws import SHAPES, both_families, every_scheme, small
+from fixtures.laws import SHAPES, both_families, every_scheme, small_model
 from fixtures.models import CONTEXT, make_model, random_tokens
-from fixtures.moved_pairs import applied
+from fixtures.moved_pairs import bound
 from posx.config.catalog import PACKAGED
 from posx.models.loss import head_cross_entropy
 from posx.verify.oracles.laws import slopes
@@ -25,7 +25,7 @@ def test_gradients_reach_every_parameter(name: str, family: str, tie_embeddings:
     Every single number of the scheme's parameters: a row or a bucket that training never reaches would keep its
     initial value. Other parameters: each matrix as a whole.
     """
-    model = small(name, family, tie_embeddings=tie_embeddings, sharp=False).train()
+    model = small_model(name, family, tie_embeddings=tie_embeddings, sharp=False).train()
     tokens = random_tokens(CONTEXT + 1, batch=8)
     hidden = model.readable(model(tokens[:, :-1])).flatten(0, 1)
     head_cross_entropy(hidden, model.head_weight, tokens[:, 1:].flatten(), torch.float32).backward()
@@ -51,7 +51,7 @@ def test_gradients_with_an_extension_are_the_slopes_of_the_loss(name: str, text:
     """As in a fine-tune with the extension: a step along the gradient that changes the loss by one percent."""
     model = make_model(name)
     tokens = random_tokens(2 * CONTEXT)
-    extension: Any = applied(text, model, 2 * CONTEXT)
+    extension: Any = bound(text, model, 2 * CONTEXT)
 
     def loss() -> Tensor:
         return model(tokens, extension=extension).square().mul(torch.linspace(0.5, 1.5, 48)).sum()

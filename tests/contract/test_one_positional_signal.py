@@ -16,7 +16,7 @@ import posx.models.attention.dispatch
 import posx.models.attention.sdpa
 import posx.models.attention.tiled
 import posx.models.loss
-from fixtures.laws import FROM_ZERO, NAMES, ROUNDING, both_families, small
+from fixtures.laws import FROM_ZERO, NAMES, ROUNDING, both_families, small_model
 from fixtures.models import CONTEXT, gap, make_scheme, random_tokens
 from posx.config.schema import ModelConfig
 from posx.models.decoder import Decoder
@@ -61,24 +61,24 @@ def bag_distance(model: Decoder) -> float:
 
 @both_families
 def test_nope_without_a_mask_gives_both_sentences_the_same_outputs(family: str, without_mask: None) -> None:
-    assert bag_distance(small("nope", family)) < ROUNDING
+    assert bag_distance(small_model("nope", family)) < ROUNDING
 
 
 @both_families
 def test_nope_reads_order_from_the_mask(family: str) -> None:
-    assert bag_distance(small("nope", family)) > VISIBLE
+    assert bag_distance(small_model("nope", family)) > VISIBLE
 
 
 @both_families
 @pytest.mark.parametrize("name", [s for s in BY_POSITION if s != "nope"])
 def test_other_schemes_distinguish_the_sentences_without_a_mask(name: str, family: str, without_mask: None) -> None:
-    assert bag_distance(small(name, family)) > VISIBLE
+    assert bag_distance(small_model(name, family)) > VISIBLE
 
 
 @torch.no_grad()
 @both_families
 def test_nope_is_permutation_equivariant_without_its_mask(family: str, without_mask: None) -> None:
-    model, tokens = small("nope", family), random_tokens(3 * CONTEXT)
+    model, tokens = small_model("nope", family), random_tokens(3 * CONTEXT)
     for seed in range(5):
         order = torch.randperm(3 * CONTEXT, generator=torch.Generator().manual_seed(seed))
         assert gap(model(tokens[:, order], backend="dense"), model(tokens, backend="dense")[:, order]) < ROUNDING
@@ -89,7 +89,7 @@ def test_nope_is_permutation_equivariant_without_its_mask(family: str, without_m
 @pytest.mark.parametrize("name", BY_POSITION)
 def test_positions_are_the_only_signal(name: str, family: str, without_mask: None) -> None:
     """With all tokens at one position and no mask, no scheme has any other source of order."""
-    model, tokens = small(name, family), random_tokens(CONTEXT)
+    model, tokens = small_model(name, family), random_tokens(CONTEXT)
     order = torch.randperm(CONTEXT, generator=torch.Generator().manual_seed(3))
     same = torch.full((CONTEXT,), 5)
     expected = model(tokens, same, backend="dense")[:, order]
@@ -101,7 +101,7 @@ def test_positions_are_the_only_signal(name: str, family: str, without_mask: Non
 @pytest.mark.parametrize("name", [s for s in BY_POSITION if s in FROM_ZERO])
 def test_positions_travel_with_their_tokens(name: str, family: str, without_mask: None) -> None:
     """Tokens and positions permuted together, without a mask, are the same set of (token, position) pairs."""
-    model, tokens = small(name, family), random_tokens(CONTEXT)
+    model, tokens = small_model(name, family), random_tokens(CONTEXT)
     order = torch.randperm(CONTEXT, generator=torch.Generator().manual_seed(4))
     expected = model(tokens, backend="dense")[:, order]
     assert gap(model(tokens[:, order], order, backend="dense"), expected) < ROUNDING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fixtures.laws import ROUNDING, both_families, small
+from fixtures.laws import ROUNDING, both_families, small_model
 from fixtures.models import CONTEXT, RELATIVE, VARIANTS, gap, random_tokens
 
 pytestmark = pytest.mark.every_processor
@@ -21,7 +21,7 @@ def test_only_distances_matter(name: str, shift: int, family: str) -> None:
     In rope, an angle p·θ ≤ p of query and key is rounded in float32, by 2^-24 of p; two layers with logits of about
     10 amplify this about tenfold. Positions themselves are exact.
     """
-    model, tokens = small(name, family), random_tokens(2 * CONTEXT)
+    model, tokens = small_model(name, family), random_tokens(2 * CONTEXT)
     positions = torch.arange(2 * CONTEXT)
     moved = model(tokens, positions + shift)
     exact = "rope" not in name and name not in ("xpos", "layers", "ssmax")
@@ -34,7 +34,7 @@ def test_only_distances_matter(name: str, shift: int, family: str) -> None:
 @pytest.mark.parametrize("name", sorted({*RELATIVE, *VARIANTS} - {"linear-rope"}))  # its weights are quotients
 def test_values_are_untouched(name: str, family: str) -> None:
     """A single token attends to itself with weight 1, so its output is its value at every position."""
-    model, token = small(name, family), random_tokens(1, batch=8)
+    model, token = small_model(name, family), random_tokens(1, batch=8)
     at_zero = model(token, torch.tensor([0]))
     for position in (1, 5, 300):
         assert torch.equal(model(token, torch.tensor([position])), at_zero)

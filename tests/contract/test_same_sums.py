@@ -18,12 +18,12 @@ from fixtures.recomputed_runs import (
     LEAST,
     Trained,
     alibi,  # noqa: F401 - a fixture
-    ask,
+    copy_without_records,
     either,  # noqa: F401
+    evaluate_run,
     folder,  # noqa: F401
-    fresh,
-    kept,
     rope,  # noqa: F401
+    stored_losses,
 )
 from posx.cli.app import app
 from posx.evaluation import scorer as scoring
@@ -46,7 +46,7 @@ OF_A_SUM = 2.0**-22
 
 def assert_same_sums(record: Record, other: Record) -> None:
     """The same targets, with losses equal up to float32 rounding (ONE_TARGET and OF_A_SUM)."""
-    losses, others = kept(record), kept(other)
+    losses, others = stored_losses(record), stored_losses(other)
     assert losses.keys() == others.keys()
     assert max(abs(losses[key][0] - others[key][0]) for key in losses) <= ONE_TARGET
     assert record.nats is not None
@@ -85,8 +85,8 @@ def test_batches_threads_and_blocks_change_no_sum(
         nonlocal number
         number += 1
         (tmp_path / str(number)).mkdir()
-        copy = fresh(either, tmp_path / str(number))
-        return ask(copy, 37, protocol=protocol, **PROTOCOLS[protocol], **settings)[37]
+        copy = copy_without_records(either, tmp_path / str(number))
+        return evaluate_run(copy, 37, protocol=protocol, **PROTOCOLS[protocol], **settings)[37]
 
     base = number_of()
     for settings in ({"batch_tokens": 1}, {"batch_tokens": 100}, {"batch_tokens": 10**6}):

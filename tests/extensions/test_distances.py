@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fixtures.models import CONTEXT, make_model, random_tokens
-from fixtures.moved_pairs import applied
+from fixtures.moved_pairs import bound
 from posx.errors import Unsupported
 from posx.extensions.base import Applied
 
@@ -43,7 +43,7 @@ def test_distances_stay_among_those_trained(text: str, length: int) -> None:
     """None is below 0 or reaches L, and the nearest ones are as they stand."""
     model = make_model("rope")
     try:
-        extension = applied(text, model, length)
+        extension = bound(text, model, length)
         found = distances(extension, length)
     except Unsupported:
         assert text.startswith("self-extend")
@@ -63,7 +63,7 @@ def test_distances_stay_among_those_trained(text: str, length: int) -> None:
 def test_lm_infinite_and_rerope_end_where_they_say(length: int) -> None:
     model = make_model("rope")
     for text, most in (("rerope", CONTEXT // 2), ("rerope(w=3)", 3), ("lm-infinite", CONTEXT)):
-        found = distances(applied(text, model, length), length)
+        found = distances(bound(text, model, length), length)
         assert float(found[~found.isnan()].max()) == min(most, length - 1)
 
 
@@ -72,7 +72,7 @@ def test_known_distances() -> None:
     model = make_model("rope")
 
     def last(text: str, length: int) -> list[float | None]:
-        row = distances(applied(text, model, length), length)[-1].tolist()
+        row = distances(bound(text, model, length), length)[-1].tolist()
         return [None if x != x else x for x in row]
 
     # ⌊9/2⌋ − ⌊j/2⌋ + 4 − 2 for the six keys that are 4 and more away.
@@ -92,4 +92,4 @@ def test_what_cannot_be_at_this_context_says_so(text: str, length: int) -> None:
     """A cell of a table, not the end of an evaluation."""
     model = make_model("rope")
     with pytest.raises(Unsupported):
-        model(random_tokens(length, batch=1), extension=applied(text, model, length))
+        model(random_tokens(length, batch=1), extension=bound(text, model, length))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fixtures.composed import whole
-from fixtures.laws import small
+from fixtures.laws import small_model
 from fixtures.models import extensions, make_model, make_scheme, named
 from posx.config.schema import ModelConfig
 from posx.errors import PosxError
@@ -118,7 +118,7 @@ def test_extensions_that_do_not_fit_are_refused(asked: dict[str, Any], name: str
     known = extensions()
     specs = [named(e, **params) for e, params in asked.items()]
     with pytest.raises(PosxError, match=message):
-        check_fit(specs, name, small(name, "gpt").scheme, known)
+        check_fit(specs, name, small_model(name, "gpt").scheme, known)
 
 
 REFUSED = (

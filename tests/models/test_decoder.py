@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fixtures.laws import both_families, every_scheme, small
+from fixtures.laws import both_families, every_scheme, small_model
 from fixtures.models import CONTEXT, make_model
 from posx.models.decoder import Decoder, count_parameters, initialise
 
@@ -19,8 +19,8 @@ def shared_parameters(model: Decoder) -> dict[str, Tensor]:
 @every_scheme
 def test_shared_parameters_start_equal(name: str, family: str) -> None:
     """Equal seeds: what a scheme shares with nope has the same bits. Another seed: no matrix is the same."""
-    nope, model = (shared_parameters(small(n, family, sharp=False, seed=5)) for n in ("nope", name))
-    other = shared_parameters(small(name, family, sharp=False, seed=6))
+    nope, model = (shared_parameters(small_model(n, family, sharp=False, seed=5)) for n in ("nope", name))
+    other = shared_parameters(small_model(name, family, sharp=False, seed=6))
     narrower = name.endswith("-concat")
     assert model.keys() == nope.keys()
     for key, value in model.items():
@@ -60,7 +60,7 @@ def test_initialise_ignores_what_was_drawn_before(name: str) -> None:
 def test_concatenating_does_not_grow_the_model(name: str, family: str, tie_embeddings: bool) -> None:
     """V·C + L·C when added, V·(C − w) + L·w when concatenated; all else is equal."""
     added, beside = (
-        count_parameters(small(n, family, tie_embeddings=tie_embeddings)) for n in (name, f"{name}-concat")
+        count_parameters(small_model(n, family, tie_embeddings=tie_embeddings)) for n in (name, f"{name}-concat")
     )
     rows = CONTEXT if name == "learned" else 0
     assert beside["total"] <= added["total"]

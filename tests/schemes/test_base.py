@@ -13,7 +13,7 @@ import posx.models.attention.dispatch
 import posx.models.attention.sdpa
 import posx.models.attention.tiled
 import posx.models.loss
-from fixtures.laws import ROUNDING, small
+from fixtures.laws import ROUNDING, small_model
 from fixtures.models import SCHEMES, gap, random_tokens
 from posx.extensions.base import NONE
 from posx.schemes.alibi import Alibi
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.every_processor
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [s for s in SCHEMES if small(s, "gpt").scheme.capabilities.bias_is_by_distance])
+@pytest.mark.parametrize("name", [s for s in SCHEMES if small_model(s, "gpt").scheme.capabilities.bias_is_by_distance])
 def test_a_bias_by_distance_is_one(name: str) -> None:
     """What is added for a query and a key, wherever they stand; the fused path reads all of it off the last query."""
-    scheme, length = small(name, "gpt").scheme, 41
+    scheme, length = small_model(name, "gpt").scheme, 41
     heads = scheme.shape.n_heads
 
     def added(positions: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Landmarks(Alibi):
 
 @torch.no_grad()
 def test_a_subclass_with_a_bias_of_its_own_says_its_own_of_it() -> None:
-    model = small("alibi", "gpt")
+    model = small_model("alibi", "gpt")
     assert model.scheme.bias_is_by_distance
     model.scheme = Landmarks(model.scheme.config, model.scheme.shape)
     assert not model.scheme.bias_is_by_distance

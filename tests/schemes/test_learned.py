@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fixtures.laws import small
+from fixtures.laws import small_model
 from fixtures.models import CONTEXT, extend, make_model, random_tokens
 from fixtures.scheme_models import assert_same, host_without_positions
 from posx.errors import Unsupported
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.every_processor
 
 @pytest.mark.parametrize("name", ["learned", "learned-concat"])
 def test_learned_refuses_past_its_table(name: str) -> None:
-    model = small(name, "gpt")
+    model = small_model(name, "gpt")
     assert model.scheme.last_position == CONTEXT - 1
     model(random_tokens(CONTEXT))
     with pytest.raises(Unsupported, match=r"end at 16\..*--extension interpolate.*up to 16"):

@@ -16,8 +16,8 @@ from PIL import Image
 from fixtures.models import SCHEMES, posx
 from fixtures.shown_schemes import (
     SMALL,
-    given,
     maps,
+    subject_of,
     there,  # noqa: F401
 )
 from posx.analysis.panels.drawing import picture
@@ -54,7 +54,7 @@ def test_every_scheme_is_drawn(name: str, there: Path) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("alibi", "added"), ("rope", "angles"), ("sinusoidal", "vectors")])
 def test_heat_maps_hold_the_numbers(name: str, kind: str) -> None:
-    one = given(name)
+    one = subject_of(name)
     figure = picture(one)
     drawn = [axis.images[0] for axis in axes(figure) if axis.images]
     wanted = list(maps(one, kind).values.values())
@@ -76,6 +76,6 @@ def test_the_training_context_is_marked_where_there_is_more() -> None:
         plt.close(figure)
         return found
 
-    assert said(given("rope")) == ["trained at 16"] * 3
-    assert said(given("alibi")) == ["L = 16", "trained at 16"]
-    assert said(given("rope", length="1x")) == []
+    assert said(subject_of("rope")) == ["trained at 16"] * 3
+    assert said(subject_of("alibi")) == ["L = 16", "trained at 16"]
+    assert said(subject_of("rope", length="1x")) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.shown_extensions import given
+from fixtures.shown_extensions import subject_of
 from posx.analysis.panels.drawing import picture
 from posx.analysis.panels.panel import Lines, Map
 from posx.analysis.panels.scheme import decay_of, panels
@@ -36,7 +36,7 @@ def ntk(s: float) -> list[float]:
 
 @pytest.mark.parametrize(("extension", "theta"), [("pi", [t / 4 for t in THETA]), ("ntk", ntk(4)), ("window", THETA)])
 def test_wavelengths_and_who_goes_past_what_was_trained(extension: str, theta: list[float]) -> None:
-    shown = panel(given("rope", extension), "wavelength")
+    shown = panel(subject_of("rope", extension), "wavelength")
     assert isinstance(shown, Lines)
     assert shown.values["none"] == pytest.approx([2 * math.pi / t for t in THETA], rel=1e-5)
     assert shown.values[extension] == pytest.approx([2 * math.pi / t for t in theta], rel=1e-5)
@@ -49,22 +49,22 @@ def test_wavelengths_and_who_goes_past_what_was_trained(extension: str, theta: l
 
 
 def test_angles_before_and_after() -> None:
-    shown = panel(given("rope", "ntk"), "angles")
+    shown = panel(subject_of("rope", "ntk"), "angles")
     assert isinstance(shown, Map)
     assert list(shown.values) == ["none", "ntk"]
     for name, theta in (("none", THETA), ("ntk", ntk(4))):
         for p in (0, 1, 17, 63):
             apart = shown.values[name][p] - np.array([p * own for own in theta])
             assert np.abs((apart + math.pi) % (2 * math.pi) - math.pi).max() < 1e-4
-    assert list(panel(given("rope", "window"), "angles").values) == [""]
+    assert list(panel(subject_of("rope", "window"), "angles").values) == [""]
 
 
 def test_decay_before_and_after() -> None:
-    shown = panel(given("rope", "pi"), "decay")
+    shown = panel(subject_of("rope", "pi"), "decay")
     for name, s in (("none", 1), ("pi", 4)):
         exact = decay_of(torch.tensor(THETA) / s, 8, N)
         assert np.abs(shown.values[name] - exact.numpy()).max() < 1e-4
-    hidden = panel(given("rope", "window"), "decay").values["window"]
+    hidden = panel(subject_of("rope", "window"), "decay").values["window"]
     assert np.isnan(hidden).tolist() == [d >= L for d in range(N)]
 
 
@@ -97,7 +97,7 @@ DISTANCES = {
 @pytest.mark.parametrize("extension", DISTANCES)
 @pytest.mark.parametrize("name", ["rope", "kerple-log"])
 def test_how_far_keys_seem_to_be(name: str, extension: str) -> None:
-    one = given(name, extension)
+    one = subject_of(name, extension)
     exact = np.array([[DISTANCES[extension](i, j) if j <= i else math.nan for j in range(N)] for i in range(N)])
     assert np.abs(panel(one, "apart").values[""] - exact)[~np.isnan(exact)].max() < 1e-5
     assert np.isnan(panel(one, "apart").values[""]).tolist() == np.isnan(exact).tolist()
@@ -108,20 +108,20 @@ def test_how_far_keys_seem_to_be(name: str, extension: str) -> None:
 
 
 def test_a_pair_of_a_rotation_has_a_distance_of_its_own() -> None:
-    shown = panel(given("rope", "ntk"), "distance").values
+    shown = panel(subject_of("rope", "ntk"), "distance").values
     assert list(shown) == ["none", "pair 0", "pair 1", "pair 2", "pair 3"]
     for k in range(4):
         assert shown[f"pair {k}"][-1] == pytest.approx(63 * 4 ** (-k / 3), rel=1e-5)
-    assert list(panel(given("rope", "pi"), "distance").values) == ["none", "every pair, pi"]
-    fewer = panel(given("rope", "by-parts", "model.d_model=128"), "distance").values
+    assert list(panel(subject_of("rope", "pi"), "distance").values) == ["none", "every pair, pi"]
+    fewer = panel(subject_of("rope", "by-parts", "model.d_model=128"), "distance").values
     assert "pairs 5–15" not in fewer
     assert any(name.startswith("pairs ") for name in fewer)
-    stretched = panel(given("learned", "interpolate"), "distance").values["every key, interpolate"]
+    stretched = panel(subject_of("learned", "interpolate"), "distance").values["every key, interpolate"]
     assert stretched == pytest.approx(np.arange(N) * 15 / 63, abs=1e-5)
 
 
 def test_masks_and_temperatures() -> None:
-    one = given("alibi", "log-n+window(w=10)")
+    one = subject_of("alibi", "log-n+window(w=10)")
     assert kinds(one) == ["mask", "temperature", "added", "weight"]
     seen = panel(one, "mask").values[""]
     for i in range(N):
@@ -137,7 +137,7 @@ def test_masks_and_temperatures() -> None:
 
 
 def test_slopes_and_sharpness_reach_what_is_added() -> None:
-    added = panel(given("alibi", "alibi-scale+temperature"), "added").values["head 1"]
+    added = panel(subject_of("alibi", "alibi-scale+temperature"), "added").values["head 1"]
     assert added[N - 1, 0] == pytest.approx(-0.25 / 4 * 63 * (1 + 0.1 * math.log(4)), rel=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_slopes_and_sharpness_reach_what_is_added() -> None:
     ],
 )
 def test_panels_that_apply_are_drawn(name: str, extension: str, wanted: set[str]) -> None:
-    one = given(name, extension)
+    one = subject_of(name, extension)
     assert wanted <= set(kinds(one))
     assert not {"mask", "temperature", "wavelength", "apart"} & set(kinds(one)) - wanted
     figure = picture(one)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fixtures.shown_schemes import given, lines, maps, measured
+from fixtures.shown_schemes import lines, maps, measured, subject_of
 from posx.analysis.panels.scheme import bound, decay, decay_of, similarity
 
 
 def test_decay_and_bound_of_two_pairs_by_hand() -> None:
     """D = 4, b = 10000: θ = 1, 0.01. At d = 1: (cos 1 + cos 0.01) / 2, and (|e^i| + |e^i + e^0.01i|) / 2."""
-    one = given("rope", "model.n_heads=8")
+    one = subject_of("rope", "model.n_heads=8")
     theta = torch.tensor([1.0, 0.01])
     by_hand = (math.cos(1) + math.cos(0.01)) / 2
     assert float(decay_of(theta, 4, 64)[1]) == pytest.approx(by_hand, abs=1e-9)
@@ -28,7 +28,7 @@ def test_decay_and_bound_of_two_pairs_by_hand() -> None:
 @pytest.mark.parametrize("settings", [(), ("scheme.base=50",), ("scheme.fraction=0.5",)])
 def test_the_bound_lies_above_all_logits_whose_pairs_differ_by_one_at_most(settings: tuple[str, ...]) -> None:
     """|Σ h_k e^{idθ_k}| ≤ max |h_{k+1} − h_k| Σ_j |S_j|, for many h and not for the drawn one alone."""
-    one = given("rope", *settings, "model.d_model=128")
+    one = subject_of("rope", *settings, "model.d_model=128")
     shown = lines(one, "bound").values[""]
     assert (shown >= lines(one, "decay").values["every head"] - 1e-9).all()
     theta = torch.zeros(16, dtype=torch.float64)
@@ -44,17 +44,17 @@ def test_the_bound_lies_above_all_logits_whose_pairs_differ_by_one_at_most(setti
 
 
 def test_angles_are_positions_times_frequencies() -> None:
-    angles = maps(given("rope"), "angles").values[""]
+    angles = maps(subject_of("rope"), "angles").values[""]
     assert angles.shape == (64, 4)
     for p in (0, 1, 17, 63):
         for k in range(4):
             apart = angles[p, k] - p * 10000 ** (-k / 4)
             assert abs((apart + math.pi) % (2 * math.pi) - math.pi) < 1e-5
-    assert (maps(given("p-rope", "scheme.kept=0.5"), "angles").values[""][:, 2:] == 0).all()
+    assert (maps(subject_of("p-rope", "scheme.kept=0.5"), "angles").values[""][:, 2:] == 0).all()
 
 
 def test_vectors_and_their_likeness_by_hand() -> None:
-    one = given("sinusoidal-concat")
+    one = subject_of("sinusoidal-concat")
     vectors = maps(one, "vectors").values[""]
     assert vectors.shape == (64, 8)
     for p in (0, 5, 63):
@@ -69,7 +69,7 @@ def test_vectors_and_their_likeness_by_hand() -> None:
 
 @pytest.mark.parametrize("heads", [4, 3])
 def test_alibi_weighs_as_the_softmax_by_hand(heads: int) -> None:
-    one = given("alibi", f"model.n_heads={heads}", "model.head_dim=8")
+    one = subject_of("alibi", f"model.n_heads={heads}", "model.head_dim=8")
     slopes = [2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8] if heads == 4 else [2.0**-4, 2.0**-8, 2.0**-2]
     shown = lines(one, "weight").values
     for head, slope in enumerate(slopes):
@@ -86,16 +86,16 @@ def test_alibi_weighs_as_the_softmax_by_hand(heads: int) -> None:
 
 def test_weights_known_by_heart() -> None:
     """nope gives each of 64 the same; a stick broken in halves; the nearest 61 of 64 hold 95 %."""
-    nope = given("nope")
+    nope = subject_of("nope")
     assert np.abs(lines(nope, "weight").values["every head"] - 1 / 64).max() < 1e-8
     assert measured("nope").reach == (60, 60)
-    sticks = lines(given("stick-breaking"), "weight").values["every head"]
+    sticks = lines(subject_of("stick-breaking"), "weight").values["every head"]
     assert sticks[0] == 0
     assert np.abs(sticks[1:40] - 0.5 ** np.arange(1, 40)).max() < 1e-6
 
 
 def test_at_most_four_maps_and_eight_lines() -> None:
-    one = given("alibi", "model.n_heads=12", "model.d_model=96")
+    one = subject_of("alibi", "model.n_heads=12", "model.d_model=96")
     assert list(maps(one, "added").values) == ["head 1", "head 5", "head 8", "head 12"]
     names = list(lines(one, "weight").values)
     assert (len(names), names[0], names[-1]) == (8, "head 1", "head 12")

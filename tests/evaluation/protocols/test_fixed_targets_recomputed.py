@@ -17,14 +17,14 @@ from fixtures.recomputed_runs import (
     Key,
     Trained,
     alibi,  # noqa: F401 - a fixture
-    ask,
-    drawn,
+    assert_losses,
+    copy_without_records,
     either,  # noqa: F401
+    evaluate_run,
     folder,  # noqa: F401 - a fixture
-    fresh,
-    kept,
     rope,  # noqa: F401
-    same,
+    sampled_tails,
+    stored_losses,
 )
 from posx.config.schema import EvalConfig
 from posx.data.corpus import Corpus, Split
@@ -60,13 +60,13 @@ def all_tails(documents: list[list[int]], least: int, stride: int) -> tuple[list
 @pytest.mark.parametrize("stride", [1, 2, 5])
 @pytest.mark.parametrize("least", [37, LEAST, 101])
 def test_every_token_that_qualifies_is_a_target(rope: Trained, tmp_path: Path, stride: int, least: int) -> None:
-    own = fresh(rope, tmp_path)
-    record = ask(own, CONTEXT, stride=stride, target_context=least, max_targets=10**6)[CONTEXT]
+    own = copy_without_records(rope, tmp_path)
+    record = evaluate_run(own, CONTEXT, stride=stride, target_context=least, max_targets=10**6)[CONTEXT]
     tails, left = all_tails(own.documents, least, stride)
-    assert drawn(own, record) == tails
+    assert sampled_tails(own, record) == tails
     assert (record.n_targets, record.left_out) == (len(tails) * stride, left)
     assert (record.stride, record.target_context) == (stride, least)
-    scored = {(d, n) for d, n, _ in kept(record)}
+    scored = {(d, n) for d, n, _ in stored_losses(record)}
     assert scored == {(d, last - back) for d, last in tails for back in range(stride)}
     assert min(n for _, n in scored) >= least
 
@@ -74,10 +74,10 @@ def test_every_token_that_qualifies_is_a_target(rope: Trained, tmp_path: Path, s
 @pytest.mark.parametrize("stride, most", [(1, 100), (2, 101), (5, 69), (5, 150)])
 def test_drawn_targets_are_whole_tails_in_even_shares(rope: Trained, tmp_path: Path, stride: int, most: int) -> None:
     """None gives more than its share: whoever gives less than another has no more to give."""
-    own = fresh(rope, tmp_path)
-    record = ask(own, CONTEXT, stride=stride, max_targets=most)[CONTEXT]
+    own = copy_without_records(rope, tmp_path)
+    record = evaluate_run(own, CONTEXT, stride=stride, max_targets=most)[CONTEXT]
     tails, left = all_tails(own.documents, LEAST, stride)
-    chosen = drawn(own, record)
+    chosen = sampled_tails(own, record)
     assert len(tails) > most // stride == len(chosen) == len(set(chosen)) == record.n_targets // stride
     assert chosen == sorted(chosen)
     assert set(chosen) <= set(tails)
@@ -89,8 +89,8 @@ def test_drawn_targets_are_whole_tails_in_even_shares(rope: Trained, tmp_path: P
 
 
 def test_a_draw_is_a_function_of_its_seed(rope: Trained, tmp_path: Path) -> None:
-    own = fresh(rope, tmp_path)
-    sets = [drawn(own, ask(own, CONTEXT, max_targets=64, seed=seed)[CONTEXT]) for seed in (0, 1, 0)]
+    own = copy_without_records(rope, tmp_path)
+    sets = [sampled_tails(own, evaluate_run(own, CONTEXT, max_targets=64, seed=seed)[CONTEXT]) for seed in (0, 1, 0)]
     assert sets[0] == sets[2] != sets[1]
 
 
@@ -130,17 +130,17 @@ def test_the_hash_changes_with_each_ingredient(rope: Trained, what: str) -> None
 @pytest.mark.parametrize("stride", [1, 2, 5])
 def test_fixed_targets(either: Trained, tmp_path: Path, stride: int) -> None:
     """The same targets at 1x, 37 tokens and 3x: a window's end stays, only how far back it reaches changes."""
-    own = fresh(either, tmp_path)
-    records = ask(own, CONTEXT, 37, LEAST, stride=stride, max_targets=66)
+    own = copy_without_records(either, tmp_path)
+    records = evaluate_run(own, CONTEXT, 37, LEAST, stride=stride, max_targets=66)
     assert {r.targets_sha256 for r in records.values()} == {records[CONTEXT].targets_sha256}
     scored: list[dict[Key, float]] = []
     for length, record in records.items():
         expected = {}
-        for d, last in drawn(own, record):
+        for d, last in sampled_tails(own, record):
             for target in range(last - stride + 1, last + 1):
                 first = last - length  # the window feeds the ``length`` tokens before its last target
                 expected[d, target, target - first] = own.nats(own.documents[d], first, target)
-        same(own, record, expected)
+        assert_losses(own, record, expected)
         assert {context for _, _, context in expected} == set(range(length - stride + 1, length + 1))
         scored.append(expected)
     at_1x, at_37, _ = ({key[:2]: nats for key, nats in one.items()} for one in scored)

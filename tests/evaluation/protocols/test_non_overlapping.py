@@ -13,12 +13,12 @@ from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
     alibi,  # noqa: F401 - a fixture
-    ask,
+    assert_losses,
+    copy_without_records,
     either,  # noqa: F401
+    evaluate_run,
     folder,  # noqa: F401 - a fixture
-    fresh,
     rope,  # noqa: F401 - a fixture
-    same,
 )
 from fixtures.window_texts import LENGTHS, bounds, cut, home, scored
 from posx.evaluation.protocols.non_overlapping import non_overlapping
@@ -39,8 +39,8 @@ def test_non_overlapping_scores_every_token_but_the_first_of_a_document(lengths:
 @pytest.mark.parametrize("length", [5, CONTEXT, 37, 3 * CONTEXT])
 def test_non_overlapping(either: Trained, tmp_path: Path, length: int) -> None:
     """Each document is cut into windows of ℓ, every token but its first is scored, ragged tails included."""
-    own = fresh(either, tmp_path)
-    record = ask(own, length, protocol="non-overlapping")[length]
+    own = copy_without_records(either, tmp_path)
+    record = evaluate_run(own, length, protocol="non-overlapping")[length]
     expected = {}
     for d, ids in enumerate(own.documents):
         first = 0
@@ -50,5 +50,5 @@ def test_non_overlapping(either: Trained, tmp_path: Path, length: int) -> None:
             first += length
     assert len(expected) == sum(len(ids) - 1 for ids in own.documents)
     assert {c for _, _, c in expected} == set(range(1, length + 1))
-    same(own, record, expected)
+    assert_losses(own, record, expected)
     assert (record.stride, record.target_context, record.max_targets) == (None, None, None)

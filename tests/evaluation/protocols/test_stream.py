@@ -12,11 +12,11 @@ from fixtures.corpora import by_hand
 from fixtures.recomputed_runs import (
     CONTEXT,
     Trained,
-    ask,
+    assert_losses,
+    copy_without_records,
+    evaluate_run,
     folder,  # noqa: F401 - a fixture
-    fresh,
     rope,  # noqa: F401
-    same,
 )
 from fixtures.window_texts import LENGTHS, cut, home, scored
 from posx.evaluation.protocols.stream import stream
@@ -36,8 +36,8 @@ def test_stream_scores_every_token_but_the_first(lengths: list[int], length: int
 @pytest.mark.parametrize("length", [CONTEXT, 37])
 def test_stream(rope: Trained, tmp_path: Path, length: int) -> None:
     """Documents joined into one stream that is cut into windows of ℓ."""
-    own = fresh(rope, tmp_path)
-    record = ask(own, length, protocol="stream")[length]
+    own = copy_without_records(rope, tmp_path)
+    record = evaluate_run(own, length, protocol="stream")[length]
     stream = [token for ids in own.documents for token in ids]
     places = [(d, n) for d, ids in enumerate(own.documents) for n in range(len(ids))]
     expected = {}
@@ -45,4 +45,4 @@ def test_stream(rope: Trained, tmp_path: Path, length: int) -> None:
         for target in range(first + 1, min(first + length, len(stream) - 1) + 1):
             expected[(*places[target], target - first)] = own.nats(stream, first, target)
     assert len(expected) == len(stream) - 1
-    same(own, record, expected)
+    assert_losses(own, record, expected)

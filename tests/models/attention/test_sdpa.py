@@ -12,7 +12,7 @@ import posx.models.attention.dispatch
 import posx.models.attention.sdpa
 import posx.models.attention.tiled
 import posx.models.loss
-from fixtures.laws import small
+from fixtures.laws import small_model
 from fixtures.models import gap
 from posx.extensions.base import NONE
 from posx.models.attention.context import Call
@@ -29,7 +29,7 @@ def test_a_bias_stays_float32_beside_bf16(name: str) -> None:
     Only queries, keys, values and weights are rounded: by 2^-9 each, where a lost bias moves logits by up to 1.
     """
     torch.manual_seed(0)
-    scheme, length, heads, width = small(name, "gpt").scheme, 70, 4, 16
+    scheme, length, heads, width = small_model(name, "gpt").scheme, 70, 4, 16
     if name == "t5":
         scheme.table.uniform_(299.5, 300.5)
     else:
