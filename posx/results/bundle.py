@@ -8,7 +8,8 @@ out. A bundle is read wherever a runs directory is.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +21,75 @@ from posx.config.catalog import read_yaml
 from posx.errors import PosxError
 from posx.results.bundle_cells import CURVES, RECORDS, SUMS, VIEWS
 from posx.results.parts import parts_of
-from posx.results.records import Record, as_json, read_records
+from posx.results.records import Record, as_json
 from posx.results.sums import by_document
-from posx.runs.bundle_runs import METRICS, RUNS, bundled_run
+from posx.runs.bundle_runs import METRICS, RUNS, bundled_run, is_bundle
 from posx.runs.directory import Run, metrics, open_run, stored_meta
 from posx.utils.files import sha256_file, whole_file, write_text
 
 CURVED = {"fixed-targets": "place", "curve": "context"}  # the view that a plot draws of a protocol
+REQUIRED = (METRICS, SUMS, CURVES, RECORDS, RUNS)
+OPTIONAL = ("sweep.yaml", "table.md", "perplexity.svg")
 SETTINGS: dict[str, Any] = {"compression": "zstd", "compression_level": 19}
 
 
-def write_bundle(runs_dir: Path, names: list[str], target: Path) -> list[Record]:
-    """Write the named runs, or all, and return their records. Replaces the bundle's files. Raises PosxError."""
-    records = read_records(runs_dir, names)
+def write_bundle(records: Sequence[Record], target: Path, files: Mapping[str, str] | None = None) -> None:
+    """Write the runs of these records to the folder ``target``, in place of the bundle that is there.
+
+    ``files``: texts to write next to them, by name: those of OPTIONAL. The files appear together or not at all. Raises
+    PosxError, also if ``target`` holds something else.
+    """
     folders = sorted({r.path.parent.parent for r in records if r.path is not None})
-    if len({folder.name for folder in folders}) < len(folders):
-        raise PosxError("Two of these runs have the same name.", "Rename one, or bundle them apart.")
-    if any(folder.parent.resolve() == target.resolve() for folder in folders):
-        raise PosxError(f"{target} is where these runs are.", "Choose another -o.")
+    _check_names(folders)
+    _check_target(target, folders)
     try:
-        _write_table(target / METRICS, _metrics([open_run(folder) for folder in folders]))
-        _write_table(target / SUMS, _sums(records), ["nats"])
-        _write_table(target / CURVES, _curves(records), ["nats"])
-        _write_lines(target / RECORDS, [_record_line(record) for record in records])
-        _write_lines(target / RUNS, [_run_line(folder) for folder in folders])  # last: it makes the folder a bundle
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+            staged = Path(scratch)
+            _write_table(staged / METRICS, _metrics([open_run(folder) for folder in folders]))
+            _write_table(staged / SUMS, _sums(records), ["nats"])
+            _write_table(staged / CURVES, _curves(records), ["nats"])
+            _write_lines(staged / RECORDS, [_record_line(record) for record in records])
+            _write_lines(staged / RUNS, [_run_line(folder) for folder in folders])
+            for name, text in (files or {}).items():
+                write_text(staged / name, text)
+            _replace(target, staged)
     except OSError as error:
         raise PosxError(f"{target} cannot be written: {error.strerror or error}.", "Choose another -o.") from None
-    return records
+
+
+def _check_names(folders: Sequence[Path]) -> None:
+    """Refuse two runs of one name, which would be one run in the bundle."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(folder.name, folder)
+        if other != folder:
+            raise PosxError(f"{other} and {folder} have the same name.", "Bundle one of the two, or write two bundles.")
+
+
+def _check_target(target: Path, folders: Sequence[Path]) -> None:
+    """Refuse to mix a bundle with other files."""
+    if any(folder.parent.resolve() == target.resolve() for folder in folders):
+        raise PosxError(f"{target} is where these runs are.", "Choose another -o.")
+    if target.is_dir() and not is_bundle(target):
+        others = sorted(path.name for path in target.iterdir() if path.name not in (*REQUIRED, *OPTIONAL))
+        if others:
+            raise PosxError(f"{target} exists and is not a bundle: it holds {others[0]}.", "Choose another -o.")
+
+
+def _replace(target: Path, staged: Path) -> None:
+    """Move the files to ``target``. Without RUNS, which goes first and comes last, a folder is not a bundle."""
+    target.mkdir(exist_ok=True)
+    for name in (RUNS, *OPTIONAL):
+        (target / name).unlink(missing_ok=True)
+    for path in sorted(staged.iterdir(), key=lambda path: path.name == RUNS):
+        path.replace(target / path.name)
 
 
 def _run_line(folder: Path) -> dict[str, Any]:
     bundled = bundled_run(folder)
     config = bundled["config"] if bundled else read_yaml(folder / "config.yaml", "run config")
-    return {"name": folder.name, "config": config, "meta": stored_meta(folder)}
+    return {"name": folder.name, "config": config or {}, "meta": stored_meta(folder)}
 
 
 def _record_line(record: Record) -> dict[str, Any]:
@@ -84,7 +121,7 @@ def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: row.get(key) for key in keys} for row in rows]
 
 
-def _sums(records: list[Record]) -> pa.Table:
+def _sums(records: Sequence[Record]) -> pa.Table:
     kept = [(number, sums) for number, record in enumerate(records) if (sums := by_document(record)) is not None]
     return pa.table(
         {
@@ -96,7 +133,7 @@ def _sums(records: list[Record]) -> pa.Table:
     )
 
 
-def _curves(records: list[Record]) -> pa.Table:
+def _curves(records: Sequence[Record]) -> pa.Table:
     kept = [
         (number, VIEWS.index(view), part)
         for number, record in enumerate(records)

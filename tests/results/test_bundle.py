@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from posx.results.curves import Line, by_context, by_each_document, by_place
 from posx.results.parts import octaves
 from posx.results.query import find_cell, find_row
 from posx.results.records import as_json, read_records
+from posx.runs.bundle_runs import is_bundle
 from posx.runs.directory import find_run, metrics, run_folders
 from posx.utils.files import sha256_file
 
@@ -50,7 +52,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @pytest.fixture
 def bundle(shelf: Shelf, tmp_path: Path) -> Path:
-    write_bundle(shelf.folder, [], tmp_path / "results" / "kept")
+    write_bundle(read_records(shelf.folder, []), tmp_path / "results" / "kept")
     return tmp_path / "results" / "kept"
 
 
@@ -133,7 +135,7 @@ def test_a_bundle_is_named_as_runs_are(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_bundle_can_be_bundled(bundle: Path, tmp_path: Path) -> None:
-    write_bundle(bundle, ["rope-seed0", "rope-seed1"], tmp_path / "part")
+    write_bundle(read_records(bundle, ["rope-seed0", "rope-seed1"]), tmp_path / "part")
     part = aggregate(read_records(tmp_path / "part", []))
     assert numbers(part) == numbers(aggregate(read_records(bundle, ["rope-seed0", "rope-seed1"])))
 
@@ -142,3 +144,90 @@ def test_a_damaged_bundle_is_a_sentence(bundle: Path) -> None:
     (bundle / "sums.parquet").write_bytes(b"PAR1")
     with pytest.raises(PosxError, match=r"sums\.parquet is damaged"):
         aggregate(read_records(bundle, []))
+
+
+def test_labels_with_line_separators_come_back(tmp_path: Path) -> None:
+    """JSON leaves U+2028 and U+0085 in strings, and str.splitlines splits there."""
+    shelf = Shelf(tmp_path / "runs")
+    label = "höhe\u2028a\x85b → 位置"
+    shelf.put(hardness(), run="höhe-位置", **(ROPE | {"label": label}))
+    write_bundle(read_records(shelf.folder, []), tmp_path / "paket ü")
+    (record,) = read_records(tmp_path / "paket ü", [])
+    assert (record.label, record.run) == (label, "höhe-位置")
+
+
+def test_two_runs_of_one_name_are_a_sentence(shelf: Shelf, tmp_path: Path) -> None:
+    shutil.copytree(shelf.folder / "rope-seed0", tmp_path / "other" / "rope-seed0")
+    records = read_records(shelf.folder, ["rope-seed0", str(tmp_path / "other" / "rope-seed0")])
+    with pytest.raises(PosxError, match="have the same name"):
+        write_bundle(records, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_folder_with_other_files_is_not_a_target(shelf: Shelf, tmp_path: Path) -> None:
+    """Nor is a file, or a folder where nothing can be written."""
+    records = read_records(shelf.folder, ["rope-seed0"])
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(PosxError, match=r"is not a bundle: it holds notes\.txt"):
+        write_bundle(records, folder)
+    with pytest.raises(PosxError, match="cannot be written"):
+        write_bundle(records, folder / "notes.txt")
+    with pytest.raises(PosxError, match="cannot be written"):
+        write_bundle(records, folder / "notes.txt" / "deeper")
+    assert [path.name for path in tmp_path.rglob("*") if path.parent == folder] == ["notes.txt"]
+
+
+def test_a_bundle_is_replaced_whole(bundle: Path, shelf: Shelf) -> None:
+    """Its optional files go too, since they show other runs; what was put next to it stays."""
+    for name in ("sweep.yaml", "table.md", "perplexity.svg", "protocols.md"):
+        (bundle / name).write_text("old", "utf-8")
+    write_bundle(read_records(shelf.folder, ["alibi-seed0"]), bundle, {"table.md": "new"})
+    assert {r.run for r in read_records(bundle, [])} == {"alibi-seed0"}
+    assert (bundle / "table.md").read_text("utf-8") == "new"
+    assert {path.name for path in bundle.iterdir()} == {
+        *("runs.jsonl", "metrics.parquet", "records.jsonl", "sums.parquet", "curves.parquet"),
+        *("table.md", "protocols.md"),
+    }
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")], ids=["ctrl-c", "full"])
+@pytest.mark.parametrize("function", ["_run_line", "_curves", "_write_table"])
+def test_an_interrupted_write_leaves_the_old_bundle(
+    error: Any, function: str, bundle: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+
+    def interrupted(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(f"posx.results.bundle.{function}", interrupted)
+    for target in (bundle, bundle.parent / "new"):
+        with pytest.raises((KeyboardInterrupt, PosxError)):
+            write_bundle(read_records(shelf.folder, ["alibi-seed0"]), target)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_a_bundle_that_is_half_moved_is_no_bundle(
+    bundle: Path, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst moment: some files are new and others old. The next write repairs it."""
+    real = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target == bundle / "records.jsonl":
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    records = read_records(shelf.folder, ["alibi-seed0"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_bundle(records, bundle)
+    assert not is_bundle(bundle)
+    with pytest.raises(PosxError, match="There are no evaluations"):
+        read_records(bundle, [])
+    write_bundle(read_records(shelf.folder, ["alibi-seed0"]), bundle)
+    assert {r.run for r in read_records(bundle, [])} == {"alibi-seed0"}
