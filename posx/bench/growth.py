@@ -1,9 +1,9 @@
 """`posx bench --scaling`: how cost grows with the context, with the width, and with the corpus.
 
-Every point is measured in a process of its own (see process.py), so that its peak of memory is its own. A power law is
-fitted over all points of a curve, cost ≈ factor · x^exponent. Cost is a sum of terms of which some grow faster than
-others and some not at all, so such an exponent holds for the range that it was fitted over; the one between the last
-two points is nearer to what lies beyond.
+Each point is measured in a separate process (see process.py), so that its peak memory includes nothing else. A power
+law, cost ≈ factor · x^exponent, is fitted to all points of a curve. Cost is a sum of terms that grow at different
+rates, so the exponent is valid only within the fitted range; the exponent between the last two points is a better
+guide to larger sizes.
 
 ``python -m posx.bench.growth NAME`` is the process that prepares a corpus.
 """
@@ -41,7 +41,7 @@ CORPUS_MB = (1, 10, 100, 1000)
 HEAD_DIM = 64
 ROUNDS = 3
 SCHEMA = 1
-# Uncompiled on every machine: else the smaller of two points may be compiled, and the larger not.
+# Uncompiled on every machine: otherwise the smaller of two points might be compiled and the larger not.
 FIXED = (*REFERENCE, "train.compile=off")
 AXES = ("context", "width", "corpus")
 QUANTITIES = {"seconds": "time", "peak_memory_bytes": "memory"}
@@ -49,10 +49,10 @@ QUANTITIES = {"seconds": "time", "peak_memory_bytes": "memory"}
 
 @dataclass(frozen=True)
 class Plan:
-    """Every point, after all checks that need no work."""
+    """The points to measure, after all checks that can be made in advance."""
 
     base: RunConfig
-    training: tuple[tuple[str, int, RunConfig], ...]  # axis, its value, what is trained
+    training: tuple[tuple[str, int, RunConfig], ...]  # axis, value on the axis, config to train
     corpus_mb: tuple[int, ...]
     catalog: Catalog = PACKAGED
 
@@ -64,18 +64,18 @@ def make_plan(
     corpus_mb: list[int] | None = None,
     catalog: Catalog = PACKAGED,
 ) -> Plan:
-    """None: all that there are; an empty list leaves an axis out. Raises PosxError."""
+    """None: the default values of an axis; an empty list skips the axis. Raises PosxError."""
     contexts = list(CONTEXTS) if contexts is None else contexts
     widths = list(WIDTHS) if widths is None else widths
     corpus_mb = list(CORPUS_MB) if corpus_mb is None else corpus_mb
     if not (contexts or widths or corpus_mb):
-        raise PosxError("Nothing is left to measure.", "Give at least one of --contexts, --widths and --corpus-mb.")
+        raise PosxError("There is nothing to measure.", "Give at least one of --contexts, --widths and --corpus-mb.")
     for width in widths:
         if width % HEAD_DIM:
             above = (width // HEAD_DIM + 1) * HEAD_DIM
             raise PosxError(
-                f"--widths takes multiples of {HEAD_DIM}, the width of a head, but {width} was given.",
-                f"Take {above}." if width < HEAD_DIM else f"Take {above - HEAD_DIM} or {above}.",
+                f"--widths takes multiples of {HEAD_DIM}, the head dimension, not {width}.",
+                f"Use {above}." if width < HEAD_DIM else f"Use {above - HEAD_DIM} or {above}.",
             )
 
     def composed(**changes: int) -> RunConfig:
@@ -94,7 +94,7 @@ def make_plan(
 
 
 def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: str) -> dict[str, Any]:
-    """All measurements and what they were made with: the content of scaling.json."""
+    """All measurements and their setup, as stored in scaling.json."""
     points = [
         {"axis": axis, "x": x, "seconds": [], "peak_memory_bytes": [], "reason": ""} for axis, x, _ in plan.training
     ]
@@ -102,12 +102,12 @@ def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: 
     if points:
         prepared(plan.base, display)
     display.start("bench: training", rounds * len(points))
-    for number in range(rounds * len(points)):  # all points, and again: one slow minute spoils no point alone
+    for number in range(rounds * len(points)):  # round by round, so that a slow minute affects all points alike
         point, (axis, x, config) = points[number % len(points)], plan.training[number % len(points)]
         if not point["reason"]:
             try:
-                found, about = _train(plan, config, f"{axis}-{x}", seconds)
-                _enter(point, found)
+                measured, about = _train(plan, config, f"{axis}-{x}", seconds)
+                _enter(point, measured)
             except Refused as error:
                 point["reason"] = str(error)
         display.update(number + 1, f"{axis} {x}")
@@ -130,13 +130,13 @@ def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: 
     }
 
 
-def _enter(point: dict[str, Any], found: dict[str, Any]) -> None:
+def _enter(point: dict[str, Any], measured: dict[str, Any]) -> None:
     for quantity in QUANTITIES:
-        point[quantity].append(found[quantity])
+        point[quantity].append(measured[quantity])
 
 
 def _train(plan: Plan, config: RunConfig, name: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Seconds for as many tokens as a step of the base config has, and the peak; beside it what the child says."""
+    """Seconds for as many tokens as a step of the base config has, and peak memory; and what ``about()`` returned."""
     spec = {"config": asdict(config), "eval": asdict(EvalConfig()), **plan.catalog.as_json()}
     child = Child(["-m", "posx.bench.worker", name], spec)
     try:
@@ -150,11 +150,11 @@ def _train(plan: Plan, config: RunConfig, name: str, seconds: float) -> tuple[di
 
 
 def _prepare(megabytes: int, vocab_size: int, display: Display) -> dict[str, Any]:
-    """Time and peak of a corpus that was never seen before; nothing of it stays."""
+    """Time and peak memory of preparing a new corpus; deletes all its files."""
     with tempfile.TemporaryDirectory(prefix="posx-scaling-") as name:
         folder = Path(name)
         if shutil.disk_usage(folder).free < 4 * megabytes * MB:
-            raise Refused(f"{folder.parent} has no room for {megabytes} MB of text and its tokens")
+            raise Refused(f"{folder.parent} has too little space for {megabytes} MB of text and its tokens")
         text = folder / "text.jsonl"
         display.start(f"bench: writing {megabytes} MB of text", megabytes)
         write_corpus(text, megabytes * MB, lambda done: display.update(done // MB))
@@ -168,7 +168,7 @@ def _prepare(megabytes: int, vocab_size: int, display: Display) -> dict[str, Any
 
 
 class Preparer:
-    """A process that prepares one corpus."""
+    """The worker that prepares one corpus."""
 
     def __init__(self, spec: dict[str, Any]):
         self.memory = HighWater(torch.device("cpu"))
@@ -209,17 +209,17 @@ def fit(points: list[tuple[float, float]]) -> Fit | None:
 
 
 def curves(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each axis and quantity with its medians and its fit, as `--json` prints them."""
-    found = []
+    """The medians and the fit for each axis and quantity, as `--json` prints them."""
+    out = []
     for axis in AXES:
-        for quantity, called in QUANTITIES.items():
-            here = [p for p in data["points"] if p["axis"] == axis]
-            points = [(p["x"], statistics.median(p[quantity])) for p in here if p[quantity] and not p["reason"]]
-            if here:
+        for quantity, name in QUANTITIES.items():
+            on_axis = [p for p in data["points"] if p["axis"] == axis]
+            points = [(p["x"], statistics.median(p[quantity])) for p in on_axis if p[quantity] and not p["reason"]]
+            if on_axis:
                 law = fit(points)
-                one = {"name": f"{called} over {axis}", "axis": axis, "quantity": quantity, "points": points}
-                found.append(one | {"fit": asdict(law) if law else None})
-    return found
+                curve = {"name": f"{name} over {axis}", "axis": axis, "quantity": quantity, "points": points}
+                out.append(curve | {"fit": asdict(law) if law else None})
+    return out
 
 
 if __name__ == "__main__":

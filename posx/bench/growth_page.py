@@ -1,4 +1,4 @@
-"""What posx bench --scaling prints, draws and writes, and its scaling.json."""
+"""The tables, plot and files of posx bench --scaling."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from posx.reporting.table import Page, entry
 from posx.utils.files import read_json, write_json, write_text
 from posx.utils.format import DASH, MB
 
-AXES = {"context": "context, tokens", "width": "width, d_model", "corpus": "corpus, MB of text"}  # in words
+AXES = {"context": "context (tokens)", "width": "width (d_model)", "corpus": "corpus (MB of text)"}  # labels
 
 
 def pages(data: dict[str, Any]) -> list[Page]:
-    """The exponents, and the measurements behind them."""
-    made = data["setup"]
-    head = f"{data['scheme']}, {setup_words(made)}" if made["threads"] else f"{made['device']}, torch {made['torch']}"
+    """The fitted exponents, and the measurements."""
+    setup = data["setup"]
+    head = (
+        f"{data['scheme']}, {setup_words(setup)}" if setup["threads"] else f"{setup['device']}, torch {setup['torch']}"
+    )
     return [_exponents(data, head), _measurements(data)]
 
 
@@ -48,12 +50,12 @@ def _exponents(data: dict[str, Any], head: str) -> Page:
     return Page(
         "How cost grows",
         head,
-        ["cost", "exponent", "fitted over", "last two points", "which are"],
+        ["cost", "exponent", "fitted range", "last two points", "their range"],
         exponents,
         [
-            "Least squares on the logarithms, over the range named and not beyond. A sum of terms has no exponent "
-            "of its own; the last two points are nearer to what lies beyond.",
-            f"Made by `{data['command']}`.",
+            "Exponents are least-squares fits to the logarithms. They hold only within the fitted range, because cost "
+            "is a sum of terms with different exponents; for larger sizes, use that of the last two points.",
+            f"Command: `{data['command']}`.",
         ],
         left=1,
     )
@@ -75,14 +77,14 @@ def _measurements(data: dict[str, Any]) -> Page:
         rows.append([entry(text) for text in (AXES[point["axis"]], f"{point['x']:,}", *cells)])
     sections = frozenset(n for n in range(1, len(rows)) if data["points"][n]["axis"] != data["points"][n - 1]["axis"])
     return Page(
-        "Its measurements",
-        "medians of the rounds; each corpus is prepared once",
-        ["over", "", "time", "memory"],
+        "Measurements",
+        "medians over rounds; each corpus is prepared once",
+        ["axis", "value", "time", "memory"],
         rows,
         [
             *(f"[{number}] {reason}" for number, reason in enumerate(reasons, start=1)),
-            f"Time: of training on {data['setup']['step_tokens']:,} tokens, at every context; or of preparing the "
-            "corpus. Memory: the most that the process held above what it held before.",
+            f"Time: training on {data['setup']['step_tokens']:,} tokens, at every context; or preparing the corpus. "
+            "Memory: peak of the process, minus its memory before the work.",
         ],
         left=1,
         sections=sections,
@@ -98,25 +100,25 @@ def _bytes(value: float) -> str:
 
 
 def draw(data: dict[str, Any]) -> Figure:
-    """A panel for each axis: time and memory as multiples of the smallest point's, with the fitted lines."""
-    found = [curve for curve in curves(data) if curve["fit"]]
-    axes = [axis for axis in AXES if any(curve["axis"] == axis for curve in found)]
+    """A panel for each axis: time and memory as multiples of the smallest point, with the fitted lines."""
+    fitted = [curve for curve in curves(data) if curve["fit"]]
+    axes = [axis for axis in AXES if any(curve["axis"] == axis for curve in fitted)]
     if not axes:
-        raise NothingToDraw("There are not two points to draw a line through.", "Measure more of them.")
+        raise NothingToDraw("A plot requires at least two points on an axis.", "Measure more points.")
     figure = Figure(figsize=(5.2 * len(axes), 5.0), layout="constrained")
     for panel, axis in zip(figure.subplots(1, len(axes), squeeze=False)[0], axes, strict=True):
-        _draw_panel(panel, axis, [curve for curve in found if curve["axis"] == axis])
+        _draw_panel(panel, axis, [curve for curve in fitted if curve["axis"] == axis])
     return figure
 
 
-def _draw_panel(panel: Axes, axis: str, found: list[dict[str, Any]]) -> None:
+def _draw_panel(panel: Axes, axis: str, fitted: list[dict[str, Any]]) -> None:
     styles = {"seconds": (COLOURS[0], "o", "-", _seconds), "peak_memory_bytes": (COLOURS[1], "s", "--", _bytes)}
     panel.set_xscale("log")
     panel.set_yscale("log")
     firsts, ends = [], []
-    for curve in found:
+    for curve in fitted:
         law = curve["fit"]
-        colour, marker, dash, words = styles[curve["quantity"]]
+        colour, marker, dash, format_value = styles[curve["quantity"]]
         points = [(x, y) for x, y in curve["points"] if y > 0]
         least = points[0][1]
         panel.plot([x for x, _ in points], [y / least for _, y in points], marker, color=colour, markersize=6)
@@ -124,12 +126,12 @@ def _draw_panel(panel: Axes, axis: str, found: list[dict[str, Any]]) -> None:
         line = [law["factor"] * x ** law["exponent"] / least for x in range_]
         label = f"{QUANTITIES[curve['quantity']]}: exponent {law['exponent']:.2f}; last two points {law['local']:.2f}"
         panel.plot(range_, line, dash, color=colour, linewidth=1.7, label=label)
-        firsts.append(words(least))
-        ends.append((points[-1][1] / least, points[-1][0], words(points[-1][1]), colour))
-    for number, (y, x, text, colour) in enumerate(sorted(ends)):  # apart, where the points are not
+        firsts.append(format_value(least))
+        ends.append((points[-1][1] / least, points[-1][0], format_value(points[-1][1]), colour))
+    for number, (y, x, text, colour) in enumerate(sorted(ends)):  # below and above, so that labels do not overlap
         va = "center" if len(ends) == 1 else ("top", "bottom")[number]
         panel.annotate(text, (x, y), xytext=(8, 0), textcoords="offset points", va=va, fontsize=8.5, color=colour)
-    ticks(panel, sorted({x for curve in found for x, _ in curve["points"]}), lambda x: f"{x:,.0f}")
+    ticks(panel, sorted({x for curve in fitted for x, _ in curve["points"]}), lambda x: f"{x:,.0f}")
     panel.tick_params(axis="x", labelsize=8.5)
     panel.margins(x=0.18, y=0.08)
     low, high = panel.get_ylim()
@@ -137,42 +139,42 @@ def _draw_panel(panel: Axes, axis: str, found: list[dict[str, Any]]) -> None:
     panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}x"))
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel(AXES[axis])
-    panel.set_ylabel(f"times the first point ({', '.join(firsts)})")
+    panel.set_ylabel(f"multiple of the first point ({', '.join(firsts)})")
     panel.set_title("preparing a corpus" if axis == "corpus" else "training", fontsize=9.5, loc="left")
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8.5, frameon=False, handlelength=3.2)
     finish(panel)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A scaling.json. Raises PosxError."""
-    way_out = "Name the scaling.json in the folder that -o named, or that folder."
+    """The data of a scaling.json. Raises PosxError."""
+    hint = "Name the output directory of posx bench --scaling, or the scaling.json in it."
     path = path / "scaling.json" if path.is_dir() else path
-    data = read_json(path, "measurements of posx bench --scaling", way_out)
+    data = read_json(path, "measurements of posx bench --scaling", hint)
     try:
         if data["schema"] != SCHEMA:
             raise PosxError(f"{path} has schema {data['schema']}, not {SCHEMA}.", "Measure again.")
         if not all(math.isfinite(value) for point in data["points"] for q in QUANTITIES for value in point[q]):
-            raise ValueError("a cost that is no number")
+            raise ValueError("a cost is not a number")
         pages(data)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise PosxError(
-            f"{path} holds no measurements of posx bench --scaling ({type(error).__name__}: {error}).",
-            way_out,
+            f"{path} does not contain measurements of posx bench --scaling ({type(error).__name__}: {error}).",
+            hint,
         ) from None
     return data
 
 
 def write(data: dict[str, Any], folder: Path, measured: bool) -> list[Path]:
-    """scaling.md, .svg and .png, and scaling.json where the data are new. Raises PosxError."""
+    """Write scaling.md, .svg and .png, and scaling.json if the data are new. Raises PosxError."""
     written = []
     try:
-        if measured:  # first: it is what cost the time
+        if measured:  # first, because it took the time
             write_json(folder / "scaling.json", data)
             written.append(folder / "scaling.json")
         write_text(folder / "scaling.md", "\n".join(map(markdown, pages(data))))
     except OSError as error:
         raise PosxError(f"{folder} cannot be written: {error.strerror or error}.", "Choose another -o.") from None
     written.append(folder / "scaling.md")
-    with suppress(NothingToDraw):  # of a single point
+    with suppress(NothingToDraw):  # if there is only one point
         written += save(draw(data), folder / "scaling")
     return written

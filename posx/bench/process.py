@@ -1,7 +1,7 @@
-"""Processes that work when they are asked, with memory of their own: what posx bench measures in.
+"""Child processes that posx bench measures in, each with its own memory.
 
-:class:`Child` asks; on its other end, a module or a script, runs :func:`serve`, whose first line of standard input says
-what to build. Every further one asks for work, and a line of JSON answers each. When its input ends, so does it.
+:class:`Child` starts a module or script that calls :func:`serve`. The first line of its standard input is the spec of
+the worker to build; each further line is a request, answered with one line of JSON. It exits at the end of its input.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from posx.errors import PosxError
 
 
 def serve(build: Callable[[dict[str, Any]], Any]) -> None:
-    """Build a worker from the first line of standard input, and let it answer the others, until they end."""
+    """Build a worker from the first line of standard input, and answer the requests on all further lines."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keeps anything that a library prints out of the answers
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def listen() -> None:
         for line in sys.stdin:
             requests.put(json.loads(line))
-        os._exit(0)  # whoever asked is gone: nobody waits for the end of a burst
+        os._exit(0)  # the parent is gone: do not finish the burst
 
     threading.Thread(target=listen, daemon=True).start()
     worker = None
@@ -45,24 +45,24 @@ def serve(build: Callable[[dict[str, Any]], Any]) -> None:
                 answer = worker.answer(request)
         except PosxError as error:
             answer = {"error": str(error)}
-        except Exception as error:  # one scheme's bug or lack of memory is a dash in the table of all
+        except Exception as error:  # a bug or lack of memory in one scheme becomes a dash in the table
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 class Refused(Exception):
-    """A child could not do what it was asked; the reason is the text."""
+    """A child could not fulfil a request; the message is the reason."""
 
 
 class Died(Refused):
-    """The child is gone."""
+    """The child process has ended."""
 
 
 class Child:
-    """A process that works when it is asked, see :func:`serve`; it ends with :meth:`end`, or with this one.
+    """A child process that answers requests, see :func:`serve`. It ends with :meth:`end`, or with its parent.
 
-    ``arguments`` are Python's: ``-m MODULE NAME``, or a script's file and what it takes.
+    ``arguments``: for the Python interpreter, ``-m MODULE NAME`` or a script and its arguments.
     """
 
     def __init__(self, arguments: Sequence[str], spec: dict[str, Any]):
@@ -74,8 +74,8 @@ class Child:
             stderr=self.log,
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # a Ctrl-C reaches it through us, with what it may have started
-            # The compiler's own workers would be processes, each with a torch of its own in memory.
+            start_new_session=True,  # on Ctrl-C, the parent ends it together with its own children
+            # The compiler's workers would be further processes, each with its own copy of torch in memory.
             env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
         )
         try:
@@ -85,7 +85,7 @@ class Child:
             raise
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Its answer. Raises Refused, or Died."""
+        """Send a request and return the answer. Raises Refused or Died."""
         assert self.process.stdin
         assert self.process.stdout
         try:
@@ -94,27 +94,27 @@ class Child:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise Died(self._last_words())
+            raise Died(self._cause_of_death())
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise Refused(answer["error"])
         return answer
 
-    def _last_words(self) -> str:
+    def _cause_of_death(self) -> str:
         code = self.process.wait()
         if code < 0:
             name = signal.Signals(-code).name
-            why = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-            return f"its process was killed by {name}{why}"
+            hint = " (often a sign that memory ran out)" if name == "SIGKILL" else ""
+            return f"its process was killed by {name}{hint}"
         self.log.seek(0)
         lines = self.log.read().decode("utf-8", "replace").strip().splitlines()
-        return f"its process ended with exit code {code}: {lines[-1].strip() if lines else 'it said nothing'}"
+        return f"its process ended with exit code {code}: {lines[-1].strip() if lines else 'no output'}"
 
     def end(self) -> None:
-        """Kill it, with what it may have started."""
+        """Kill the process and its own children."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.log):
-            with suppress(BrokenPipeError):  # a request that it did not live to read
+            with suppress(BrokenPipeError):  # from a request that it never read
                 file.close()  # type: ignore[union-attr]

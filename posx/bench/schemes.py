@@ -1,9 +1,8 @@
-"""`posx bench`: what a scheme costs, beside `nope`: time of a step, rate of an evaluation, memory of both.
+"""`posx bench`: the cost of schemes relative to `nope`: time of a step, rate of an evaluation, memory of both.
 
-A machine that others share is faster at one moment than at the next, by 15 % and more. So every scheme lives in a
-process of its own, its memory and its allocator apart from the others', and waits; we go round and ask each for a short
-burst of work (worker.py). Figures are medians over the rounds, and a ratio is the median of the ratios within the
-rounds.
+The speed of a shared machine varies by 15% and more from one moment to the next. So every scheme runs in a separate
+process, with its own memory and allocator, and in each round every process does a short burst of work (worker.py).
+Results are medians over the rounds, and ratios are medians of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ REFERENCE = ("model=small", "train.batch_tokens=4096")
 LENGTHS = ("1x", "4x", "16x")
 ROUNDS = 5
 BURST_SECONDS = 1.0
-LOOKS = 3  # at the peak of memory, which varies by some per cent from step to step
-GROUP = 8  # schemes that wait at once beside the baseline: each keeps its memory
-# What would make schemes differ in more than the scheme, or not be what is measured.
+LOOKS = 3  # measurements of peak memory, which varies by a few percent between steps
+GROUP = 8  # schemes whose processes exist at the same time, in addition to the baseline
+# Overrides that would make more than the scheme differ, or that do not apply to what is measured.
 NOT_HERE = {
-    "scheme": "Use --schemes NAME,NAME; for other settings write a config of your own, see --config-dir.",
-    "eval.protocol": "The windows of fixed targets are what is timed.",
-    "eval.extensions": "Schemes are measured without one.",
-    "eval.threads": "Use train.threads, which holds for both.",
-    "eval.device": "Use train.device, which holds for both.",
+    "scheme": "Use --schemes NAME,NAME; for other settings, write a custom config, see --config-dir.",
+    "eval.protocol": "Windows of fixed targets are measured.",
+    "eval.extensions": "Schemes are measured without extensions.",
+    "eval.threads": "Use train.threads, which applies to both.",
+    "eval.device": "Use train.device, which applies to both.",
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, after every check that needs no work. Of a scheme that cannot be built: why not."""
+    """What to measure, after all checks that can be made in advance. ``configs``: a reason for an invalid scheme."""
 
     configs: dict[str, RunConfig | str]
     eval: EvalConfig
@@ -64,7 +63,7 @@ class Plan:
         return config
 
     def spec(self, name: str) -> dict[str, Any]:
-        """For the process in worker.py. Raises Refused for a scheme that cannot be built."""
+        """The spec for worker.py. Raises Refused for a scheme that cannot be built."""
         config = self.configs[name]
         if isinstance(config, str):
             raise Refused(config)
@@ -72,9 +71,9 @@ class Plan:
 
 
 def with_defaults(defaults: Iterable[str], overrides: list[str]) -> list[str]:
-    """The user's overrides, after those defaults that they leave alone."""
-    given = set(map(key_of, overrides))
-    return [*(d for d in defaults if key_of(d) not in given), *overrides]
+    """The defaults that the overrides do not set, followed by the overrides."""
+    keys = set(map(key_of, overrides))
+    return [*(d for d in defaults if key_of(d) not in keys), *overrides]
 
 
 def make_plan(
@@ -83,19 +82,19 @@ def make_plan(
     lengths: list[str] | None = None,
     catalog: Catalog = PACKAGED,
 ) -> Plan:
-    """Compose every config, and refuse what cannot be. Raises PosxError."""
+    """Compose and check every config. Raises PosxError."""
     for override in overrides:
         key = key_of(override)
         hint = NOT_HERE.get(key) or (NOT_HERE["scheme"] if key.startswith("scheme.") else None)
         if hint:
-            raise PosxError(f"posx bench takes no {key}.", hint)
+            raise PosxError(f"posx bench does not support {key}.", hint)
     known = catalog.options("scheme")
     for name in schemes or ():
         if name not in known:
             raise unknown("scheme", name, known)
     names = list(dict.fromkeys([BASELINE, *(sorted(known) if schemes is None else schemes)]))
     of_runs = with_defaults(REFERENCE, [o for o in overrides if not key_of(o).startswith("eval.")])
-    # The baseline takes everything that is not a scheme's own, so that its errors are the user's.
+    # The baseline gets all overrides except scheme settings, so an error here is a user error.
     baseline = compose_run([*of_runs, f"scheme={BASELINE}"], catalog)
     configs: dict[str, RunConfig | str] = {BASELINE: baseline}
     for name in names[1:]:
@@ -108,14 +107,14 @@ def make_plan(
     of_evals = as_overrides([("--lengths", "eval.lengths", lengths)], of_evals)
     config = compose_eval(with_defaults([f"eval.lengths=[{','.join(LENGTHS)}]"], of_evals), catalog)
     tokens = sorted({parse_length(text, context) for text in config.lengths})
-    # No control at 8x is wanted here: the targets need no more context than the longest of the lengths.
+    # Targets need only as much context as the longest length, not the usual 8x.
     config = comparable(replace(config, target_context=config.target_context or tokens[-1]), [context])
     check_windows(config, tokens)
     return Plan(configs, replace(config, device=baseline.train.device), tuple(tokens), catalog)
 
 
 def prepared(config: RunConfig, display: Display) -> Corpus:
-    """The corpus, made before any child asks for it."""
+    """The corpus, prepared before any child process needs it."""
     corpus = prepare(config.data, config.tokenizer, display.say)
     for note in corpus.notes:
         display.say(f"Note: {note}")
@@ -124,19 +123,19 @@ def prepared(config: RunConfig, display: Display) -> Corpus:
 
 @dataclass
 class Figures:
-    """What was found about one kind of work of one scheme. ``seconds`` a token, one for each round."""
+    """The measurements of one kind of work of one scheme. ``seconds`` per token, one for each round."""
 
     seconds: list[float] = field(default_factory=list)
     peak_memory_bytes: int | None = None
     reason: str = ""
 
 
-TRAINING = 0  # stands for training where a length in tokens is asked
+TRAINING = 0  # means training where otherwise an evaluation length is given
 
 
 @dataclass
-class Found:
-    """What was found about one scheme; ``reason``: why nothing was."""
+class Measured:
+    """The measurements of one scheme; ``reason``: why there are none."""
 
     work: dict[int, Figures]
     about: dict[str, Any] = field(default_factory=dict)
@@ -144,7 +143,7 @@ class Found:
 
 
 def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: str) -> list[dict[str, Any]]:
-    """A row for each scheme, as `--json` prints them. Raises PosxError where the machine or the corpus cannot serve."""
+    """A row for each scheme, as `--json` prints them. Raises PosxError if the machine or the corpus is unsuitable."""
     devices.pick_device(plan.baseline.train.device)
     corpus = prepared(plan.baseline, display)
     check_long_enough(corpus, plan.baseline.train.context)
@@ -153,17 +152,17 @@ def measure(plan: Plan, rounds: int, seconds: float, display: Display, command: 
     rows: dict[str, dict[str, Any]] = {}
     for first in range(0, max(1, len(others)), GROUP):
         group = [BASELINE, *others[first : first + GROUP]]
-        found = _measure_group(plan, group, rounds, seconds, display)
-        rows = {name: _row(plan, name, found, command) for name in group} | rows  # the baseline's of the first group
+        measured = _measure_group(plan, group, rounds, seconds, display)
+        rows = {name: _row(plan, name, measured, command) for name in group} | rows  # keeps the first baseline row
     if all(cell["reason"] for row in rows.values() for cell in (row["train"], *row["eval"])):
         raise PosxError(f"Nothing could be measured: {rows[BASELINE]['train']['reason']}", code=1)
     return [rows[name] for name in plan.configs]
 
 
-def _measure_group(plan: Plan, names: list[str], rounds: int, seconds: float, display: Display) -> dict[str, Found]:
-    """The baseline and some others, in processes that all live until the last of them is measured."""
+def _measure_group(plan: Plan, names: list[str], rounds: int, seconds: float, display: Display) -> dict[str, Measured]:
+    """Measure the baseline and some other schemes, in processes that all exist until the last round is over."""
     work = (TRAINING, *plan.lengths)
-    found = {name: Found({kind: Figures() for kind in work}) for name in names}
+    measured = {name: Measured({kind: Figures() for kind in work}) for name in names}
     children: dict[str, Child] = {}
     with ExitStack() as stack:
         display.start("bench: building", len(names))
@@ -171,39 +170,39 @@ def _measure_group(plan: Plan, names: list[str], rounds: int, seconds: float, di
             try:
                 children[name] = child = Child(["-m", "posx.bench.worker", name], plan.spec(name))
                 stack.callback(child.end)
-                found[name].about = child.about
-                _first_look(child, found[name].work, plan.lengths)
+                measured[name].about = child.about
+                _measure_memory(child, measured[name].work, plan.lengths)
             except Refused as error:
-                found[name].reason = str(error)
+                measured[name].reason = str(error)
             display.update(number, name)
         done = 0
         display.start("bench: measuring", rounds * len(work) * len(children))
-        for turn in range(rounds):
-            # There and back again: a machine that slows down steadily favours nobody.
-            order = list(children)[:: -1 if turn % 2 else 1]
+        for number in range(rounds):
+            # Every other round runs backwards: a machine that slows down steadily favours no scheme.
+            order = list(children)[:: -1 if number % 2 else 1]
             for kind in work:
                 for name in order:
-                    one = found[name].work[kind]
-                    if not one.reason and not found[name].reason:
+                    figures = measured[name].work[kind]
+                    if not figures.reason and not measured[name].reason:
                         try:
                             answer = children[name].ask(_request(kind, seconds))
-                            one.seconds.append(answer["seconds"] / answer["tokens"])
+                            figures.seconds.append(answer["seconds"] / answer["tokens"])
                         except Died as error:
-                            found[name].reason = str(error)
+                            measured[name].reason = str(error)
                         except Refused as error:
-                            one.reason = str(error)
+                            figures.reason = str(error)
                     done += 1
-                    display.update(done, f"round {turn + 1}, {name}")
+                    display.update(done, f"round {number + 1}, {name}")
         display.finish()
-    return found
+    return measured
 
 
 def _request(kind: int, seconds: float, memory: bool = False) -> dict[str, Any]:
     return {"seconds": seconds, "length": kind or None, "memory": memory}
 
 
-def _first_look(child: Child, figures: dict[int, Figures], lengths: tuple[int, ...]) -> None:
-    """Peaks of memory, and all that happens but once. Evaluation first, while no optimizer holds any."""
+def _measure_memory(child: Child, figures: dict[int, Figures], lengths: tuple[int, ...]) -> None:
+    """Measure peak memory, which also warms up. Evaluation first, before the optimizer allocates its state."""
     for kind in (*reversed(lengths), TRAINING):
         try:
             peaks = [child.ask(_request(kind, 0, memory=True))["peak_memory_bytes"] for _ in range(LOOKS)]
@@ -215,23 +214,23 @@ def _first_look(child: Child, figures: dict[int, Figures], lengths: tuple[int, .
 
 
 def ratios(seconds: list[float], base: list[float]) -> list[float]:
-    """The ratio within each round that both have."""
+    """The ratio within each round, for the rounds that both have."""
     return [a / b for a, b in zip(seconds, base, strict=False)]
 
 
-def _row(plan: Plan, name: str, found: dict[str, Found], command: str) -> dict[str, Any]:
-    """A scheme's figures, and all that a reader must know to compare them."""
-    here, beside = found[name], found[BASELINE]
+def _row(plan: Plan, name: str, measured: dict[str, Measured], command: str) -> dict[str, Any]:
+    """The measurements of a scheme, with their setup."""
+    scheme, baseline = measured[name], measured[BASELINE]
 
     def cell(kind: int) -> dict[str, Any]:
-        one, base = here.work[kind], beside.work[kind]
-        reason = here.reason or one.reason
-        seconds = [] if reason else one.seconds
-        compared = [] if beside.reason or base.reason else ratios(seconds, base.seconds)
+        own, base = scheme.work[kind], baseline.work[kind]
+        reason = scheme.reason or own.reason
+        seconds = [] if reason else own.seconds
+        compared = [] if baseline.reason or base.reason else ratios(seconds, base.seconds)
         return {
             "tokens_per_second": 1 / statistics.median(seconds) if seconds else None,
             "ratio": statistics.median(compared) if compared else None,
-            "peak_memory_bytes": None if reason else one.peak_memory_bytes,
+            "peak_memory_bytes": None if reason else own.peak_memory_bytes,
             "seconds_a_token": seconds,
             "ratios": compared,
             "reason": reason,
@@ -239,20 +238,20 @@ def _row(plan: Plan, name: str, found: dict[str, Found], command: str) -> dict[s
 
     context = plan.baseline.base_context
     train = cell(TRAINING)
-    made = setup(plan.baseline, plan.eval.dtype, here.about or beside.about)
+    settings = setup(plan.baseline, plan.eval.dtype, scheme.about or baseline.about)
     rate = train["tokens_per_second"]
     return {
         "name": name,
-        "parameters": here.about.get("parameters"),
-        "train": {"step_ms": None if rate is None else 1000 * made["step_tokens"] / rate, **train},
+        "parameters": scheme.about.get("parameters"),
+        "train": {"step_ms": None if rate is None else 1000 * settings["step_tokens"] / rate, **train},
         "eval": [{"length": length, "multiple": length / context, **cell(length)} for length in plan.lengths],
-        "setup": made,
+        "setup": settings,
         "command": command,
     }
 
 
 def setup(config: RunConfig, eval_dtype: str, about: dict[str, Any]) -> dict[str, Any]:
-    """Machine and shape: what the figures hold for."""
+    """The machine and the shape of the model."""
     model, train = config.model, config.train
     return {
         "device": devices.device_name(devices.pick_device(train.device)),

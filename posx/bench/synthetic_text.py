@@ -1,4 +1,4 @@
-"""Text without end that is like text: corpora of any size for posx bench --scaling, the same on every machine."""
+"""Synthetic text: corpora of any size for posx bench --scaling, the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def documents(seed: int = 0) -> Iterator[str]:
-    """Documents of pseudo-words without end, 2 to 40 kB each.
+    """An endless stream of documents of pseudo-words, 2 to 40 kB each.
 
-    Ranks of words follow Zipf and Mandelbrot: a share of (1 + r / 50)^−0.8 lies beyond rank r, so that new words keep
-    coming as they do in real text, about as the 0.55th power of its length.
+    Word frequencies follow the Zipf–Mandelbrot law: a share of (1 + r / 50)^−0.8 of all words has a rank above r. As in
+    real text, new words keep appearing; their number grows about as the 0.55th power of the length.
     """
     draw = random.Random(seed)
     while True:
@@ -26,14 +26,14 @@ def documents(seed: int = 0) -> Iterator[str]:
 
 @cache
 def word(rank: int) -> str:
-    """A word of its own for each rank, the longer the rarer: syllables are its digits to the base of 80."""
+    """The word of this rank; its syllables are the digits of the rank in base 80, so that rare words are longer."""
     rest, digit = divmod(rank, 80)
     syllable = "bcdfghklmnprstvz"[digit // 5] + "aeiou"[digit % 5]
     return syllable + (word(rest) if rest else "")
 
 
 def write_corpus(path: Path, size: int, written: Callable[[int], None]) -> None:
-    """At least ``size`` bytes of text as JSON lines; a larger corpus begins with the smaller one."""
+    """Write at least ``size`` bytes of text as JSON lines. A larger corpus starts with the text of a smaller one."""
     done = 0
     with path.open("w", encoding="utf-8") as file:
         for text in documents():

@@ -1,6 +1,6 @@
-"""The process that posx bench measures: one scheme, trained and evaluated in bursts as it is asked.
+"""The process that posx bench measures: it trains and evaluates one scheme in bursts, on request.
 
-``python -m posx.bench.worker NAME`` is such a process (process.py); NAME is for whoever looks at a list of processes.
+``python -m posx.bench.worker NAME`` starts it (see process.py); NAME only identifies it in a list of processes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from posx.utils.console import Display
 
 
 def burst(once: Callable[[], int], seconds: float) -> dict[str, Any]:
-    """Call ``once``, which returns input tokens, until ``seconds`` are over; at least one time."""
+    """Call ``once``, which returns its number of input tokens, until ``seconds`` have passed; at least once."""
     began, tokens, runs = time.perf_counter(), 0, 0
     while True:
         tokens, runs = tokens + once(), runs + 1
@@ -42,7 +42,7 @@ def burst(once: Callable[[], int], seconds: float) -> dict[str, Any]:
 
 
 class Worker:
-    """One scheme, built, to be trained and evaluated in bursts."""
+    """A model with one scheme, ready to be trained and evaluated in bursts."""
 
     def __init__(self, spec: dict[str, Any]):
         self.catalog = Catalog.from_json(spec)
@@ -52,11 +52,11 @@ class Worker:
         self.corpus = prepare(self.config.data, self.config.tokenizer, _to_stderr)
         self.memory = HighWater(devices.pick_device(self.config.train.device))
         self.session = start(self.config, self.corpus, self.catalog)
-        self.step = self.place = 0
+        self.step = self.next_target = 0
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The same weights in blocks of their own: an evaluation is not compiled."""
+        """A scorer with the same weights in a second model, because evaluation is not compiled."""
         model = build_model(self.config, self.corpus.vocab_size, self.catalog).to(self.session.device)
         model.load_state_dict(self.session.model.state_dict(), assign=True)
         return Scorer(model.eval(), self.corpus, self.eval, self.session.device)
@@ -66,7 +66,7 @@ class Worker:
         return targets_of(self.corpus, self.eval, self.config.base_context)
 
     def about(self) -> dict[str, Any]:
-        """What the figures of this process were made with."""
+        """The setup of this process, for the table."""
         return {
             "parameters": count_parameters(self.session.model)["total"],
             "vocab_size": self.corpus.vocab_size,
@@ -76,15 +76,15 @@ class Worker:
         }
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """A burst of training, or of evaluation at ``length``; with ``memory`` also the peak meanwhile."""
+        """A burst of training, or of evaluation at ``length``; with ``memory`` also its peak memory."""
         length = request.get("length")
         once = self._train if length is None else lambda: self._evaluate(length)
         devices.prepare_for(self.session.device, exact=length is not None)  # as posx train and posx eval do
         if request.get("memory"):
-            once()  # what is made once, compiled code say, is no part of the peak
+            once()  # excludes one-time work, for example compilation, from the peak
             self.memory.reset()
-        found = burst(once, request["seconds"])
-        return found | ({"peak_memory_bytes": self.memory.peak()} if request.get("memory") else {})
+        timing = burst(once, request["seconds"])
+        return timing | ({"peak_memory_bytes": self.memory.peak()} if request.get("memory") else {})
 
     def _train(self) -> int:
         float(train_step(self.session, self.step)[0])  # waits for the device
@@ -94,11 +94,11 @@ class Worker:
     def _evaluate(self, length: int) -> int:
         """One forward pass over the next few windows."""
         count = len(self.targets.ends)
-        first = self.place % count
+        first = self.next_target % count
         rows = slice(first, min(count, first + max(1, self.scorer.batch_tokens // length)))
-        self.place += rows.stop - rows.start
-        some = replace(self.targets, ends=self.targets.ends[rows], documents=self.targets.documents[rows])
-        windows = windows_of_targets(some, length)
+        self.next_target += rows.stop - rows.start
+        batch = replace(self.targets, ends=self.targets.ends[rows], documents=self.targets.documents[rows])
+        windows = windows_of_targets(batch, length)
         applied = bind((), self.scorer.model.scheme, length, self.trained_with, self.config.train.reached)
         self.scorer.score(windows, applied, Display(quiet=True), "")
         return int(windows.lengths.sum())

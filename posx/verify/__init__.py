@@ -1,1 +1,1 @@
-"""Schemes and extensions beside papers and reference code: `posx verify`."""
+"""Checks of schemes and extensions against papers and reference code: `posx verify`."""

@@ -1,4 +1,4 @@
-"""What `posx verify` prints of its rows, as a table and as JSON."""
+"""The results of `posx verify` as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from posx.utils.format import DASH
 from posx.verify.run import MISSING, NOTHING, Row
 
 PACKAGES = ("torch", "transformers", "x-transformers")
-VERDICTS = {True: "ok", False: "OFF", None: "not run"}
+VERDICTS = {True: "ok", False: "FAILED", None: "skipped"}
 
 
 def page(rows: Sequence[Row]) -> Page:
-    """What `posx verify` prints."""
+    """The table of `posx verify`."""
     sections = {n for n, row in enumerate(rows) if n and row.name != rows[n - 1].name}
     table = [
         [
@@ -29,20 +29,23 @@ def page(rows: Sequence[Row]) -> Page:
         for n, row in enumerate(rows)
     ]
     missing = sorted({row.reason.split(" ")[0] for row in rows if row.reason.endswith(MISSING)})
-    told = [row for row in rows if row.reason and row.reason != NOTHING and not row.reason.endswith(MISSING)]
-    notes = [f"{row.name}, {row.oracle}: {row.reason}" for row in told]
+    explained = [row for row in rows if row.reason and row.reason != NOTHING and not row.reason.endswith(MISSING)]
+    notes = [f"{row.name}, {row.oracle}: {row.reason}" for row in explained]
     if missing:
-        notes.append(f"Not run, for want of {' and '.join(missing)}: pip install 'posx[verify]'.")
+        verb = "is" if len(missing) == 1 else "are"
+        notes.append(f"Skipped: {' and '.join(missing)} {verb} not installed. Run pip install 'posx[verify]'.")
     if any(row.reason == NOTHING for row in rows):
         notes.append(f"{DASH}: {NOTHING}.")
-    notes.append("The largest absolute difference over several numbers of heads, widths of a head and lengths.")
-    asked = [row for row in rows if row.reason != NOTHING]
-    good, bad = (sum(row.ok is verdict for row in asked) for verdict in (True, False))
+    notes.append(
+        "Differences are the largest absolute ones over several numbers of heads, head dimensions and lengths."
+    )
+    applicable = [row for row in rows if row.reason != NOTHING]
+    passed, off = (sum(row.ok is verdict for row in applicable) for verdict in (True, False))
     return Page(
-        "Schemes and extensions beside their oracles",
-        f"{good} within their tolerance, {bad} off, {len(asked) - good - bad} not run; "
-        f"{', '.join(f'{package} {found}' for package in PACKAGES if (found := _version(package)))}",
-        ["name", "beside", "largest difference", "tolerance", "verdict"],
+        "Checks against papers and reference code",
+        f"{passed} passed, {off} failed, {len(applicable) - passed - off} skipped; "
+        f"{', '.join(f'{package} {installed}' for package in PACKAGES if (installed := _version(package)))}",
+        ["name", "compared with", "largest difference", "tolerance", "verdict"],
         table,
         notes,
         left=2,

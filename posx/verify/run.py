@@ -1,6 +1,6 @@
-"""`posx verify`: schemes and extensions beside the formulas of their papers and other people's code; what all keep to.
+"""`posx verify`: checks schemes and extensions against papers and reference code, and checks their common properties.
 
-What is compared is in ``posx.verify.oracles``: the same comparisons that the tests run. This goes over them, and tells.
+This module runs the comparisons in ``posx.verify.oracles``, which the tests run as well.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
 from posx.models.classes import known_extensions, known_schemes
 
-NOTHING = "says nothing of this scheme"  # no closure that FlexAttention could call, or no position so far
+NOTHING = "does not apply to this scheme"  # for example no closure for FlexAttention, or no position that far
 MISSING = "is not installed"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One scheme beside one oracle, or beside itself.
+    """One check of a scheme or extension: against an oracle, or of a property.
 
-    ``difference`` is the largest absolute one over all cases and ``ok`` whether it is within ``tolerance``; both are
-    None where it could not be run, for a ``reason``. ``check`` is oracle or property.
+    ``difference`` is the largest absolute difference over all cases, and ``ok`` whether it is within ``tolerance``;
+    both are None if the check was not run, see ``reason``. ``check`` is "oracle" or "property".
     """
 
     name: str
@@ -40,9 +40,9 @@ class Row:
 
 
 def verify(names: Sequence[str] | None, catalog: Catalog, tell: Callable[[int, int, str], None]) -> list[Row]:
-    """Rows of these schemes, by default all. ``tell`` hears how many of how many are done, and which is next.
+    """The rows of these schemes and extensions, by default all. Raises PosxError for an unknown name.
 
-    Raises PosxError for an unknown name. A scheme that fails is a row that is not ok.
+    ``tell(done, total, name)`` is called before each check. A check that fails, or raises, gives a row that is not ok.
     """
     known, extensions = known_schemes(catalog), known_extensions(catalog)
     for name in names or ():
@@ -51,7 +51,7 @@ def verify(names: Sequence[str] | None, catalog: Catalog, tell: Callable[[int, i
     jobs = [*_jobs([n for n in names or sorted(known) if n in known], catalog)]
     jobs += _extended([n for n in names or sorted(extensions) if n in extensions])
     rows, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)  # models so small lose time on more
+    torch.set_num_threads(1)  # faster for models this small
     try:
         for done, (row, difference) in enumerate(jobs):
             tell(done, len(jobs), f"{row.name}: {row.oracle}")
@@ -66,42 +66,42 @@ def _jobs(names: Sequence[str], catalog: Catalog) -> Iterator[tuple[Row, Callabl
     contract: Any = importlib.import_module("posx.verify.oracles.laws")
     small: Any = importlib.import_module("posx.verify.oracles.small_models")
     for name in names:
-        yield from (_compared(one) for one in comparisons.COMPARISONS if one.name == name)
-        others = [(variant, own) for variant, (of, own) in small.VARIANTS.items() if of == name]
-        for which, settings in [(name, {}), *others]:
-            more = "".join(f", {key}={value}" for key, value in settings.items())
-            for one in contract.PROPERTIES:
-                row = Row(name, "scheme", "property", f"{one.text}{more}", None, one.tolerance, None)
-                yield row, lambda one=one, which=which: one.difference(which, catalog)  # type: ignore[misc]
+        yield from (_compared(comparison) for comparison in comparisons.COMPARISONS if comparison.name == name)
+        variants = [(variant, own) for variant, (scheme, own) in small.VARIANTS.items() if scheme == name]
+        for variant, settings in [(name, {}), *variants]:
+            suffix = "".join(f", {key}={value}" for key, value in settings.items())
+            for law in contract.PROPERTIES:
+                row = Row(name, "scheme", "property", f"{law.text}{suffix}", None, law.tolerance, None)
+                yield row, lambda law=law, variant=variant: law.difference(variant, catalog)  # type: ignore[misc]
 
 
 def _extended(names: Sequence[str]) -> Iterator[tuple[Row, Callable[[], float | None]]]:
     extended: Any = importlib.import_module("posx.verify.oracles.extension_comparisons")
-    yield from (_compared(one) for name in names for one in extended.EXTENDED if one.name == name)
+    yield from (_compared(check) for name in names for check in extended.EXTENDED if check.name == name)
 
 
-def _compared(one: Any) -> tuple[Row, Callable[[], float | None]]:
-    """A comparison, or why it cannot be made."""
-    missing = one.needs and find_spec(one.needs.replace("-", "_")) is None
-    reason = f"{one.needs} {MISSING}" if missing else ""
-    return Row(one.name, one.kind, "oracle", one.oracle, None, one.tolerance, None, reason), one.difference
+def _compared(check: Any) -> tuple[Row, Callable[[], float | None]]:
+    """The row of a comparison, with the reason if it cannot be run, and its function."""
+    missing = check.needs and find_spec(check.needs.replace("-", "_")) is None
+    reason = f"{check.needs} {MISSING}" if missing else ""
+    return Row(check.name, check.kind, "oracle", check.oracle, None, check.tolerance, None, reason), check.difference
 
 
 def _run(row: Row, difference: Callable[[], float | None]) -> Row:
-    """The row with its verdict. Whatever goes wrong inside is the scheme's failure, and the others go on."""
+    """The row with its verdict. Any exception is a failure of this check only."""
     try:
-        found = difference()
-    except ImportError as error:  # of a package that is too old
+        largest = difference()
+    except ImportError as error:  # for example from a package that is too old
         return replace(row, ok=None if row.check == "oracle" else False, reason=f"{error}")
     except PosxError as error:
         return replace(row, ok=False, reason=f"{error.message} {error.hint}".strip())
     except Exception as error:
         return replace(row, ok=False, reason=f"{type(error).__name__}: {error}")
-    if found is None:
+    if largest is None:
         return replace(row, reason=NOTHING)
-    return replace(row, difference=found, ok=found <= row.tolerance)
+    return replace(row, difference=largest, ok=largest <= row.tolerance)
 
 
 def failed(rows: Sequence[Row]) -> bool:
-    """Whether anything is off."""
+    """Whether any check failed."""
     return any(row.ok is False for row in rows)

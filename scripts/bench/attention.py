@@ -1,13 +1,13 @@
-"""How fast is each attention backend (posx/models/attention) on this CPU, and does posx take the fastest?
+"""How fast is each attention backend (posx/models/attention) on this CPU, and does posx choose the fastest?
 
     .venv/bin/python scripts/bench/attention.py > results/bench/attention.md
 
-One layer at the head shape of model=small, for nope and for alibi's bias, on as many tokens as posx gives a thread of
-two: half a batch of 4,096, at least one sequence. Training is forward and backward in the type that training takes
-here, evaluation is forward in float32. What a forward pass prepares once for all its layers, such as a bias over all
-pairs, counts by a layer's share.
+Measures one layer with the heads of model=small, for nope and for alibi's bias, on half a batch of 4,096 tokens, the
+share of each of two threads, but at least one sequence. Training is forward and backward in the dtype of training on
+this machine, evaluation is forward in float32. Work done once for all layers of a forward pass, for example a bias over
+all pairs, is divided by the number of layers.
 
-Within each shape the ways take turns, there and back, for some seconds and three rounds at least; medians count.
+For each shape the backends alternate for a few seconds, at least three rounds; results are medians.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from posx.schemes.alibi import Alibi, AlibiConfig
 from posx.schemes.base import ModelShape, Scheme
 from posx.schemes.nope import Nope, NopeConfig
 from posx.utils.format import DASH, figure
-from training import header, in_turn
+from training import alternating, header
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 BACKENDS = ("tiles", "fused", "dense", "blocks")
-WITH_GRADIENTS = ("tiles", "dense", "blocks")  # of a bias, to which torch's kernel gives none
+WITH_GRADIENTS = ("tiles", "dense", "blocks")  # torch's kernel has no gradient for a bias
 TOKENS = 2048
-SECONDS = 3.0  # of a shape
+SECONDS = 3.0  # per shape
 FEWEST, MOST = 3, 50  # rounds
 CPU = torch.device("cpu")
 
@@ -43,8 +43,8 @@ CPU = torch.device("cpu")
 def layer(
     scheme: Scheme, shape: ModelShape, length: int, batch: int, dtype: torch.dtype, training: bool
 ) -> Callable[[str], float]:
-    """A function from the name of a backend to the seconds that a layer takes with it."""
-    # Laid out as the model's product with all three leaves them.
+    """A function that returns the seconds of a layer for the name of a backend."""
+    # The memory layout of the model's joint projection of q, k and v.
     joint = torch.randn(batch, length, 3, shape.n_heads, shape.head_dim, dtype=dtype)
     q, k, v = (part.transpose(1, 2).requires_grad_(training) for part in joint.unbind(2))
     gradient = torch.randn(batch, length, shape.n_heads, shape.head_dim, dtype=dtype).transpose(1, 2)
@@ -64,7 +64,7 @@ def layer(
 
 
 def medians(seconds: Callable[[str], float], backends: tuple[str, ...], most: float) -> dict[str, float]:
-    """Of every backend, after a first round that does not count."""
+    """The median time of each backend, after a warm-up round."""
     taken: dict[str, list[float]] = {backend: [] for backend in backends}
     for backend in backends:
         seconds(backend)
@@ -72,30 +72,30 @@ def medians(seconds: Callable[[str], float], backends: tuple[str, ...], most: fl
     for number in range(MOST):
         if number >= FEWEST and time.perf_counter() - began > most:
             break
-        for backend in in_turn(backends, number):
+        for backend in alternating(backends, number):
             taken[backend].append(seconds(backend))
-    return {backend: median(some) for backend, some in taken.items()}
+    return {backend: median(times) for backend, times in taken.items()}
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="in tokens, with commas between")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each shape")
+    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="comma-separated, in tokens")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="per shape")
     arguments = parser.parse_args()
     config = compose_run(["model=small"])
     shape = model_shape(config.model, config.train.context)
     schemes = {"nope": Nope(NopeConfig(), shape), "alibi": Alibi(AlibiConfig(), shape)}
     types = {"training": devices.pick_dtype(config.train.dtype, CPU), "evaluation": torch.float32}
-    torch.set_num_threads(1)  # as each of the threads that share a batch has it
+    torch.set_num_threads(1)  # like each of the threads that share a batch
     devices.prepare_for(CPU, exact=True)
     print(
         f"Attention of a layer in ms: {shape.n_heads} heads of {shape.head_dim}, {TOKENS:,} tokens or one sequence; "
         f"training is forward and backward in {str(types['training']).removeprefix('torch.')}, evaluation forward in "
-        f"float32. What is prepared once for the {shape.n_layers} layers counts by a layer's share. Medians of "
-        f"{FEWEST} rounds or more in turn. {header()}\n"
+        f"float32. Work done once for all {shape.n_layers} layers is divided by their number. Medians of at least "
+        f"{FEWEST} alternating rounds. {header()}\n"
     )
-    print(f"| work | scheme | length | sequences | {' | '.join(BACKENDS)} | posx takes |")
+    print(f"| work | scheme | length | sequences | {' | '.join(BACKENDS)} | posx chooses |")
     print(f"| --- | --- | ---: | ---: | {' | '.join(['---:'] * len(BACKENDS))} | --- |")
     for work, dtype in types.items():
         for name, scheme in schemes.items():
@@ -103,10 +103,10 @@ def main() -> None:
                 training, batch = work == "training", max(1, TOKENS // length)
                 seconds = layer(scheme, shape, length, batch, dtype, training)
                 backends = WITH_GRADIENTS if training and scheme.has_bias else BACKENDS
-                found = medians(seconds, backends, arguments.seconds)
+                times = medians(seconds, backends, arguments.seconds)
                 with torch.inference_mode(not training):
                     chosen = choose(scheme, NONE, Call(batch, shape.n_heads), length, CPU).name
-                cells = [figure(1000 * found[backend], 3) if backend in found else DASH for backend in BACKENDS]
+                cells = [figure(1000 * times[backend], 3) if backend in times else DASH for backend in BACKENDS]
                 print(f"| {work} | {name} | {length} | {batch} | {' | '.join(cells)} | {chosen} |", flush=True)
 
 

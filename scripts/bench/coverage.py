@@ -1,4 +1,4 @@
-"""How often do the intervals of a table contain the true value? The simulation of test_bootstrap_coverage.py.
+"""How often do the intervals of a table contain the true value? Runs the simulation of test_bootstrap_coverage.py.
 
 .venv/bin/python scripts/bench/coverage.py > results/bench/coverage.md
 """
@@ -24,7 +24,7 @@ def main() -> None:
     )
     print("| seeds × documents | dominant | cell effects | one cell | whole table | false `uses`: cells | tables |")
     print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
-    settings = [variant for one in CROSSED.values() for variant in (one, replace(one, shared=not one.shared))]
+    settings = [variant for base in CROSSED.values() for variant in (base, replace(base, shared=not base.shared))]
     for setting in [*settings, Setting(1, 30, by_seed=0.0, by_document=1.0)]:
         result = simulate(setting)
         dominant = "documents only" if setting.seeds == 1 else "documents" if setting.by_seed < 0.5 else "seeds"

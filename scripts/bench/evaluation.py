@@ -1,17 +1,17 @@
-"""How fast does posx evaluate, beside the usual loop over a transformers model of the same weights?
+"""How fast is posx's evaluation, compared with the usual loop over a transformers model with the same weights?
 
     .venv/bin/python scripts/bench/evaluation.py > results/bench/evaluation.md
 
-A model at the reference shape (rivals.py), trained for some steps at a context of 256, reads windows of 1,024 tokens of
-the test split and is scored on the last 8 predictions of each: the targets that `posx eval --length 4x` draws. Three
-models: posx's default family with rotary positions and with ALiBi, and a Llama.
+A model of the reference shape (rivals.py), trained for some steps at a context of 256, reads windows of 1,024 tokens of
+the test split and is scored on the last 8 predictions of each window, the targets of `posx eval --length 4x`. There are
+three models: posx's default family with rotary positions and with ALiBi, and a Llama.
 
-* ``loop``: transformers' model with these weights (GPT-NeoX, MPT, Llama), a window at a time, float32, logits for the
-  whole window, of which the last count.
+* ``loop``: the transformers model with these weights (GPT-NeoX, MPT, Llama), one window at a time, in float32, with
+  logits for the whole window.
 * ``posx-float32``, ``posx-bfloat16``: posx's Scorer, as `posx eval` and `posx eval eval.dtype=bfloat16` call it.
 
-Each side is a process of its own that sleeps until it is asked (training.py); all read the same windows in turn, and
-what they find is compared.
+Each side is a separate process that waits for requests (training.py). All read the same windows in turn, and their
+results are compared.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from posx.runtime import device as devices
 from posx.training.loop import train_step
 from posx.training.state import start
 from posx.utils.console import Display
-from training import Answer, Side, Sides, header, in_turn, spread
+from training import Answer, Side, Sides, alternating, header, spread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 PLAIN_ROPE = {"rope_type": "default", "rope_theta": 10000.0}
-# The overrides of `posx train`, and the transformers class with such weights (posx/verify/oracles/host_models.py).
+# Overrides of `posx train`, and the function in posx/verify/oracles/host_models.py with its arguments.
 MODELS: dict[str, tuple[tuple[str, ...], str, tuple[Any, ...]]] = {
     "rope": (("scheme=rope",), "neox", (PLAIN_ROPE | {"partial_rotary_factor": 1.0},)),
     "alibi": (("scheme=alibi",), "mpt", (4 * CONTEXT,)),
@@ -59,13 +59,13 @@ MODELS: dict[str, tuple[tuple[str, ...], str, tuple[Any, ...]]] = {
 LENGTH = 4 * CONTEXT
 STRIDE = CONTEXT // 32
 LOOP, PRODUCTS = "loop", "products"
-LIMITS = {"posx-float32": 1e-5, "posx-bfloat16": 1e-3}  # of the difference, in nats a token
+LIMITS = {"posx-float32": 1e-5, "posx-bfloat16": 1e-3}  # the largest allowed difference in nats/token
 
-Score = Callable[[], np.ndarray]  # nats of every target, float32
+Score = Callable[[], np.ndarray]  # nats of each target, float32
 
 
 def train_some(model: str, path: Path, steps: int) -> None:
-    """Write the weights after so many steps: with initial ones every prediction would be the same."""
+    """Write the weights after some training: with initial weights all predictions would be the same."""
     session = start(reference(*MODELS[model][0], "train.compile=off", "optim.warmup_steps=10"), corpus())
     for step in range(steps):
         train_step(session, step)
@@ -85,20 +85,20 @@ def windows(count: int, length: int = LENGTH) -> Windows:
     return windows_of_targets(targets, length)
 
 
-def loop(model: str, path: Path, chosen: Windows) -> Score:
-    """A sliding window over a transformers model, as perplexity is usually computed with it."""
+def loop(model: str, path: Path, inputs: Windows) -> Score:
+    """A sliding window over a transformers model, the usual way to compute perplexity."""
     from posx.verify.oracles import host_models as hosts
 
     _, make, settings = MODELS[model]
     host: Any = getattr(hosts, make)(trained(model, path), *settings)
-    if make != "mpt":  # which has no other attention than its own
+    if make != "mpt":  # which supports only its own attention
         host.set_attn_implementation("sdpa")
     tokens = corpus().splits["test"].tokens
 
     @torch.no_grad()
     def score() -> np.ndarray:
         nats = []
-        for first, length, scored in zip(chosen.starts, chosen.lengths, chosen.scored, strict=True):
+        for first, length, scored in zip(inputs.starts, inputs.lengths, inputs.scored, strict=True):
             ids = torch.from_numpy(tokens[first : first + length + 1].astype(np.int64))[None]
             logits = host(input_ids=ids[:, :-1], use_cache=False).logits
             nats.append(F.cross_entropy(logits[0, -scored:].float(), ids[0, -scored:], reduction="none"))
@@ -107,12 +107,12 @@ def loop(model: str, path: Path, chosen: Windows) -> Score:
     return score
 
 
-def ours(model: str, path: Path, chosen: Windows, dtype: str) -> Score:
-    """posx, with the defaults of its evaluation."""
+def ours(model: str, path: Path, inputs: Windows, dtype: str) -> Score:
+    """posx with the default settings of its evaluation."""
     devices.prepare_for(torch.device("cpu"), exact=True)  # as posx eval does
     scorer = Scorer(trained(model, path), corpus(), EvalConfig(dtype=dtype), torch.device("cpu"))
     display = Display(quiet=True)
-    return lambda: scorer.score(chosen, NONE, display, "")[0]
+    return lambda: scorer.score(inputs, NONE, display, "")[0]
 
 
 SIDES: dict[str, Callable[[str, Path, Windows], Score]] = {
@@ -123,9 +123,9 @@ SIDES: dict[str, Callable[[str, Path, Windows], Score]] = {
 
 
 def operations(model: Decoder, length: int, everything: bool) -> float:
-    """Floating-point operations a context token in products, attention's halved for its mask.
+    """Floating-point operations of matrix products per context token, halved for attention because of its mask.
 
-    Without ``everything`` only those that the last predictions want: the last layer's keys and values, and no head.
+    Without ``everything``, only those needed for the last predictions: of the last layer only keys and values, no head.
     """
     matrices = [p.numel() for p in model.blocks[0].parameters() if p.ndim == 2]
     attention, last = 2 * length * model.config.d_model, 2 * model.config.d_model**2
@@ -136,13 +136,14 @@ def operations(model: Decoder, length: int, everything: bool) -> float:
 
 
 def answer_of(name: str, model: str, weights: str, count: int, length: int) -> Answer:
-    """What a side answers, whatever is asked: the seconds of all windows, and their nats; the machine's products."""
+    """The answer of a side to every request: seconds for all windows, and their nats; or the speed of products."""
     if name == PRODUCTS:
         measure = products(torch.float32)
         return lambda request: measure()
-    path, few = Path(weights), windows(count, length)
-    SIDES[name](model, path, Windows(few.starts[:8], few.lengths[:8], few.scored[:8], few.documents[:8]))()  # warm
-    score = SIDES[name](model, path, few)
+    path, inputs = Path(weights), windows(count, length)
+    warm_up = Windows(inputs.starts[:8], inputs.lengths[:8], inputs.scored[:8], inputs.documents[:8])
+    SIDES[name](model, path, warm_up)()
+    score = SIDES[name](model, path, inputs)
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
@@ -153,10 +154,10 @@ def answer_of(name: str, model: str, weights: str, count: int, length: int) -> A
 
 
 def compare(model: str, names: list[str], rounds: int, count: int, length: int, steps: int) -> bool:
-    """Print rates, ratios and differences; whether the differences keep to their limits."""
-    chosen = windows(count, length)
+    """Print rates, ratios and differences. Returns whether all differences are within their limits."""
+    inputs = windows(count, length)
     rates: dict[str, list[float]] = {name: [] for name in names}
-    found: dict[str, np.ndarray] = {}
+    losses: dict[str, np.ndarray] = {}
     best: list[float] = []
     with tempfile.TemporaryDirectory(prefix="posx-bench-") as folder, Sides(__file__) as sides:
         weights = Path(folder) / "model.safetensors"
@@ -166,50 +167,50 @@ def compare(model: str, names: list[str], rounds: int, count: int, length: int, 
             spec = {"name": name, "model": model, "weights": str(weights), "count": count, "length": length}
             sides.start(name, spec)
         for number in range(rounds):
-            for name in in_turn([*names, PRODUCTS], number):
+            for name in alternating([*names, PRODUCTS], number):
                 answer = sides.ask(name)
                 if name == PRODUCTS:
                     best.append(answer["best"])
                 else:
-                    rates[name].append(float(chosen.lengths.sum()) / answer["seconds"])
-                    found[name] = np.array(answer["nats"])
+                    rates[name].append(float(inputs.lengths.sum()) / answer["seconds"])
+                    losses[name] = np.array(answer["nats"])
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         decoder = trained(model, weights)
     print(
-        f"\n**{model}** ({' '.join(MODELS[model][0])}) after {steps} steps: {len(chosen.starts)} windows of {length:,} "
-        f"tokens, the last {STRIDE} predictions of each, {rounds} rounds in turn; {found[LOOP].mean():.4f} nats a "
-        "token.\n"
+        f"\n**{model}** ({' '.join(MODELS[model][0])}) after {steps} steps: {len(inputs.starts)} windows of {length:,} "
+        f"tokens, the last {STRIDE} predictions of each, {rounds} alternating rounds; {losses[LOOP].mean():.4f} "
+        "nats/token.\n"
     )
-    print("| side | context tokens/s | … times as fast as the loop | difference in nats/token | at one target |")
+    print("| side | context tokens/s | speed relative to the loop | difference in nats/token | largest of a target |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    kept = True
+    passed = True
     for name in names:
         ratio, mean, worst = "", "", ""
         if name != LOOP:
             ratio = spread([a / b for a, b in zip(rates[name], rates[LOOP], strict=True)])
-            gaps = found[name] - found[LOOP]
-            kept = kept and abs(gaps.mean()) <= LIMITS.get(name, 1e-5)
+            gaps = losses[name] - losses[LOOP]
+            passed = passed and abs(gaps.mean()) <= LIMITS.get(name, 1e-5)
             mean, worst = f"{abs(gaps.mean()):.1e}", f"{np.abs(gaps).max():.1e}"
         print(f"| {name} | {median(rates[name]):,.0f} | {ratio} | {mean} | {worst} |")
     whole, needed = (operations(decoder, length, everything) for everything in (True, False))
     share = median(rate * whole / most for rate, most in zip(rates[LOOP], best, strict=True))
     print(
-        f"\nThe machine's own float32 products: {median(best) / 1e9:.0f} · 10⁹ operations a second. At that rate the "
-        f"loop's products ({whole / 1e6:.1f} · 10⁶ operations a token) take {share:.0%} of its time. The predictions "
-        f"want {needed / whole:.0%} of them: no float32 evaluation could be more than "
+        f"\nFloat32 matrix products on this machine: {median(best) / 1e9:.0f} · 10⁹ operations/s. At this rate, the "
+        f"loop's products ({whole / 1e6:.1f} · 10⁶ operations/token) take {share:.0%} of its time. The predictions "
+        f"require {needed / whole:.0%} of them, so no float32 evaluation can be more than "
         f"{whole / needed / share:.2f} times as fast here."
     )
-    return kept
+    return passed
 
 
 def main() -> None:
-    """Read the flags; print the tables; exit code 1 where a difference is too large."""
+    """Print the tables; exit code 1 if a difference is too large."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--windows", type=int, default=128, help="of a side in a round")
-    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a window")
-    parser.add_argument("--steps", type=int, default=100, help="of training beforehand")
-    parser.add_argument("--models", help=f"names with commas between, of {', '.join(MODELS)}; all, if left out")
+    parser.add_argument("--windows", type=int, default=128, help="windows per side and round")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens per window")
+    parser.add_argument("--steps", type=int, default=100, help="training steps before the evaluation")
+    parser.add_argument("--models", help=f"comma-separated names of {', '.join(MODELS)}; default: all")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -219,20 +220,19 @@ def main() -> None:
     models = arguments.models.split(",") if arguments.models else list(MODELS)
     unknown = [name for name in models if name not in MODELS]
     if unknown:
-        parser.error(f"no model {', '.join(unknown)}; there are {', '.join(MODELS)}")
+        parser.error(f"unknown model {', '.join(unknown)}; known: {', '.join(MODELS)}")
     print(f"Evaluation at the reference shape. {header('transformers')}")
-    # All of them, also after one that differs too much.
-    kept = [
+    passed = [
         compare(name, list(SIDES), arguments.rounds, arguments.windows, arguments.length, arguments.steps)
         for name in models
     ]
     print(
-        "\nRatios are medians of the rounds (smallest–largest). Differences are to the loop: of the mean over all "
-        "targets, which is what a table shows and must be at most 1e-5 in float32 and 1e-3 in bf16; and the largest of "
-        "a target."
+        "\nRatios are medians over the rounds (smallest–largest). Differences from the loop: of the mean over all "
+        "targets, the number in a table, which must be at most 1e-5 in float32 and 1e-3 in bf16; and the largest "
+        "of a single target."
     )
-    if not all(kept):
-        print("A difference is larger than it may be.", file=sys.stderr)
+    if not all(passed):
+        print("A difference exceeds its limit.", file=sys.stderr)
         raise SystemExit(1)
 
 

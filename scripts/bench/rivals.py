@@ -1,16 +1,16 @@
-"""What one would train with instead of posx, at one shape and on the same tokens, each in the way of its own users.
+"""Alternatives to posx for training, with the same shape and tokens, each used in its usual way.
 
-The shape: 4 layers, width 256, 4 heads, context 256, vocabulary 4,096, 16 sequences a step. AdamW with weight decay on
-matrices, gradients clipped at 1. What is computed in how many bytes is the side's name: ``float32`` and ``bf16``
-(autocast), ``compiled`` (torch.compile of the whole model), ``fused`` (AdamW in one kernel).
+The shape: 4 layers, width 256, 4 heads, context 256, vocabulary 4,096, 16 sequences per step. AdamW with weight decay
+on matrices, gradients clipped at 1. The name of a side includes its options: ``float32``, ``bf16`` (autocast),
+``compiled`` (torch.compile of the whole model), ``fused`` (AdamW in one kernel).
 
-* ``nanogpt``: what its train.py and model.py do, written anew: pre-norm blocks, q, k and v in one product, torch's
+* ``nanogpt``: a reimplementation of its train.py and model.py: pre-norm blocks, q, k and v in one product, torch's
   attention kernel, learned positions, a tied head, the loss over all logits, batches from a memory map.
 * ``gpt2``, ``llama``: transformers' classes from a config, with random weights.
 * ``x-transformers``: its Decoder with rotary positions in its wrapper for language models.
-* ``posx``: the session and the step that `posx train` runs.
+* ``posx``: the session and the step of `posx train`.
 
-A side is a function without arguments that takes one step and returns its loss in nats a token.
+A side is a function without arguments that takes one step and returns its loss in nats/token.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from posx.data.corpus import Corpus, prepare
 from posx.models.build import compose_run
 
 LAYERS, WIDTH, HEADS, CONTEXT, VOCABULARY, BATCH = 4, 256, 4, 256, 4096, 16
-TOKENS = BATCH * CONTEXT  # of one step
+TOKENS = BATCH * CONTEXT  # per step
 POSX = ["model=small", f"train.context={CONTEXT}", f"train.batch_tokens={TOKENS}"]
 
 Step = Callable[[], float]
 
 
 def reference(*overrides: str) -> RunConfig:
-    """What `posx train` would compose for this shape."""
+    """The config of `posx train` for this shape."""
     config = compose_run([*POSX, *overrides])
     model = config.model
     shape = (model.n_layers, model.d_model, model.n_heads, config.train.context, config.tokenizer.vocab_size)
@@ -48,25 +48,25 @@ def reference(*overrides: str) -> RunConfig:
 
 @cache
 def corpus() -> Corpus:
-    """The embedded corpus under 4,096 tokens, from posx's cache."""
+    """The embedded corpus with a vocabulary of 4,096, from posx's cache."""
     config = reference()
     return prepare(config.data, config.tokenizer, lambda line: None)
 
 
 def batches(path: Path, length: int) -> Tensor:
-    """[16, length] token ids at random places of a file; mapped anew each time, as nanoGPT does it."""
+    """[16, length] token ids at random offsets of a file, which is mapped anew for each batch, as in nanoGPT."""
     tokens = np.memmap(path, dtype=np.uint16, mode="r")
     starts = torch.randint(len(tokens) - length, (BATCH,)).tolist()
     return torch.stack([torch.from_numpy(tokens[at : at + length].astype(np.int64)) for at in starts])
 
 
 def training(model: nn.Module, loss_of: Callable[[Any, Tensor], Tensor], words: list[str]) -> Step:
-    """The usual loop around a model. ``loss_of`` gets the model and token ids [16, 257]."""
+    """The usual training loop. ``loss_of`` gets the model and token ids [16, 257]."""
     torch.set_float32_matmul_precision("highest")
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     free = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}]
-    # None leaves the choice to torch, which on a CPU is a loop over the parameters.
+    # None is torch's default, a loop over the parameters on a CPU.
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True if "fused" in words else None)
     path = corpus().path / "train.bin"
     module: Any = torch.compile(model) if "compiled" in words else model
@@ -85,7 +85,7 @@ def training(model: nn.Module, loss_of: Callable[[Any, Tensor], Tensor], words: 
     return step
 
 
-# ---------------------------------------------------------------- nanoGPT, written anew
+# ---------------------------------------------------------------- nanoGPT, reimplemented
 
 
 class Block(nn.Module):
@@ -101,7 +101,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] to [B, T, C]."""
+        """Maps [B, T, C] to [B, T, C]."""
         size, length, _ = x.shape
         joint = self.c_attn(self.before_attention(x))
         q, k, v = (part.view(size, length, HEADS, -1).transpose(1, 2) for part in joint.split(WIDTH, dim=2))
@@ -111,11 +111,11 @@ class Block(nn.Module):
 
 
 class NanoGpt(nn.Module):
-    """Token and position tables, blocks, a norm, and the token table once more as the head."""
+    """Token and position tables, blocks, a norm, and a head tied to the token table."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.tokens, self.places = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(CONTEXT, WIDTH)
+        self.tokens, self.positions = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(CONTEXT, WIDTH)
         self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH, bias=False)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
@@ -127,7 +127,7 @@ class NanoGpt(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of ids and targets [B, T]."""
-        x = self.tokens(ids) + self.places(torch.arange(ids.shape[1], device=ids.device))
+        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))
         for block in self.blocks:
             x = block(x)
         logits = self.head(self.norm(x))
@@ -143,7 +143,7 @@ def nanogpt(*words: str) -> Step:
 
 
 def _loss_of_host(model: Any, ids: Tensor) -> Tensor:
-    """transformers shifts the labels itself: 255 predictions a sequence of 256, as its users train."""
+    """transformers shifts the labels itself: 255 predictions for a sequence of 256."""
     return model(input_ids=ids[:, :-1], labels=ids[:, :-1], use_cache=False).loss
 
 
@@ -168,7 +168,7 @@ def gpt2(*words: str) -> Step:
 
 
 def llama(*words: str) -> Step:
-    """transformers' Llama with a tied head; its feed-forward of 704 has the parameters of a GPT's 1,024."""
+    """transformers' Llama with a tied head; its feed-forward of 704 has as many parameters as a GPT's of 1,024."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -186,7 +186,7 @@ def llama(*words: str) -> Step:
 
 
 def x_transformers(*words: str) -> Step:
-    """x-transformers: rotary positions and no others, torch's attention kernel."""
+    """x-transformers with rotary positions only and torch's attention kernel."""
     from x_transformers import AutoregressiveWrapper, Decoder, TransformerWrapper
 
     model = TransformerWrapper(
@@ -196,12 +196,12 @@ def x_transformers(*words: str) -> Step:
         tie_embedding=True,
         attn_layers=Decoder(dim=WIDTH, depth=LAYERS, heads=HEADS, rotary_pos_emb=True, attn_flash=True),
     )
-    # It predicts the last of 256 inputs from nothing after it: 255 predictions, like transformers.
+    # It uses the last of 256 inputs only as a target: 255 predictions, as in transformers.
     return training(AutoregressiveWrapper(model), lambda wrapped, ids: wrapped(ids[:, :-1]), [*words])
 
 
 def posx(scheme: str, *words: str) -> Step:
-    """What `posx train --scheme SCHEME` does between two lines of its log; ``words`` are overrides."""
+    """The training step of `posx train --scheme SCHEME`; ``words`` are overrides."""
     from posx.training.loop import train_step
     from posx.training.state import start
 
@@ -237,16 +237,16 @@ for _name, _side in (("gpt2", gpt2), ("llama", llama), ("x-transformers", x_tran
 
 
 def operations_per_token() -> int:
-    """Floating-point operations of forward and backward: six a weight in a product, and attention's products.
+    """Floating-point operations of forward and backward: six per weight, and the products of attention.
 
-    Attention's are those of all pairs, not halved for the mask. The blocks have 12 C² weights each, the head V · C.
+    Attention counts all pairs, not halved for the mask. Each block has 12 C² weights, the head V · C.
     """
     weights = LAYERS * 12 * WIDTH**2 + VOCABULARY * WIDTH
     return 6 * weights + 12 * LAYERS * CONTEXT * WIDTH
 
 
 def products(dtype: torch.dtype = torch.bfloat16) -> Callable[[], dict[str, Any]]:
-    """The machine's own matrix products: operations a second of two shapes, medians of ten."""
+    """The speed of matrix products on this machine: operations/s for two shapes, medians of ten."""
     import time
     from statistics import median
 

@@ -1,10 +1,9 @@
-"""How long does a person wait before posx does anything? The commands as they are typed, each a process of its own.
+"""Start-up time of posx: commands as users type them, each in a separate process.
 
     .venv/bin/python scripts/bench/start.py > results/bench/start.md
 
-All commands take turns; the median of the rounds counts, and a first round warms the file cache and the corpus and is
-left out. A training's first step has ended when its line stands in metrics.jsonl, which this script looks for; the
-training is ended there.
+The commands alternate; results are medians over the rounds, without a first round that warms the file cache and the
+corpus. The first training step is over when its line appears in metrics.jsonl; the training is then killed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ STEP = [
 
 
 def records(folder: Path) -> int:
-    """A runs directory of two schemes, with and without an extension, at six seeds; how many records it holds."""
+    """Write records of two schemes, with and without an extension, at six seeds; returns their number."""
     from fixtures.records import ALIBI, ROPE, Shelf
 
     shelf = Shelf(folder)
@@ -42,14 +41,14 @@ def records(folder: Path) -> int:
 
 
 def seconds(*command: str) -> float:
-    """Wall clock of a command, from the start of its process to its end."""
+    """Wall-clock time of a command, from the start of its process to its end."""
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
 
 
 def first_step(runs: Path) -> float:
-    """From the start of `posx train` to the end of its first step; the rest of the run is cut off."""
+    """Wall-clock time from the start of `posx train` to the end of its first step; the run is then killed."""
     name = f"run{len(list(runs.glob('*')))}"
     log = runs / name / "metrics.jsonl"
     began = time.perf_counter()
@@ -79,25 +78,25 @@ def main() -> None:
         shelf, runs = Path(temporary) / "records", Path(temporary) / "runs"
         runs.mkdir()
         count = records(shelf)
-        ways: dict[str, tuple[str, Callable[[], float]]] = {
+        commands: dict[str, tuple[str, Callable[[], float]]] = {
             "`posx --help`": ("0.4 s", lambda: seconds(POSX, "--help")),
             f"`posx table`, {count} records": ("1.5 s", lambda: seconds(POSX, "table", "--runs-dir", str(shelf))),
-            f"`posx train {' '.join(STEP)}` up to the end of step 1": ("5 s", lambda: first_step(runs)),
+            f"`posx train {' '.join(STEP)}` to the end of step 1": ("5 s", lambda: first_step(runs)),
             "for comparison: `python -c pass`": ("", lambda: seconds(sys.executable, "-c", "pass")),
             "for comparison: `python -c 'import torch'`": ("", lambda: seconds(sys.executable, "-c", "import torch")),
         }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
+        taken: dict[str, list[float]] = {name: [] for name in commands}
         for number in range(rounds + 1):
-            for name, (_, way) in ways.items():
-                value = way()
+            for name, (_, measure) in commands.items():
+                value = measure()
                 if number:
                     taken[name].append(value)
-    print(f"From the start of a process, files in the cache; {rounds} rounds in turn. {header()}\n")
+    print(f"Time from the start of a process, with files in the cache; {rounds} alternating rounds. {header()}\n")
     print("| command | median | smallest | largest | limit |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for name, (limit, _) in ways.items():
-        some = taken[name]
-        print(f"| {name} | {median(some):.3f} s | {min(some):.3f} s | {max(some):.3f} s | {limit} |")
+    for name, (limit, _) in commands.items():
+        times = taken[name]
+        print(f"| {name} | {median(times):.3f} s | {min(times):.3f} s | {max(times):.3f} s | {limit} |")
 
 
 if __name__ == "__main__":

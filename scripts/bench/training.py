@@ -1,12 +1,12 @@
-"""How fast does posx train, beside what one would train with instead? Tokens a second, all sides in turn.
+"""Training speed of posx and its alternatives in tokens/s, measured in alternation.
 
     .venv/bin/python scripts/bench/training.py > results/bench/training.md
     .venv/bin/python scripts/bench/training.py --whole > results/bench/training-whole.md
 
-Each side (rivals.py) is a process of its own, which warms up, compiles if it does that, and then sleeps until it is
-asked for some steps: what a machine does to one side in a minute, it does to all. A round asks every side once, each
-round in another order; ratios are taken within a round, and their median counts. With ``--whole`` the real command
-`posx train` runs, and its own log says how fast it was.
+Each side (rivals.py) is a separate process, which warms up, compiles if it does so, and then waits for requests, so
+that changes in the speed of the machine affect all sides alike. Each round runs some steps of every side, in changing
+order; results are medians of the ratios within a round. With ``--whole``, the speed of the command `posx train` is
+taken from its log.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WARM_UP = 4  # steps
 WHOLE_STEPS, WHOLE_ROUNDS = 60, 3
 LOG_EVERY = 10  # steps; the default of train.log_every
 
-# ---------------------------------------------------------------- sides that take turns
+# ---------------------------------------------------------------- alternating sides
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -53,15 +53,15 @@ class Side:
     answer: Answer
 
     def about(self) -> dict[str, Any]:
-        """Nothing but that it is warm."""
+        """Empty: there is nothing to report."""
         return {}
 
 
 class Sides:
-    """A process for each of some sides; a context manager, with which they end."""
+    """One process for each side; a context manager that ends them on exit."""
 
     def __init__(self, script: str):
-        self.script = script  # which serves where it is called with --serve
+        self.script = script  # must call serve() if started with --serve
         self.children: dict[str, Child] = {}
 
     def __enter__(self) -> Sides:
@@ -74,28 +74,28 @@ class Sides:
             child.end()
 
     def start(self, name: str, spec: dict[str, Any]) -> None:
-        """Have the process of a side built and warm."""
+        """Start the process of a side and wait until it is warm."""
         print(f"{name}: warming up …", file=sys.stderr, flush=True)
         with _named(name):
             self.children[name] = Child([self.script, "--serve", name], spec)
 
     def ask(self, name: str, **request: Any) -> dict[str, Any]:
-        """The answer of a side, which works only now."""
+        """Send a request to a side and return its answer."""
         with _named(name):
             return self.children[name].ask(request)
 
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """A side that fails ends the benchmark, with its name."""
+    """Exit with the name of the side if it fails."""
     try:
         yield
     except Refused as error:
         raise SystemExit(f"{name}: {error}") from None
 
 
-def in_turn(names: Sequence[str], number: int) -> list[str]:
-    """The order of a round: each begins at another side, every other one goes backwards."""
+def alternating(names: Sequence[str], number: int) -> list[str]:
+    """The order of a round: each round starts with a different side, and every other one runs backwards."""
     first = number % len(names)
     order = [*names[first:], *names[:first]]
     return order[::-1] if number % 2 else order
@@ -107,7 +107,7 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
 
 
 def header(*packages: str) -> str:
-    """On what and by what a table was made."""
+    """The machine, versions and command, for the head of a table."""
     commit = provenance.commit() or "unknown"
     changed = "+" if commit.endswith("+") else ""
     names = ["torch", *packages]
@@ -122,7 +122,7 @@ def header(*packages: str) -> str:
 
 
 def answer_of(name: str) -> Answer:
-    """What a side answers: the seconds of so many steps; the machine's products, whatever is asked."""
+    """The answer of a side to a request: seconds for a number of steps; or the speed of matrix products."""
     if name == PRODUCTS:
         measure = rivals.products()
         return lambda request: measure()
@@ -140,7 +140,7 @@ def answer_of(name: str) -> Answer:
 
 
 def compare(names: list[str], rounds: int, steps: int) -> None:
-    """Print tokens a second of each side, and how many times as fast posx is."""
+    """Print tokens/s of each side, and the relative speed of posx."""
     rates: dict[str, list[float]] = {name: [] for name in names}
     losses: dict[str, float] = {}
     best: list[float] = []
@@ -148,21 +148,22 @@ def compare(names: list[str], rounds: int, steps: int) -> None:
         for name in [*names, PRODUCTS]:
             sides.start(name, {"name": name})
         for number in range(rounds):
-            for name in in_turn([*names, PRODUCTS], number):
-                found = sides.ask(name, steps=steps)
+            for name in alternating([*names, PRODUCTS], number):
+                answer = sides.ask(name, steps=steps)
                 if name == PRODUCTS:
-                    best.append(found["best"])
+                    best.append(answer["best"])
                 else:
-                    rates[name].append(steps * rivals.TOKENS / found["seconds"])
-                    losses[name] = found["loss"]
+                    rates[name].append(steps * rivals.TOKENS / answer["seconds"])
+                    losses[name] = answer["loss"]
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     operations = rivals.operations_per_token()
     print(
         f"Training, {rivals.LAYERS} layers, width {rivals.WIDTH}, {rivals.HEADS} heads, context {rivals.CONTEXT}, "
-        f"vocabulary {rivals.VOCABULARY:,}, {rivals.BATCH} sequences a step; {rounds} rounds of {steps} steps in turn. "
+        f"vocabulary {rivals.VOCABULARY:,}, {rivals.BATCH} sequences per step; {rounds} alternating rounds of {steps} "
+        "steps. "
         f"{header('transformers', 'x-transformers')}\n"
     )
-    print(f"| side | tokens/s | {POSX} is … times as fast | share of the machine's products | last loss |")
+    print(f"| side | tokens/s | relative speed of {POSX} | share of matrix product speed | last loss |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in names:
         ratio, share = "", ""
@@ -172,11 +173,11 @@ def compare(names: list[str], rounds: int, steps: int) -> None:
             share = spread([rate * operations / most for rate, most in zip(rates[name], best, strict=True)], ".0%")
         print(f"| {name} | {median(rates[name]):,.0f} | {ratio} | {share} | {losses[name]:.2f} |")
     print(
-        "\nRatios and shares are medians of the rounds (smallest–largest). The machine's products: "
-        f"{spread([rate / 1e9 for rate in best], '.0f')} · 10⁹ operations a second in bf16, the faster of "
+        "\nRatios and shares are medians over the rounds (smallest–largest). Speed of matrix products: "
+        f"{spread([rate / 1e9 for rate in best], '.0f')} · 10⁹ operations/s in bf16, the faster of "
         "2048×2048 @ 2048×2048 and 4096×256 @ 256×1024 in each round. "
-        f"A token takes {operations / 1e6:.1f} · 10⁶ operations, with attention's not halved for its mask. "
-        "That the loss falls from 8.3 shows that a side learns; initial values and schedules differ."
+        f"A token takes {operations / 1e6:.1f} · 10⁶ operations, without halving attention for its mask. "
+        "The loss starts at 8.3 and falls if a side learns; initial values and schedules differ."
     )
 
 
@@ -184,7 +185,7 @@ def compare(names: list[str], rounds: int, steps: int) -> None:
 
 
 def posx_train(runs: Path) -> list[float]:
-    """Tokens a second, entry by entry, of the first 60 steps of `posx train` as its log has them; then it is ended."""
+    """Tokens/s in each log entry of the first 60 steps of `posx train`, which is killed after them."""
     command = [str(Path(sys.executable).parent / "posx"), "train", "--scheme", "learned", *rivals.POSX]
     name = f"run{len(list(runs.glob('*')))}"
     log = runs / name / "metrics.jsonl"
@@ -206,27 +207,27 @@ def posx_train(runs: Path) -> list[float]:
 
 
 def whole(rival: str, rounds: int) -> None:
-    """Print the speed of `posx train` by its own log beside 60 steps of its loop here, and of a rival."""
+    """Print the speed of `posx train` by its log, and of 60 steps of its loop and of a rival in warm processes."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="posx-whole-") as runs, Sides(__file__) as sides:
         for name in (POSX, rival):
             sides.start(name, {"name": name})
         for number in range(rounds):
             row: dict[str, float] = {}
-            for name in in_turn(["command", POSX, rival], number):
+            for name in alternating(["command", POSX, rival], number):
                 if name == "command":
-                    # The first entry holds the compilation.
+                    # The first entry includes the compilation.
                     row[name] = median(posx_train(Path(runs))[1:])
                 else:
                     row[name] = WHOLE_STEPS * rivals.TOKENS / sides.ask(name, steps=WHOLE_STEPS)["seconds"]
             rows.append(row)
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     print(
-        f"`posx train --scheme learned {' '.join(rivals.POSX)}` as users run it: tokens/s of its first {WHOLE_STEPS} "
-        f"steps by its own log (median of the entries but the first, which holds the compilation), beside "
-        f"{WHOLE_STEPS} steps of the same loop and of {rival} in processes that are warm. {header()}\n"
+        f"`posx train --scheme learned {' '.join(rivals.POSX)}`: tokens/s of its first {WHOLE_STEPS} steps by its log "
+        f"(median of the entries, without the first, which includes the compilation), and of {WHOLE_STEPS} steps of "
+        f"the same loop and of {rival} in warm processes. {header()}\n"
     )
-    print(f"| round | posx train | {POSX} here | {rival} | posx train ÷ {POSX} | posx train ÷ {rival} |")
+    print(f"| round | posx train | {POSX} loop | {rival} | posx train ÷ {POSX} | posx train ÷ {rival} |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for number, row in enumerate(rows, 1):
         command = row["command"]
@@ -239,12 +240,12 @@ def whole(rival: str, rounds: int) -> None:
 
 
 def main() -> None:
-    """Read the flags; print a table."""
+    """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, help="12; with --whole 3")
-    parser.add_argument("--steps", type=int, default=5, help="of each side in each round")
-    parser.add_argument("--sides", help="names from rivals.py with commas between; all, if left out")
-    parser.add_argument("--whole", action="store_true", help="the real command beside the first other side of --sides")
+    parser.add_argument("--rounds", type=int, help="default: 12, with --whole 3")
+    parser.add_argument("--steps", type=int, default=5, help="steps per side and round")
+    parser.add_argument("--sides", help="comma-separated names from rivals.py; default: all")
+    parser.add_argument("--whole", action="store_true", help="measure the command and the first other side of --sides")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -254,7 +255,7 @@ def main() -> None:
     names = arguments.sides.split(",") if arguments.sides else list(rivals.SIDES)
     unknown = [name for name in names if name not in rivals.SIDES]
     if unknown:
-        parser.error(f"no side {', '.join(unknown)}; there are {', '.join(rivals.SIDES)}")
+        parser.error(f"unknown side {', '.join(unknown)}; known: {', '.join(rivals.SIDES)}")
     if arguments.whole:
         others = [name for name in names if name != POSX] if arguments.sides else ["nanogpt-bf16-compiled"]
         whole(others[0], arguments.rounds or WHOLE_ROUNDS)

@@ -46,7 +46,7 @@ def test_numbers_that_are_none_are_a_sentence_with_json_too(scaled: tuple[Path, 
     data["points"][0]["seconds"] = [float("nan")]
     (tmp_path / "scaling.json").write_text(json.dumps(data))
     for source in (tmp_path, tmp_path / "scaling.json"):
-        assert "a cost that is no number" in refused("--scaling", "--from", source, "--json")
+        assert "a cost is not a number" in refused("--scaling", "--from", source, "--json")
 
 
 def test_a_folder_without_measurements_is_a_sentence(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_scaling_measures_and_says_what_could_not_be(scaled: tuple[Path, str]) -
     assert data["scheme"] == "rope"
     for page in (scaled[1], (scaled[0] / "scaling.md").read_text("utf-8")):
         assert "the longest training document" in page
-        assert f"Made by `{data['command']}`" in page
+        assert f"Command: `{data['command']}`" in page
 
 
 def test_scaling_is_drawn_again_without_measuring(
@@ -171,7 +171,7 @@ def test_curves_take_medians_and_fit_them() -> None:
     assert line_of(exponents, "time over context")[1:] == ["1.00", "4–64", "1.00", "16–64"]
     assert line_of(exponents, "memory over context")[1:3] == ["0.50", "4–64"]
     assert line_of(exponents, "time over width")[1:] == ["–"] * 4
-    assert "| context, tokens | 64 | 640 ms | 8 MB |" in measurements
+    assert "| context (tokens) | 64 | 640 ms | 8 MB |" in measurements
 
 
 def test_the_picture_shows_points_and_fitted_lines() -> None:

@@ -20,7 +20,7 @@ from fixtures.measured import (
 )
 from posx.bench import schemes as bench
 from posx.bench import schemes_page as costs
-from posx.bench.schemes import Found
+from posx.bench.schemes import Measured
 from posx.config.catalog import PACKAGED
 from posx.errors import PosxError
 from posx.reporting.formats.markdown import markdown
@@ -89,7 +89,7 @@ def test_a_peak_is_that_of_its_work(measured: Any) -> None:
     assert max(cell["peak_memory_bytes"] for cell in (train, short, *plain)) < 150e6
 
 
-def rows_of(monkeypatch: pytest.MonkeyPatch, text: Path, groups: dict[str, Found]) -> list[dict[str, Any]]:
+def rows_of(monkeypatch: pytest.MonkeyPatch, text: Path, groups: dict[str, Measured]) -> list[dict[str, Any]]:
     """The rows for figures that were not measured."""
     plan = bench.make_plan(tiny(text), [name for name in groups if name != "nope"], ["1x"])
     monkeypatch.setattr(bench, "_measure_group", lambda plan, names, *rest: {name: groups[name] for name in names})
@@ -109,7 +109,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(monkeypatch: pytest.MonkeyPa
     assert rope["train"]["step_ms"] == pytest.approx(64 * 3)
     assert rope["eval"][0]["ratio"] == pytest.approx(3)
     (line,) = [note for note in costs.page([rope]).notes if "×" in note]
-    assert "from the least to the greatest 62%, in the median cell" in line  # of 0.5 / 2 and 3 / 3
+    assert "in the median cell, ratios vary by 62% between rounds" in line  # of 0.5 / 2 and 3 / 3
 
 
 def test_without_the_baseline_there_are_rates_and_no_ratios(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
@@ -134,7 +134,7 @@ def test_each_group_is_measured_beside_a_baseline_of_its_own(monkeypatch: pytest
     monkeypatch.setattr(bench, "GROUP", 1)
     seen: list[list[str]] = []
 
-    def group(plan: bench.Plan, names: list[str], *rest: Any) -> dict[str, Found]:
+    def group(plan: bench.Plan, names: list[str], *rest: Any) -> dict[str, Measured]:
         seen.append(names)
         base = 1.0 * len(seen)  # the machine is half as fast for the second group
         return {"nope": found([base], [base]), names[1]: found([3 * base], [3 * base])}

@@ -42,16 +42,16 @@ def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: 
         f"torch {torch.__version__}",
         "1 thread;",
         "1 layers, width 16, 2 heads, context 8, vocabulary 300",
-        "training in float32, uncompiled, 64 tokens a step",
+        "training in float32, uncompiled, 64 tokens per step",
         "evaluation in float32",
     ):
         assert said in head
-    (made,) = [line for line in table.splitlines() if "Made by" in line]
+    (made,) = [line for line in table.splitlines() if "Command:" in line]
     command = shlex.split(made.split("`")[1])
     assert command[:2] == ["posx", "bench"]
     assert sorted(command[2:]) == sorted(arguments)  # all but --json and -o, which change no number
     assert markdown(costs.page(list(rows.values()))) == table
-    assert "over 3 rounds" in table
+    assert "within each of 3 rounds" in table
 
 
 def shown(rows: list[dict[str, Any]], width: int) -> str:

@@ -6,8 +6,8 @@ from fixtures.models import posx
 
 
 def test_the_table() -> None:
-    shown = posx("verify", "cope")
-    assert "Schemes and extensions beside their oracles" in shown.stdout
-    assert "8 within their tolerance, 0 off, 0 not run; torch 2" in shown.stdout
-    assert "x-transformers CoPE" in shown.stdout
-    assert "Next: posx schemes" in shown.stderr
+    result = posx("verify", "cope")
+    assert "Checks against papers and reference code" in result.stdout
+    assert "8 passed, 0 failed, 0 skipped; torch 2" in result.stdout
+    assert "x-transformers CoPE" in result.stdout
+    assert "Next: posx schemes" in result.stderr

@@ -1,1 +1,1 @@
-"""Papers in float64 and the code of other projects, and what is compared with them. For `posx verify` and the tests."""
+"""Oracles for `posx verify` and the tests: formulas of papers in float64, and the code of other projects."""

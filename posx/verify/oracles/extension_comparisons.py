@@ -1,8 +1,8 @@
-"""What every extension is held against, for ``posx verify`` and for the tests.
+"""The comparisons of every extension, for ``posx verify`` and the tests.
 
-Whole models of transformers at the training context, one past it, at no multiple of it and at 8 times it; frequencies
-of transformers and formulas written out, up to 64 times it. Transformers keep the frequencies of what they have seen,
-so that each length has a host of its own.
+Whole models of transformers are compared at the training context, one token above it, at a length that is not a
+multiple, and at 8 times it; frequencies, from transformers and from formulas, up to 64 times it. Models of transformers
+cache the frequencies of previous inputs, so each length gets a new one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Rope = Callable[[float], dict[str, Any]]  # rope_parameters of transformers at a
 
 
 def in_llama(text: str, rope: Rope) -> Callable[[], Pairs]:
-    """Ours with the extension, theirs with ``rope``: final hidden states and logits of the same tokens."""
+    """posx with the extension, Llama with ``rope``: final hidden states and logits for the same tokens."""
 
     def pairs() -> Pairs:
         from posx.verify.oracles import host_models as hosts
@@ -40,7 +40,7 @@ def in_llama(text: str, rope: Rope) -> Callable[[], Pairs]:
         for shape in LLAMA:
             model = make_model("rope", family="llama", **shape)
             factors = rising(model.scheme.rotated // 2)
-            told = text.replace("FACTORS", ":".join(map(str, factors)))
+            spec = text.replace("FACTORS", ":".join(map(str, factors)))
             for length in (CONTEXT - 3, CONTEXT, CONTEXT + 1, 41, 8 * CONTEXT):
                 theirs = {"rope_theta": 10000.0, **rope(max(1.0, length / CONTEXT))}
                 if theirs.get("rope_type") == "longrope":
@@ -48,7 +48,7 @@ def in_llama(text: str, rope: Rope) -> Callable[[], Pairs]:
                 host = hosts.llama(model, theirs, CONTEXT)
                 tokens = random_tokens(length, batch=1)
                 logits, last = hosts.run(host, tokens=tokens)
-                hidden = model(tokens, extension=bind(parse_extension(told), model.scheme, length))
+                hidden = model(tokens, extension=bind(parse_extension(spec), model.scheme, length))
                 yield hidden, last
                 yield model.logits(hidden), logits
 
@@ -56,12 +56,12 @@ def in_llama(text: str, rope: Rope) -> Callable[[], Pairs]:
 
 
 def rising(pairs: int) -> list[float]:
-    """Factors of longrope, of three digits: 1, then more and more."""
+    """Increasing factors of longrope, starting at 1, with two decimals."""
     return [round(1 + 5 * (k / pairs) ** 2, 2) for k in range(pairs)]
 
 
 def interpolated() -> Pairs:
-    """GPT-2 with a table that torch has stretched."""
+    """GPT-2 with a table stretched by torch."""
     from posx.verify.oracles import host_models as hosts
 
     for shape in ({"n_heads": 3}, {"n_heads": 4, "tie_embeddings": False}):
@@ -84,8 +84,8 @@ def stretched_sinusoids() -> Pairs:
         for length in (CONTEXT, CONTEXT + 1, 41, 64 * CONTEXT):
             applied = bind(parse_extension("interpolate"), scheme, length)
             s = max(1.0, length / CONTEXT)
-            places = applied.positions(torch.arange(length))
-            yield scheme.vectors(places), written.sinusoids([p / s for p in range(length)], width)
+            positions = applied.positions(torch.arange(length))
+            yield scheme.vectors(positions), written.sinusoids([p / s for p in range(length)], width)
 
 
 def windows() -> Pairs:
@@ -102,7 +102,7 @@ def windows() -> Pairs:
 
 
 def frequencies(text: str, expected: Callable[[list[float], int, float], Sequence[float]]) -> Callable[[], Pairs]:
-    """Angular frequencies beside ``expected`` (θ, L, s), relative to θ; for heads of several widths and contexts."""
+    """Angular frequencies compared with ``expected(θ, L, s)``, relative to θ; for several head dimensions and L."""
 
     def pairs() -> Pairs:
         for width in (4, 16, 64, 128):
@@ -120,27 +120,27 @@ def frequencies(text: str, expected: Callable[[list[float], int, float], Sequenc
 
 
 def of_transformers(rope: Rope) -> Callable[[list[float], int, float], Sequence[float]]:
-    """What transformers make of a rotary head of that width, context and scale."""
+    """The frequencies of transformers for a head of this dimension, context and scale."""
 
     def expected(theta: list[float], context: int, s: float) -> Sequence[float]:
         from transformers import LlamaConfig
         from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-        told = {"rope_theta": 10000.0, "original_max_position_embeddings": context, **rope(s)}
+        parameters = {"rope_theta": 10000.0, "original_max_position_embeddings": context, **rope(s)}
         config = LlamaConfig(
             hidden_size=2 * len(theta),
             num_attention_heads=1,
             max_position_embeddings=math.ceil(context * s) + 1,
-            rope_parameters=told,
+            rope_parameters=parameters,
         )
-        found, _ = ROPE_INIT_FUNCTIONS[told["rope_type"]](config, device=torch.device("cpu"))
-        return [float(x) for x in found]
+        theirs, _ = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](config, device=torch.device("cpu"))
+        return [float(x) for x in theirs]
 
     return expected
 
 
 def longrope_frequencies() -> Pairs:
-    """θ_k / λ_k, relative to θ, and what cosines and sines are multiplied by, beside transformers' function."""
+    """θ_k / λ_k, relative to θ, and the factor of cosines and sines, compared with transformers' function."""
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -151,7 +151,7 @@ def longrope_frequencies() -> Pairs:
             for length in (context - 3, context, context + 1, round(2.6 * context), 64 * context):
                 text = f"longrope(factors={':'.join(map(str, factors))})"
                 applied = bind(parse_extension(text), scheme, length)
-                told = {
+                parameters = {
                     "rope_type": "longrope",
                     "rope_theta": 10000.0,
                     "factor": max(1.0, length / context),
@@ -160,10 +160,10 @@ def longrope_frequencies() -> Pairs:
                     "original_max_position_embeddings": context,
                 }
                 config = LlamaConfig(
-                    hidden_size=width, num_attention_heads=1, max_position_embeddings=length, rope_parameters=told
+                    hidden_size=width, num_attention_heads=1, max_position_embeddings=length, rope_parameters=parameters
                 )
-                found, attention = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"), seq_len=length)
-                yield applied.spectrum(theta) / theta, found / theta
+                theirs, attention = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"), seq_len=length)
+                yield applied.spectrum(theta) / theta, theirs / theta
                 yield torch.tensor(applied.amplitude()), torch.tensor(attention)
 
 
@@ -171,7 +171,7 @@ def longrope_frequencies() -> Pairs:
 
 
 def longrope_layer() -> Pairs:
-    """I(λ, n̂)·p·θ in a layer: positions below n̂ keep their angle, q and k grow by √(1 + ln s / ln L) at all."""
+    """I(λ, n̂)·p·θ in a layer: positions below n̂ keep their angles; all q and k are scaled by √(1 + ln s / ln L)."""
     for heads, width, n in ((3, 8, 1), (2, 16, 6), (1, 4, CONTEXT // 2)):
         factors = rising(width // 2)
         for length in (5, CONTEXT, CONTEXT + 1, 41, 64 * CONTEXT):
@@ -279,7 +279,7 @@ EXTENDED: tuple[Comparison, ...] = (
     Comparison("longrope", "transformers Llama, rope type longrope, fresh", in_llama(
         "longrope(factors=FACTORS)", longrope_rope), tolerance=FAR, **KIND),
     Comparison("longrope", "transformers, rope type longrope, frequencies and factor", longrope_frequencies, **KIND),
-    # Angles of 1,000 are rounded by 6e-5, and logits of 25 feel it.
+    # Angles of 1,000 have rounding errors of 6e-5, which show in logits of 25.
     Comparison("longrope", f"{PAPER}, n from 1 to L / 2", longrope_layer, tolerance=4 * FAR, **KIND),
     Comparison("resonance", PAPER, frequencies("resonance", lambda theta, context, s: whole(theta)), **KIND),
     Comparison("resonance", f"{PAPER}, before ntk", frequencies(

@@ -1,6 +1,6 @@
-"""Our weights inside models that others wrote (transformers), so that both can be run on the same tokens.
+"""Models of transformers with posx's weights, so that both can be run on the same tokens.
 
-Every host parameter is either one of ours or a bias, which is zero; :func:`load` refuses anything left over.
+Every parameter of a host model is either one of posx's or a bias set to zero; :func:`load` refuses any other.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from transformers import (
 
 from posx.models.decoder import Decoder
 
-FAR = 4096  # more positions than any test asks for
+FAR = 4096  # more positions than any test uses
 
 
 def load(host: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """Fill the host; what we do not have must be a bias, and becomes zero."""
+    """Load the weights into the host; parameters without a counterpart must be biases, and are set to zero."""
     own = host.state_dict()
     for name, tensor in own.items():
         if name not in weights:
-            assert name.endswith("bias"), f"nothing of ours goes to {name}"
+            assert name.endswith("bias"), f"posx has no weights for {name}"
             weights[name] = torch.zeros_like(tensor)
     host.load_state_dict({k: v.detach().clone() for k, v in weights.items()}, strict=True)
     return host.eval()
 
 
 def padded(model: Decoder, table: Tensor) -> Tensor:
-    """A token table [V, narrower] as [V, C], zero where concatenated positions stand."""
+    """A token table [V, narrower] as [V, C], with zeros for the dimensions of concatenated positions."""
     return F.pad(table, (0, model.config.d_model - table.shape[1]))
 
 
@@ -58,7 +58,7 @@ def _ends(model: Decoder, tokens: str, norm: str, head: str = "lm_head.weight") 
 
 
 def _sizes(model: Decoder) -> dict[str, Any]:
-    """In the names that most hosts share. Their end-of-text ids lie outside small vocabularies: unset."""
+    """Sizes under the names that most hosts use. End-of-text ids are unset, being outside small vocabularies."""
     first = model.blocks[0]
     return {
         "vocab_size": model.vocab_size,
@@ -101,7 +101,7 @@ def gpt2(model: Decoder, table: Tensor | None = None) -> nn.Module:
         weights |= {
             at + "ln_1.weight": block.attention_norm.weight,
             at + "ln_2.weight": block.feed_forward_norm.weight,
-            # Conv1D holds [in, out].
+            # Conv1D stores [in, out].
             at + "attn.c_attn.weight": torch.cat([a.q.weight, a.k.weight, a.v.weight]).T,
             at + "attn.c_proj.weight": a.out.weight.T,
             at + "mlp.c_fc.weight": f.up.weight.T,
@@ -168,7 +168,7 @@ def _like_llama(
     rotary: Callable[[Tensor], Tensor] = lambda w: w,
     fused: bool = False,
 ) -> nn.Module:
-    """Llama and its kin; ``rotary`` reorders the rows of a head of q and k, ``fused``: [gate; up] in one."""
+    """Llama-like models; ``rotary`` reorders the rows of each head of q and k, ``fused``: [gate; up] in one matrix."""
     weights = _ends(model, "model.embed_tokens.weight", "model.norm.weight")
     for n, block in enumerate(model.blocks):
         at, a, f = f"model.layers.{n}.", block.attention, block.feed_forward
@@ -199,7 +199,7 @@ def _llama_sizes(model: Decoder) -> dict[str, Any]:
 
 
 def llama(model: Decoder, rope: dict[str, Any], longest: int = FAR) -> nn.Module:
-    """Llama with ``rope`` as its rope_parameters; some kinds of rope scale past the ``longest`` of positions."""
+    """Llama with ``rope`` as its rope_parameters; some kinds of rope scale beyond ``longest`` positions."""
     sizes = {**_llama_sizes(model), "max_position_embeddings": longest}
     return _like_llama(model, LlamaForCausalLM, LlamaConfig(**sizes, rope_parameters=dict(rope)))
 
@@ -211,7 +211,7 @@ def mistral(model: Decoder, rope: dict[str, Any], window: int) -> nn.Module:
 
 
 def smollm3(model: Decoder, no_rope_layers: list[int] | None = None) -> nn.Module:
-    """SmolLM3 with no rotation in any layer, Llama without positions; or with one where a list says 1."""
+    """SmolLM3 with rotations in the layers where ``no_rope_layers`` is 1; by default in none."""
     layers = no_rope_layers or [0] * model.config.n_layers
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     config = SmolLM3Config(**_llama_sizes(model), no_rope_layers=layers, rope_parameters=rope)
@@ -219,7 +219,7 @@ def smollm3(model: Decoder, no_rope_layers: list[int] | None = None) -> nn.Modul
 
 
 def glm(model: Decoder, rope: dict[str, Any]) -> nn.Module:
-    """GLM: Llama that rotates a part of each head, in the interleaved layout of the RoPE paper."""
+    """GLM: Llama with a partial rotation of each head, in the interleaved layout of the RoPE paper."""
     head, part = model.blocks[0].attention.head_dim, rope["partial_rotary_factor"]
     config = GlmConfig(**_llama_sizes(model), rope_parameters=dict(rope), attention_bias=False)
     order = interleaved(head, int(head * part))
@@ -231,7 +231,7 @@ def glm(model: Decoder, rope: dict[str, Any]) -> nn.Module:
 
 
 def interleaved(head_dim: int, rotated: int) -> list[int]:
-    """Which of our half-split dimensions stands at each interleaved place; those not rotated stay."""
+    """The half-split dimension for each interleaved one; dimensions that are not rotated stay."""
     half = rotated // 2
     pairs = [d for k in range(half) for d in (k, k + half)]
     return pairs + list(range(rotated, head_dim))
@@ -241,7 +241,7 @@ def interleaved(head_dim: int, rotated: int) -> list[int]:
 def run(
     host: nn.Module, tokens: Tensor | None = None, embeds: Tensor | None = None, addend: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(logits, final hidden states). ``addend`` [.., T, T] goes to the logits of attention, future masked."""
+    """(logits, final hidden states). ``addend`` [.., T, T] is added to attention's logits, with a causal mask."""
     mask = None
     if addend is not None:
         length = addend.shape[-1]

@@ -1,7 +1,7 @@
-"""What every scheme keeps to, whoever wrote it: for ``posx verify``; tests/contract looks closer.
+"""Properties that every scheme must have, including user-defined ones: for ``posx verify``. tests/contract has more.
 
-Small models with sharp weights (``small.py``), or one layer of attention (``comparisons.py``). Each property gives a
-difference that must not be above its tolerance, or None where it says nothing about a scheme.
+They use small models with sharp weights (``small_models.py``) or one layer of attention (``layer.py``). Each property
+returns a difference that must not exceed its tolerance, or None if it does not apply to a scheme.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from posx.verify.oracles.layer import LAYER, TOLERANCE, Layer
 from posx.verify.oracles.small_models import CONTEXT, VOCAB, gap, make_model, random_tokens
 
 LONG = 16384
-LENGTH = 29  # beyond the training context, no multiple of a block
-# What a model of one layer wants for LONG tokens.
+LENGTH = 29  # above the training context, and not a multiple of a block
+# Settings for a model of one layer with LONG tokens.
 FAR: dict[str, dict[str, Any]] = {"randomized": {"longest": LONG}, "layers": {"layers": ["rope"]}}
 
 
 @dataclass(frozen=True)
 class Property:
-    """``difference`` of a scheme by name, and a folder of own configs with trust (see ``small.make_scheme``)."""
+    """``difference(name, catalog)`` for the scheme of this name in the catalog, see ``small_models.make_scheme``."""
 
     text: str
     difference: Callable[[str, Any], float | None]
@@ -46,31 +46,31 @@ def _longest(model: Any) -> int:
 
 @torch.no_grad()
 def causality(name: str, catalog: Catalog) -> float:
-    """Other tokens from one place on: outputs before it keep every bit, in products of the same shape."""
+    """Changing later tokens must not change any bit of the outputs before them, in products of the same shape."""
     model = make_model(name, catalog=catalog)
     tokens, worst = random_tokens(_longest(model)), 0.0
     for how in ({}, {"backend": "dense"}, {"block": 3}):
         whole = model(tokens, **how)
-        for kept in (1, 5, CONTEXT - 1, len(tokens[0]) - 1):
+        for n in (1, 5, CONTEXT - 1, len(tokens[0]) - 1):
             changed = tokens.clone()
-            changed[:, kept:] = (changed[:, kept:] + 7) % VOCAB
-            worst = max(worst, gap(model(changed, **how)[:, :kept], whole[:, :kept]))
+            changed[:, n:] = (changed[:, n:] + 7) % VOCAB
+            worst = max(worst, gap(model(changed, **how)[:, :n], whole[:, :n]))
     return worst
 
 
 @torch.no_grad()
 def blocks(name: str, catalog: Catalog) -> float:
-    """A block of queries, or the last of them alone, as in the whole."""
+    """A block of queries, or only the last queries, must give the same outputs as all queries together."""
     model = make_model(name, catalog=catalog)
     tokens = random_tokens(_longest(model))
     whole = model(tokens, backend="dense")
-    found = [gap(model(tokens, block=block), whole) for block in (1, 3, 7, 64)]
-    return max(*found, gap(model(tokens), whole), gap(model(tokens, tail=5), whole[:, -5:]))
+    by_block = [gap(model(tokens, block=block), whole) for block in (1, 3, 7, 64)]
+    return max(*by_block, gap(model(tokens), whole), gap(model(tokens, tail=5), whole[:, -5:]))
 
 
 @torch.no_grad()
 def kernel(name: str, catalog: Catalog) -> float | None:
-    """The closure called for one pair at a time by FlexAttention, uncompiled, as with ranges of indices."""
+    """The closure must give the same result for single pairs (uncompiled FlexAttention) as for ranges of indices."""
     layer = Layer(name, 3, 8, CONTEXT, catalog=catalog)
     scheme = layer.scheme.at(LAYER)
     if scheme.capabilities.needs_logits or scheme.capabilities.has_own_attention:
@@ -82,15 +82,16 @@ def kernel(name: str, catalog: Catalog) -> float | None:
     site = flow.site(0, layer.length, q, k)
     closure = scheme.bias(site) if scheme.capabilities.has_bias else None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it is not compiled, as it shall not be
-        found = flex(q, k, layer.v, closure, seen_blocks(layer.length, [], layer.q.device))
-    return gap(found, layer.attended(backend="dense"))
+        warnings.simplefilter("ignore", UserWarning)  # warns that it is not compiled, which is intended
+        out = flex(q, k, layer.v, closure, seen_blocks(layer.length, [], layer.q.device))
+    return gap(out, layer.attended(backend="dense"))
 
 
 def gradients(name: str, catalog: Catalog) -> float:
-    """How many numbers of the scheme, and how many of the other matrices as a whole, a training step leaves out.
+    """The number of scheme parameters (elements) and other parameters (tensors) without a gradient in training.
 
-    A step at the training length, from the initial values and from sharp ones: a unit may sleep in one of them.
+    The result of two steps at the training length, from the initial and from sharp weights: a rectified unit may be
+    inactive in one of them.
     """
     reached: dict[str, torch.Tensor] = {}
     for sharp in (False, True):
@@ -100,18 +101,18 @@ def gradients(name: str, catalog: Catalog) -> float:
         head_cross_entropy(hidden, model.head_weight, tokens[:, 1:].flatten(), torch.float32).backward()
         for key, parameter in model.named_parameters():
             grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            here = (grad != 0) & grad.isfinite()
-            here = here if key.startswith("scheme.") else here.any()
-            reached[key] = here | reached.get(key, torch.zeros_like(here))
-    return float(sum(int((~here).sum()) for here in reached.values()))
+            nonzero = (grad != 0) & grad.isfinite()
+            nonzero = nonzero if key.startswith("scheme.") else nonzero.any()
+            reached[key] = nonzero | reached.get(key, torch.zeros_like(nonzero))
+    return float(sum(int((~nonzero).sum()) for nonzero in reached.values()))
 
 
 def slopes(name: str, catalog: Catalog, **shape: Any) -> float:
-    """Gradients beside central differences of the loss, for the scheme's numbers and for all others; relative.
+    """Gradients compared with central differences of the loss, for the scheme's parameters and all others; relative.
 
-    A step along the gradient's signs, so that the slope is large beside its rounding. Of two lengths of it the better
-    one counts: the longer has more curvature in it, and meets more edges, the shorter more rounding. ``shape``: of the
-    model.
+    The step follows the signs of the gradient, so that the slope is large compared with rounding. The better of two
+    step sizes counts: the larger one has more curvature and crosses more kinks, the smaller one has more rounding.
+    ``shape``: of the model.
     """
     model, worst = make_model(name, catalog=catalog, **shape).train(), 0.0
     tokens = random_tokens(CONTEXT + 1)
@@ -121,14 +122,14 @@ def slopes(name: str, catalog: Catalog, **shape: Any) -> float:
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="sum")
 
     for own in (True, False):
-        chosen = [p for key, p in model.named_parameters() if key.startswith("scheme.") == own]
-        if not chosen:
+        parameters = [p for key, p in model.named_parameters() if key.startswith("scheme.") == own]
+        if not parameters:
             continue
-        gradients = torch.autograd.grad(loss(), chosen, allow_unused=True)
-        pairs = [(p, g.sign()) for p, g in zip(chosen, gradients, strict=True) if g is not None]
+        gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+        pairs = [(p, g.sign()) for p, g in zip(parameters, gradients, strict=True) if g is not None]
         size = math.sqrt(sum(float(d.square().sum()) for _, d in pairs)) or 1.0
         slope = sum(float(g.abs().sum()) for g in gradients if g is not None) / size
-        found = []
+        errors = []
         for step in (1e-2, 1e-3):
             ends = []
             with torch.no_grad():
@@ -138,14 +139,14 @@ def slopes(name: str, catalog: Catalog, **shape: Any) -> float:
                     ends.append(float(loss()))
                 for p, d in pairs:
                     p.add_(d, alpha=step / size)
-            found.append(abs((ends[0] - ends[1]) / (2 * step) - slope) / max(abs(slope), 1e-9))
-        worst = max(worst, min(found))
+            errors.append(abs((ends[0] - ends[1]) / (2 * step) - slope) / max(abs(slope), 1e-9))
+        worst = max(worst, min(errors))
     return worst
 
 
 @torch.no_grad()
 def far(name: str, catalog: Catalog) -> float | None:
-    """The last 64 queries against 16,384 keys in bf16, beside float32: finite, and off by some of its roundings."""
+    """The last 64 queries over 16,384 keys: bf16 must be finite and equal float32 up to bf16 rounding."""
     model = make_model(name, n_layers=1, d_model=16, n_heads=2, catalog=catalog, **FAR.get(name, {}))
     last = model.scheme.last_position
     if last is not None and last + 1 < LONG:
@@ -158,10 +159,10 @@ def far(name: str, catalog: Catalog) -> float | None:
 
 PROPERTIES = (
     Property("causality: later tokens change no bit", causality, 0.0),
-    Property("blocks of queries and the last alone = the whole", blocks, TOLERANCE),
+    Property("blocks of queries, last queries = all queries", blocks, TOLERANCE),
     Property("dense = FlexAttention, uncompiled", kernel, TOLERANCE),
-    Property("gradients reach every parameter (numbers left out)", gradients, 0.0),
-    Property("gradients = slopes of the loss", slopes, 0.02),
-    # Outputs of size 1 to 4, products of bf16 values: 2^-9 each.
+    Property("gradients reach every parameter (number missing)", gradients, 0.0),
+    Property("gradients = finite differences of the loss", slopes, 0.02),
+    # Outputs of size 1 to 4; each product of bf16 values has an error of 2^-9.
     Property("64 queries × 16,384 keys in bf16 = float32", far, 0.15),
 )

@@ -1,8 +1,9 @@
-"""A comparison, and one layer of attention to compare.
+"""A comparison, and the layer of attention that it uses.
 
-It is the second of two layers: q, k and x from a standard normal, q and k times 2, so that logits reach 10; outputs of
-size 1 to 3, which float32 moves by about 1e-6. A wrong angle, slope or bucket moves them by 0.01 to 1; TOLERANCE leaves
-some roundings. Numbers of heads are powers of two and not, lengths are below, at and beyond the training length.
+The layer is the second of two. q, k and x are standard normal, with q and k times 2, so that logits reach 10. Outputs
+have size 1 to 3; float32 rounding changes them by about 1e-6, a wrong angle, slope or bucket by 0.01 to 1. TOLERANCE
+allows for some rounding. Some numbers of heads are not powers of two; lengths are below, at and above the training
+length.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from posx.verify.oracles import papers as written
 from posx.verify.oracles.small_models import CONTEXT, gap, make_scheme
 
 TOLERANCE = 2e-5
-FAR = 5e-5  # where queries times drawn vectors make logits of 40
-SHAPES = ((1, 4), (3, 8), (4, 16), (6, 8))  # heads, and the width of one
+FAR = 5e-5  # for schemes with random parameters, whose logits reach 40
+SHAPES = ((1, 4), (3, 8), (4, 16), (6, 8))  # number of heads and head dimension
 LENGTHS = (1, 5, CONTEXT, 2 * CONTEXT + 1)
-LAYER = 1  # of two
+LAYER = 1  # the second of two
 Pairs = Iterator[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``pairs`` of what posx gives and what the oracle gives; they agree to ``tolerance``, absolute.
+    """``pairs``: outputs of posx and of the oracle, which must agree to the absolute ``tolerance``.
 
-    An oracle from a package begins with the package's name.
+    The name of an oracle from a package starts with the package's name.
     """
 
-    name: str  # of the scheme, or of the extension
+    name: str  # of the scheme or extension
     oracle: str
     pairs: Callable[[], Pairs]
     tolerance: float = TOLERANCE
@@ -50,12 +51,12 @@ class Comparison:
 
     @torch.no_grad()
     def difference(self) -> float:
-        """The largest, over all cases."""
+        """The largest absolute difference over all cases."""
         return max(gap(ours, theirs) for ours, theirs in self.pairs())
 
 
 class Layer:
-    """A scheme with drawn parameters, and what one layer of attention is given: a batch of two."""
+    """A scheme with random parameters, and the inputs of one layer of attention: a batch of two."""
 
     def __init__(self, name: str, heads: int, width: int, length: int, /, **settings: Any):
         config = ModelConfig(d_model=heads * width, n_heads=heads, n_layers=2)
@@ -67,18 +68,18 @@ class Layer:
         self.v = torch.randn(2, heads, length, width, generator=draw)
         self.x = torch.randn(2, length, heads * width, generator=draw)
         self.heads, self.width, self.length = heads, width, length
-        self.at = self.scheme.positions(length)  # of the tokens
-        self.last: int | None = None  # how many of the queries an oracle is asked for; None: all
+        self.at = self.scheme.positions(length)  # positions of the tokens
+        self.last: int | None = None  # the number of queries, from the end, that the oracle computes; None: all
 
     def own(self, name: str) -> Tensor:
-        """A parameter; of those that are one for each layer, this layer's."""
+        """A parameter of the scheme; for parameters per layer, that of this layer."""
         return self.scheme.get_parameter(name).detach()
 
     @torch.no_grad()
     def attended(
         self, last: int | None = None, block: int | None = None, extension: Applied = NONE, **how: Any
     ) -> Tensor:
-        """posx's attention [B, H, T, D], of the ``last`` queries only, in blocks of ``block`` queries."""
+        """posx's attention [B, H, T, D] for the ``last`` queries only, in blocks of ``block`` queries."""
         n = last or self.length
         scheme = self.scheme.at(LAYER)
         layer = LAYER if scheme is self.scheme else 0
@@ -94,9 +95,9 @@ def by_layer(
     shapes: Any = SHAPES,
     far: Sequence[int] = (),
 ) -> Callable[[], Pairs]:
-    """Attention whole, in blocks, and of the last queries alone, beside ``expected``.
+    """Attention of all queries, in blocks, and of the last queries only, compared with ``expected``.
 
-    At ``far`` lengths of the last two queries alone, of a narrow model, which is what loops can bear.
+    At the lengths ``far``, only the last two queries of a narrow model, because the oracle's loops are slow.
     """
 
     def pairs() -> Pairs:
@@ -117,17 +118,17 @@ def by_layer(
 
 
 def added(bias: Callable[[Layer], written.Addend]) -> Callable[[Layer], Tensor]:
-    """Attention with a bias in its logits."""
+    """Attention with a bias added to its logits."""
     return lambda a: written.attention(a.q, a.k, a.v, bias(a), last=a.last)
 
 
 def by_distance(bias: Callable[[Layer, int, float], float]) -> Callable[[Layer], Tensor]:
-    """The same, of a bias of head and distance alone."""
+    """The same for a bias that depends only on head and distance."""
     return added(lambda a: lambda b, h, i, j: bias(a, h, float(a.at[i] - a.at[j])))
 
 
 def turned(frequencies: Callable[[Layer], list[float]]) -> Callable[[Layer], Tensor]:
-    """Attention of rotated queries and keys."""
+    """Attention with rotated queries and keys."""
 
     def expected(a: Layer) -> Tensor:
         q, k = (written.rotated(x, a.at.tolist(), frequencies(a)) for x in (a.q, a.k))

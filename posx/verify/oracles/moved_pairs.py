@@ -1,7 +1,8 @@
-"""Extensions that say where pairs of query and key stand, which are seen, and how sharp attention is.
+"""Oracles of extensions that change distances of query–key pairs, visible keys, or the scale of logits.
 
-Each beside loops over pairs in float64: of every pair the distance that the paper gives it, then the scheme at that
-distance. Below, at and beyond the training context of 16, at no multiple, and at 64 times it for the last queries.
+Each is compared with loops over pairs in float64, which compute the paper's distance of every pair and apply the scheme
+at that distance. Lengths are below, at and above the training context of 16, including one that is not a multiple, and
+for the last queries 64 times the training context.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from posx.verify.oracles import papers as written
 from posx.verify.oracles.layer import FAR, LAYER, Comparison, Layer, Pairs
 from posx.verify.oracles.small_models import CONTEXT
 
-Distance = Callable[[int, int], float | None]  # of query and key; None: not seen
-HEARING: tuple[tuple[str, dict[str, Any]], ...] = (
+Distance = Callable[[int, int], float | None]  # of query and key; None: hidden
+USES_DISTANCES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("rope", {}),
     ("partial-rope", {"fraction": 0.5}),
     ("xpos", {"scale_base": 32.0}),
@@ -26,53 +27,53 @@ HEARING: tuple[tuple[str, dict[str, Any]], ...] = (
     ("t5", {}),
     ("kerple-log", {}),
     ("shaw", {"clip": 9, "values": True}),
-)  # schemes that know distances
+)
 PLACES = (CONTEXT - 3, CONTEXT, CONTEXT + 1, 41)
 LONG = 64 * CONTEXT
 
 
 def expected(a: Layer, name: str, distance: Distance, scale: float = 1.0, slope: float = 1.0) -> Tensor:
-    """A layer of that scheme with pairs at these distances; logits times ``scale``, alibi's slopes times ``slope``."""
+    """A layer of this scheme with these distances; logits times ``scale``, alibi's slopes times ``slope``."""
     turned: list[float] = []
-    told: dict[str, Any] = {"scale": scale, "last": a.last}
+    arguments: dict[str, Any] = {"scale": scale, "last": a.last}
     if name in ("rope", "xpos"):
         turned = written.frequencies(a.width)
     elif name == "partial-rope":
         turned = written.frequencies(a.width // 2)
     if name == "xpos":  # ζ_k^(d / scale_base), ζ_k = (2k + 0.4 D) / 1.4 D
         zeta = [(2 * n + 0.4 * a.width) / (1.4 * a.width) for n in range(a.width // 2)]
-        told["fading"] = lambda n, d: zeta[n] ** (d / 32.0)
+        arguments["fading"] = lambda n, d: zeta[n] ** (d / 32.0)
     elif name == "alibi":
         m = written.alibi_slopes(a.heads)
-        told["addend"] = lambda b, h, i, d: -m[h] * slope * d
+        arguments["addend"] = lambda b, h, i, d: -m[h] * slope * d
     elif name == "t5":
         table = a.own("table")
-        told["addend"] = lambda b, h, i, d: float(table[h, written.t5_bucket(d, table.shape[1], CONTEXT)])
+        arguments["addend"] = lambda b, h, i, d: float(table[h, written.t5_bucket(d, table.shape[1], CONTEXT)])
     elif name == "kerple-log":
         r1, r2 = a.own("r1").tolist(), a.own("r2").tolist()
-        told["addend"] = lambda b, h, i, d: written.kerple("log", r1[h], r2[h], d)
+        arguments["addend"] = lambda b, h, i, d: written.kerple("log", r1[h], r2[h], d)
     elif name == "shaw":
         keys, values = a.own("table")[LAYER].double(), a.own("value_table")[LAYER]
         row = lambda d: min(round(d), len(keys) - 1)  # noqa: E731
-        told["addend"] = lambda b, h, i, d: float(a.q[b, h, i].double() @ keys[row(d)]) / math.sqrt(a.width)
-        told["beside"] = lambda d: values[row(d)]
-    return written.moved(a.q, a.k, a.v, turned, distance, **told)
+        arguments["addend"] = lambda b, h, i, d: float(a.q[b, h, i].double() @ keys[row(d)]) / math.sqrt(a.width)
+        arguments["value_addend"] = lambda d: values[row(d)]
+    return written.moved(a.q, a.k, a.v, turned, distance, **arguments)
 
 
 def at_distances(
     text: str,
     distance: Callable[[int], Distance],
-    schemes: Sequence[tuple[str, dict[str, Any]]] = HEARING,
+    schemes: Sequence[tuple[str, dict[str, Any]]] = USES_DISTANCES,
     places: Sequence[int] = (*PLACES, LONG),
     scale: Callable[[int], float] = lambda length: 1.0,
     slope: Callable[[int], float] = lambda length: 1.0,
 ) -> Callable[[], Pairs]:
-    """The extension ``text`` at some lengths beside ``distance`` and the others, which are told the length."""
+    """The extension ``text`` compared with ``distance``, ``scale`` and ``slope``, functions of the length."""
 
     def pairs() -> Pairs:
         for name, settings in schemes:
-            for heads, width, some in ((3, 8, PLACES), (2, 4, (41, LONG))):
-                for length in filter(places.__contains__, some):
+            for heads, width, lengths in ((3, 8, PLACES), (2, 4, (41, LONG))):
+                for length in filter(places.__contains__, lengths):
                     layer = Layer(name, heads, width, length, **settings)
                     applied = bind(parse_extension(text), layer.scheme, length)
                     tail = 3 if length < LONG else 2
@@ -95,7 +96,7 @@ def self_extend(w: int, group: int) -> Distance:
 
 
 def group_for(length: int, w: int = CONTEXT // 4) -> int:
-    """The least divisor of w with which distances stay below L."""
+    """The smallest divisor of w that keeps distances below L."""
     fits = [g for g in (1, 2, 4) if (length - 1) // g + w - w // g <= CONTEXT - 1]
     return 1 if length <= CONTEXT else fits[0]
 
@@ -106,12 +107,12 @@ def rerope(w: int) -> Distance:
 
 
 def leaky(w: int, k: float) -> Distance:
-    """d below w, else w + (d − w)/k: fractions, which a table rounds, so that float32 may choose the next row."""
+    """d below w, else w + (d − w)/k. Not for tables, which round it: in float32 they may use the next row."""
     return lambda i, j: i - j if i - j < w else w + (i - j - w) / k
 
 
 def dual_chunk(s: int, last: int) -> Distance:
-    """In a chunk, to the one before, and to those before that."""
+    """Distances within a chunk, to the previous chunk, and to earlier chunks."""
 
     def distance(i: int, j: int) -> float:
         chunks = math.floor(i / s) - math.floor(j / s)
@@ -123,7 +124,7 @@ def dual_chunk(s: int, last: int) -> Distance:
 
 
 def sinks(n: int, w: int) -> Distance:
-    """The cache: at most n + w keys, each at its place among them."""
+    """Distances in a cache of at most n + w keys, whose positions are their indices in the cache."""
 
     def distance(i: int, j: int) -> float | None:
         cache = [key for key in range(i + 1) if key < n or key > i - w]
@@ -133,12 +134,12 @@ def sinks(n: int, w: int) -> Distance:
 
 
 def lm_infinite(n: int, w: int, limit: int) -> Distance:
-    """min(d, limit), of the first n and the last w."""
+    """min(d, limit), for the first n keys and the last w."""
     return lambda i, j: min(i - j, limit) if j < n or i - j < w else None
 
 
 def leak(length: int) -> float:
-    """k with w = L/2: the farthest of ℓ keys, at ℓ − 1, comes to stand below L."""
+    """k for w = L/2, such that the farthest of ℓ keys, at distance ℓ − 1, has an effective distance below L."""
     return (length - 1 - CONTEXT // 2) / (CONTEXT - 1 - CONTEXT // 2) if length > CONTEXT else 1.0
 
 
@@ -154,7 +155,7 @@ ELSEWHERE: tuple[Comparison, ...] = (
     Comparison("rerope", LOOPS, at_distances("rerope", lambda length: rerope(CONTEXT // 2)), **KIND),
     Comparison("leaky-rerope", LOOPS, at_distances(
         "leaky-rerope", lambda length: leaky(CONTEXT // 2, leak(length)),
-        schemes=[one for one in HEARING if one[0] not in ("shaw", "t5")]), **KIND),
+        schemes=[scheme for scheme in USES_DISTANCES if scheme[0] not in ("shaw", "t5")]), **KIND),
     Comparison("dual-chunk", LOOPS, at_distances(
         "dual-chunk", lambda length: dual_chunk(12, CONTEXT - 1)), **KIND),
     Comparison("dual-chunk", f"{LOOPS}, chunks of 5", at_distances(

@@ -1,6 +1,6 @@
-"""Implementations in transformers and x-transformers, on the same input as ours. They are imported where they are used.
+"""Implementations in transformers and x-transformers, run on the same inputs as posx. Imported only when used.
 
-Whole models hold our weights (``host_models.py``) and read the same tokens; logits reach 10.
+Whole models get posx's weights (``host_models.py``) and read the same tokens; logits reach 10.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def whole(
     settings: Sequence[dict[str, Any]] = ({},),
     addend: Callable[[Any, int], Tensor] | None = None,
 ) -> Callable[[], Pairs]:
-    """Our weights in a model of transformers: final hidden states and logits of the same tokens."""
+    """posx's weights in a model of transformers: final hidden states and logits for the same tokens."""
 
     def pairs() -> Pairs:
         from posx.verify.oracles import host_models as hosts
@@ -43,8 +43,8 @@ def whole(
                     if model.scheme.last_position is not None and length > model.scheme.last_position + 1:
                         continue
                     tokens = random_tokens(length)
-                    more = {} if addend is None else {"addend": addend(model, length)}
-                    logits, last = hosts.run(theirs, tokens=tokens, **more)
+                    bias = {} if addend is None else {"addend": addend(model, length)}
+                    logits, last = hosts.run(theirs, tokens=tokens, **bias)
                     hidden = model(tokens)
                     yield hidden, last
                     yield model.logits(hidden), logits
@@ -89,7 +89,7 @@ def smollm3(model: Any) -> Any:
 
 
 def bloom(model: Any, length: int) -> Tensor:
-    """BLOOM's +m·j: equal after the softmax alone."""
+    """BLOOM's bias +m·j, which gives the same result only after the softmax."""
     from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
     heads = model.config.n_heads
@@ -97,7 +97,7 @@ def bloom(model: Any, length: int) -> Tensor:
 
 
 def t5_bias(model: Any, length: int) -> Tensor:
-    """The bias [1, H, T, T] of T5's decoder from our table."""
+    """The bias [1, H, T, T] of T5's decoder with posx's table."""
     from transformers import T5Config
     from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -113,18 +113,18 @@ def t5_bias(model: Any, length: int) -> Tensor:
     return theirs.compute_bias(length, length).detach()
 
 
-# ---------------------------------------------------------------- layers of others
+# ---------------------------------------------------------------- single layers
 
 
 def softmaxed(a: Layer, addend: Tensor) -> Tensor:
-    """Attention [B, H, T, D] with this addend [.., T, T], in plain torch; the future is masked."""
+    """Causal attention [B, H, T, D] with this addend [.., T, T], in plain torch."""
     future = torch.ones(a.length, a.length, dtype=torch.bool).triu(1)
     logits = a.q @ a.k.mT / math.sqrt(a.width) + addend
     return torch.softmax(logits.masked_fill(future, -math.inf), -1) @ a.v
 
 
 def wav2vec2_bert(a: Layer) -> Tensor:
-    """Its rows go from the furthest key on the left over distance 0 to the right, which stays unseen here."""
+    """Its rows go from the furthest key on the left, over distance 0, to keys on the right, which are masked here."""
     from transformers.models.wav2vec2_bert.modeling_wav2vec2_bert import _apply_relative_key_position_encoding
 
     rows = a.own("table")[LAYER]
@@ -148,7 +148,7 @@ def xlnet(a: Layer) -> Tensor:
     layer = XLNetRelativeAttention(config).eval()
     layer.r_w_bias.data.copy_(a.own("u"))
     layer.r_r_bias.data.copy_(a.own("v"))
-    # From the furthest key to distance 0 and one more, as its shift wants it.
+    # From the furthest key to distance 0 and one more, as its shift requires.
     distances, even = torch.arange(length, -length, -1.0), torch.arange(0, channels, 2.0)
     r = XLNetModel.positional_embedding(distances, 10000 ** -(even / channels))[:, 0]
     keys = (r @ a.own("w")[LAYER].T).view(2 * length, 1, a.heads, a.width).expand(-1, 2, -1, -1)
@@ -168,7 +168,7 @@ def forget_gates(a: Layer) -> Tensor:
 
 
 def x_cope(a: Layer) -> Tensor:
-    """Its module is given logits that are scaled, and masked, as ours are."""
+    """Its module gets scaled and masked logits, as in posx."""
     from x_transformers.x_transformers import CoPE
 
     table = a.own("table")[LAYER]
@@ -180,7 +180,7 @@ def x_cope(a: Layer) -> Tensor:
 
 
 def x_rotary(a: Layer) -> Tensor:
-    """Theirs interleaves."""
+    """x-transformers interleaves the dimensions of a pair."""
     from x_transformers.x_transformers import RotaryEmbedding, apply_rotary_pos_emb
 
     order = [d for pair in range(a.width // 2) for d in (pair, pair + a.width // 2)]

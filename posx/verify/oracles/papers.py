@@ -1,7 +1,7 @@
-"""The formulas of the papers, written out in float64: loops over heads, queries and keys, and no line of posx.
+"""The formulas of the papers as loops in float64 over heads, queries and keys. Shares no code with the rest of posx.
 
-What a function is given are numbers or tensors, which it reads as float64. ``q``, ``k`` and ``v`` are [B, H, T, D] and
-``x`` [B, T, C] is the layer's input; heads, queries and keys count from 0, and so do distances d = i − j.
+Inputs are numbers or tensors, converted to float64. ``q``, ``k`` and ``v`` are [B, H, T, D] and ``x`` [B, T, C] is the
+layer's input; heads, queries, keys and distances d = i − j are counted from 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Numbers = Sequence[float]
 
 
 def loops(sequences: int, heads: int, queries: int, first: int = 0) -> Iterator[tuple[int, int, int]]:
-    """All of them, from the first of the queries on."""
+    """All (sequence, head, query), from query ``first`` on."""
     for b in range(sequences):
         for h in range(heads):
             for i in range(first, queries):
@@ -28,7 +28,7 @@ def loops(sequences: int, heads: int, queries: int, first: int = 0) -> Iterator[
 
 
 def logits_of(q: Tensor, k: Tensor, b: int, h: int, i: int) -> list[float]:
-    """q_i·k_j / √D over the past and the token itself."""
+    """q_i·k_j / √D for all j ≤ i."""
     products: list[float] = (k[b, h, : i + 1].double() @ q[b, h, i].double()).tolist()
     return [product / math.sqrt(q.shape[-1]) for product in products]
 
@@ -39,19 +39,19 @@ def attention(
     v: Tensor,
     addend: Addend = lambda b, h, i, j: 0.0,
     scale: Addend | None = None,
-    beside: Callable[[int, int], Tensor] | None = None,
+    value_addend: Callable[[int, int], Tensor] | None = None,
     last: int | None = None,
 ) -> Tensor:
-    """Σ_j softmax_j(scale · (q·k / √D + addend)) (v_j + beside_ij) over j ≤ i; of the ``last`` queries only."""
+    """Σ_j softmax_j(scale · (q·k / √D + addend)) (v_j + value_addend_ij) over j ≤ i, for the ``last`` queries only."""
     first = v.shape[2] - (last or v.shape[2])
     out = torch.zeros(v.shape, dtype=torch.float64)
     for b, h, i in loops(*v.shape[:3], first=first):
         z = [z + addend(b, h, i, j) for j, z in enumerate(logits_of(q, k, b, h, i))]
         if scale is not None:
-            z = [scale(b, h, i, j) * one for j, one in enumerate(z)]
+            z = [scale(b, h, i, j) * logit for j, logit in enumerate(z)]
         values = v[b, h, : i + 1].double()
-        if beside is not None:
-            values = values + torch.stack([beside(i, j).double() for j in range(i + 1)])
+        if value_addend is not None:
+            values = values + torch.stack([value_addend(i, j).double() for j in range(i + 1)])
         out[b, h, i] = torch.softmax(torch.tensor(z, dtype=torch.float64), 0) @ values
     return out[:, :, first:]
 
@@ -65,13 +65,13 @@ def moved(
     addend: Callable[[int, int, int, float], float] = lambda b, h, i, d: 0.0,
     fading: Callable[[int, float], float] = lambda n, d: 1.0,
     scale: float = 1.0,
-    beside: Callable[[float], Tensor] | None = None,
+    value_addend: Callable[[float], Tensor] | None = None,
     last: int | None = None,
 ) -> Tensor:
-    """Attention where query i sees key j at ``distance(i, j)``, or not at all (None).
+    """Attention in which query i sees key j at ``distance(i, j)``, or not at all (None).
 
-    Pair n of a head is turned by d·θ_n and multiplied by ``fading(n, d)``; ``addend`` (of sequence, head, query and d)
-    joins the products, and ``scale`` multiplies both. ``beside(d)`` [D] stands beside a value.
+    Pair n of a head is rotated by d·θ_n and multiplied by ``fading(n, d)``; ``addend`` (of sequence, head, query and d)
+    is added to the products, and ``scale`` multiplies the sum. ``value_addend(d)`` [D] is added to a value.
     """
     first = v.shape[2] - (last or v.shape[2])
     half, out = len(frequencies), torch.zeros(v.shape, dtype=torch.float64)
@@ -90,13 +90,13 @@ def moved(
         z = ((turned * faded).sum(1) + keys[:, 2 * half :] @ query[2 * half :]) / math.sqrt(q.shape[-1])
         z += torch.tensor([addend(b, h, i, d) for d in ds], dtype=torch.float64)
         values = v[b, h, at].double()
-        if beside is not None:
-            values = values + torch.stack([beside(d).double() for d in ds])
+        if value_addend is not None:
+            values = values + torch.stack([value_addend(d).double() for d in ds])
         out[b, h, i] = torch.softmax(scale * z, 0) @ values
     return out[:, :, first:]
 
 
-# ---------------------------------------------------------------- what is added to, or stands beside, a token
+# ---------------------------------------------------------------- position vectors
 
 
 def sinusoids(positions: Numbers, width: int, base: float = 10000.0) -> Tensor:
@@ -113,7 +113,7 @@ def sinusoids(positions: Numbers, width: int, base: float = 10000.0) -> Tensor:
 
 
 def rotated(x: Tensor, positions: Numbers, frequencies: Numbers, interleaved: bool = False) -> Tensor:
-    """Pair k of x [B, H, T, D] turned by p·θ_k: dimensions (k, k + R/2), or (2k, 2k + 1) (2104.09864, 3.2.2)."""
+    """x [B, H, T, D] with pair k rotated by p·θ_k: dimensions (k, k + R/2) or (2k, 2k + 1) (2104.09864, 3.2.2)."""
     out, half = x.double().clone(), len(frequencies)
     for row, p in enumerate(positions):
         for n, theta in enumerate(frequencies):
@@ -125,19 +125,19 @@ def rotated(x: Tensor, positions: Numbers, frequencies: Numbers, interleaved: bo
 
 
 def frequencies(rotated: int, base: float = 10000.0) -> list[float]:
-    """θ_k = base^(−2k/R) of a head of which R dimensions turn."""
+    """θ_k = base^(−2k/R) for a head with R rotated dimensions."""
     return [base ** (-2 * n / rotated) for n in range(rotated // 2)]
 
 
 def p_frequencies(rotated: int, kept: float, base: float = 10000.0) -> list[float]:
-    """The first ⌊kept · R/2⌋ of them, then zeros (2410.06205, section 6)."""
+    """The first ⌊kept · R/2⌋ frequencies, then zeros (2410.06205, section 6)."""
     return [
         theta if n < math.floor(kept * (rotated // 2)) else 0.0 for n, theta in enumerate(frequencies(rotated, base))
     ]
 
 
 def xpos(x: Tensor, positions: Numbers, base: float, scale_base: float, sign: int) -> Tensor:
-    """x [..., T, D], interleaved: turned, and multiplied by ζ_k^(± p / scale_base) (2212.10554, section 3.2)."""
+    """x [..., T, D], interleaved, rotated and multiplied by ζ_k^(± p / scale_base) (2212.10554, section 3.2)."""
     width = x.shape[-1]
     out = rotated(x, positions, frequencies(width, base), interleaved=True)
     for row, p in enumerate(positions):
@@ -151,15 +151,15 @@ def xpos(x: Tensor, positions: Numbers, base: float, scale_base: float, sign: in
 
 
 def alibi_slopes(n_heads: int) -> list[float]:
-    """2^(−8h/H); of a number between powers of two, those of the lower power, then every second of the next one's
-    (2108.12409, section 3 and its released code)."""
+    """2^(−8h/H). If H is not a power of two: the slopes of the next lower power, then every second slope of the next
+    higher one (2108.12409, section 3 and its released code)."""
     whole = 2 ** int(math.log2(n_heads))
     lower = [2 ** (-8 * (h + 1) / whole) for h in range(whole)]
     return lower + [2 ** (-8 * (h + 1) / (2 * whole)) for h in range(0, 2 * whole, 2)][: n_heads - whole]
 
 
 def t5_bucket(distance: float, buckets: int, max_distance: int) -> int:
-    """Half of the buckets hold a distance each; the others grow by equal factors up to max_distance (1910.10683)."""
+    """Half of the buckets hold one distance each; the others grow geometrically up to max_distance (1910.10683)."""
     exact = buckets // 2
     if distance < exact:
         return max(0, int(distance))
@@ -169,7 +169,7 @@ def t5_bucket(distance: float, buckets: int, max_distance: int) -> int:
 
 
 def kerple(kernel: str, r1: float, r2: float, distance: float) -> float:
-    """−r1·ln(1 + r2·d) or −r1·d^r2, both numbers at least 0.01 and the power at most 2 (2205.09921, section 4)."""
+    """−r1·ln(1 + r2·d) or −r1·d^r2, with r1, r2 ≥ 0.01 and a power of at most 2 (2205.09921, section 4)."""
     a, b = max(r1, 0.01), max(r2, 0.01)
     return -a * math.log(1 + b * distance) if kernel == "log" else -a * distance ** min(b, 2.0)
 
@@ -181,8 +181,8 @@ def sandwich(h: int, n_heads: int, distance: float, width: int, base: float = 10
 
 
 def fire(i: float, j: float, c: float, end: float, first: Sequence[Numbers], inner: Numbers, outer: Numbers) -> float:
-    """f(ln(|c·d| + 1) / (ln(|c|·max(|T|, i) + 1) + 1e-6)) of one head (2310.04418, section 3): the weights of its units
-    [hidden][1] and biases, and what the head makes of them."""
+    """f(ln(|c·d| + 1) / (ln(|c|·max(|T|, i) + 1) + 1e-6)) for one head (2310.04418, section 3). ``first`` [hidden][1]
+    and ``inner``: weights and biases of the hidden units; ``outer``: output weights of the head."""
     share = math.log(abs(c * (i - j)) + 1) / (math.log(abs(c) * max(abs(end), i) + 1) + 1e-6)
     return sum(w * max(0.0, a[0] * share + b) for w, a, b in zip(outer, first, inner, strict=True))
 
@@ -220,13 +220,13 @@ def cable(x: Tensor, weight: Tensor, offset: Tensor) -> Addend:
 
 
 def _gates(x: Tensor, weight: Tensor, offset: Tensor, gate: Callable[[float], float]) -> Addend:
-    given = torch.einsum("btc,hc->bht", x.double(), weight.double()) + offset.double()[:, None]
+    logits = torch.einsum("btc,hc->bht", x.double(), weight.double()) + offset.double()[:, None]
     sums: dict[tuple[int, int, int], list[float]] = {}
 
     def addend(b: int, h: int, i: int, j: int) -> float:
-        if (b, h, i) not in sums:  # from the query back: of no key but itself, of the one before, …
+        if (b, h, i) not in sums:  # cumulative sums by distance, starting at the query itself
             sums[b, h, i] = [0.0]
-            for z in reversed(given[b, h, 1 : i + 1].tolist()):
+            for z in reversed(logits[b, h, 1 : i + 1].tolist()):
                 sums[b, h, i].append(sums[b, h, i][-1] + gate(z))
         return sums[b, h, i][i - j]
 
@@ -237,8 +237,8 @@ def _gates(x: Tensor, weight: Tensor, offset: Tensor, gate: Callable[[float], fl
 
 
 def cope(q: Tensor, k: Tensor, v: Tensor, table: Tensor, last: int | None = None) -> Tensor:
-    """Positions p_ij = min(p_max, Σ_{m=j..i} σ(z_im)); q_i·e[p], the mean of two rows between whole numbers, is added
-    (2405.18719, section 4). e is [p_max + 1, D]."""
+    """Adds q_i·e[p_ij] with p_ij = min(p_max, Σ_{m=j..i} σ(z_im)), e [p_max + 1, D] interpolated between its rows
+    (2405.18719, section 4)."""
     rows, p_max = table.double(), len(table) - 1
     gates: dict[tuple[int, int, int], list[float]] = {}
 
@@ -262,8 +262,8 @@ def dape(
     second: Tensor,
     last: int | None = None,
 ) -> Tensor:
-    """A + B + f([A ; B]), f of all heads' logits and biases at a pair: units [hidden, 2 H], a leaky rectifier, then
-    [H, hidden] (2405.14722, section 3)."""
+    """A + B + f([A ; B]), where f takes the logits and biases of all heads at a pair: weights [hidden, 2 H], a leaky
+    ReLU, then [H, hidden] (2405.14722, section 3)."""
     n_heads = q.shape[1]
     first, offset, second = first.double(), offset.double(), second.double()
     seen: dict[tuple[int, int], list[list[float]]] = {}
@@ -271,8 +271,8 @@ def dape(
     def addend(b: int, h: int, i: int, j: int) -> float:
         if (b, i) not in seen:
             seen[b, i] = [logits_of(q, k, b, other, i) for other in range(n_heads)]
-        given = [seen[b, i][other][j] for other in range(n_heads)] + [bias(b, other, i, j) for other in range(n_heads)]
-        units = first @ torch.tensor(given, dtype=torch.float64) + offset
+        inputs = [seen[b, i][other][j] for other in range(n_heads)] + [bias(b, other, i, j) for other in range(n_heads)]
+        units = first @ torch.tensor(inputs, dtype=torch.float64) + offset
         return bias(b, h, i, j) + sum(
             float(w) * max(float(u), 0.01 * float(u)) for w, u in zip(second[h], units, strict=True)
         )
@@ -281,8 +281,7 @@ def dape(
 
 
 def stick_breaking(q: Tensor, k: Tensor, v: Tensor, last: int | None = None) -> Tensor:
-    """A_ij = σ(z_ij)·Π_{j<m<i} (1 − σ(z_im)), j < i: keys break off their share of a stick, the nearest first
-    (2410.17980, equation 2)."""
+    """A_ij = σ(z_ij)·Π_{j<m<i} (1 − σ(z_im)), j < i (2410.17980, equation 2)."""
     first, out = v.shape[2] - (last or v.shape[2]), torch.zeros(v.shape, dtype=torch.float64)
     for b, h, i in loops(*v.shape[:3], first=first):
         left, z = 1.0, logits_of(q, k, b, h, i)

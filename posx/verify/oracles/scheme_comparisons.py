@@ -1,4 +1,4 @@
-"""What every scheme is held against, for ``posx verify`` and for the tests."""
+"""The comparisons of every scheme, for ``posx verify`` and the tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from posx.verify.oracles.small_models import CONTEXT, make_model, make_scheme
 
 PAPER = "the paper's formula in float64"
 
-# ---------------------------------------------------------------- by the papers
+# ---------------------------------------------------------------- formulas of the papers
 
 
 def _nope(a: Layer) -> Tensor:
@@ -75,7 +75,7 @@ def _fire(a: Layer) -> written.Addend:
 
 
 def _xpos(a: Layer) -> Tensor:
-    """Interleaved there, in halves here."""
+    """The paper interleaves the dimensions of a pair; posx splits them in halves."""
     halves = [*range(0, a.width, 2), *range(1, a.width, 2)]
     base, scale_base = a.scheme.config.base, a.scheme.config.scale_base
     order = sorted(range(a.width), key=halves.__getitem__)
@@ -92,9 +92,9 @@ def _shaw(a: Layer) -> written.Addend:
 
 
 def _shaw_values(a: Layer) -> Tensor:
-    """Equation 3: another table's rows are added to the values."""
+    """Equation 3: the rows of a second table are added to the values."""
     rows = a.own("value_table")[LAYER]
-    return written.attention(a.q, a.k, a.v, _shaw(a), beside=lambda i, j: rows[min(i - j, len(rows) - 1)])
+    return written.attention(a.q, a.k, a.v, _shaw(a), value_addend=lambda i, j: rows[min(i - j, len(rows) - 1)])
 
 
 def _transformer_xl(a: Layer) -> written.Addend:
@@ -122,7 +122,7 @@ def _ssmax(a: Layer) -> Tensor:
 
 
 def _ssmax_of_content(a: Layer) -> Tensor:
-    """All that enters the softmax is multiplied, a bias of the query once."""
+    """All logits are multiplied, including biases; the query in a bias is not multiplied again."""
     s = a.own("s")[LAYER].tolist()
     if a.scheme.config.inner["name"] == "shaw":
         bias = written.shaw(a.q, a.own("inner.table")[LAYER])
@@ -132,7 +132,7 @@ def _ssmax_of_content(a: Layer) -> Tensor:
 
 
 def _in_both_layers() -> Pairs:
-    """Rope in the first layer, nothing in the second."""
+    """Rope in the first layer, no positions in the second; and in the other order."""
     yield from by_layer("layers", _nope, [{"layers": ["rope", "nope"]}])()
     yield from by_layer("layers", turned(_rope), [{"layers": ["nope", "rope"]}])()
 
@@ -143,7 +143,7 @@ def _in_both_layers() -> Pairs:
 def embedded(
     name: str, vectors: Callable[[Scheme, Tensor], Tensor], concatenated: bool, **settings: Any
 ) -> Callable[[], Pairs]:
-    """What the first layer is given: a sum with, or a token vector beside, the position's own ``vectors``."""
+    """The input of the first layer: the sum of token and position ``vectors``, or both concatenated."""
 
     def pairs() -> Pairs:
         for heads, width in SHAPES:
@@ -157,26 +157,26 @@ def embedded(
                     continue
                 at = scheme.positions(length)
                 tokens = torch.randn(2, length, scheme.token_width, generator=draw)
-                told = getattr(scheme, "inner", scheme)
-                grown = tokens.double() * (math.sqrt(heads * width) if told.config.scale_tokens else 1.0)
+                inner = getattr(scheme, "inner", scheme)
+                scaled = tokens.double() * (math.sqrt(heads * width) if inner.config.scale_tokens else 1.0)
                 theirs = vectors(scheme, at).expand(2, -1, -1)
-                yield scheme.embed(tokens, at), torch.cat([grown, theirs], -1) if concatenated else grown + theirs
+                yield scheme.embed(tokens, at), torch.cat([scaled, theirs], -1) if concatenated else scaled + theirs
 
     return pairs
 
 
 def _sinusoids(scheme: Scheme, at: Tensor) -> Tensor:
-    told: Any = getattr(scheme, "inner", scheme)
-    return written.sinusoids(at.tolist(), told.width, told.config.base)
+    inner: Any = getattr(scheme, "inner", scheme)
+    return written.sinusoids(at.tolist(), inner.width, inner.config.base)
 
 
 def _rows(scheme: Scheme, at: Tensor) -> Tensor:
-    told: Any = getattr(scheme, "inner", scheme)
-    return torch.stack([told.table.detach()[int(p)].double() for p in at])
+    inner: Any = getattr(scheme, "inner", scheme)
+    return torch.stack([inner.table.detach()[int(p)].double() for p in at])
 
 
 def _one_rotation() -> Pairs:
-    """PE(p + n) = M_n·PE(p) for all p; M_n is read off the paper's PE(n), which holds sin and cos of n·θ."""
+    """PE(p + n) = M_n·PE(p) for all p, with M_n built from sin and cos of n·θ in the paper's PE(n)."""
     for width in (8, 24):
         scheme: Any = make_scheme("sinusoidal", ModelConfig(d_model=width, n_heads=1))
         table = scheme.vectors(torch.arange(40)).double()
@@ -190,22 +190,22 @@ def _one_rotation() -> Pairs:
 
 
 def _equal_width(name: str) -> Callable[[], Pairs]:
-    """Concatenated, V·C + L·C parameters become V·(C − w) + L·w: the model does not grow."""
+    """With concatenation, V·C + L·C parameters become V·(C − w) + L·w: the model does not grow."""
 
     def pairs() -> Pairs:
         for width in (16, 48):
-            added, beside = (
+            added, concatenated = (
                 count_parameters(make_model(n, d_model=width, n_heads=1)) for n in (name, f"{name}-concat")
             )
             rows, own = CONTEXT if name == "learned" else 0, width // 4
             expected = added["total"] - 61 * own - rows * (width - own)
-            yield torch.tensor(float(beside["total"])), torch.tensor(float(expected))
+            yield torch.tensor(float(concatenated["total"])), torch.tensor(float(expected))
 
     return pairs
 
 
 def _any_order() -> Pairs:
-    """Without its mask nope is permutation-equivariant: the last query sees all keys, in whatever order."""
+    """nope is permutation-equivariant without a mask: the last query sees all keys, so their order does not matter."""
     for heads, width in SHAPES:
         a = Layer("nope", heads, width, 40)
         order = torch.randperm(40, generator=torch.Generator().manual_seed(heads))
@@ -218,15 +218,15 @@ def _any_order() -> Pairs:
 
 
 def _drawn(name: str) -> Tensor:
-    """Positions of 4,000 sequences of 5 tokens, of 20 that there are to begin at, or to stand at."""
+    """Positions of 4,000 sequences of 5 tokens: sampled from 20 (randomized), or with one of 20 shifts (shape)."""
     own = {"longest": 20} if name == "randomized" else {"shift": 19}
     drawn = make_scheme(name, ModelConfig(), **own).train_positions(4000, 5, torch.Generator().manual_seed(0))
     assert drawn is not None
     return drawn
 
 
-def _as_often_as_expected(name: str) -> Callable[[], Pairs]:
-    """How often each position is drawn, in standard errors from what chance gives."""
+def _frequencies_of_draws(name: str) -> Callable[[], Pairs]:
+    """How often each position is drawn, in standard errors from the expected frequency."""
 
     def pairs() -> Pairs:
         drawn = _drawn(name)
@@ -238,14 +238,14 @@ def _as_often_as_expected(name: str) -> Callable[[], Pairs]:
 
 
 def _in_order() -> Pairs:
-    """A sample ascends, from 0 or later to M − 1 or earlier."""
+    """Each sample is ascending and within 0 .. M − 1."""
     drawn = _drawn("randomized")
     yield (drawn.diff() <= 0).sum(), torch.tensor(0)
     yield ((drawn < 0) | (drawn > 19)).sum(), torch.tensor(0)
 
 
 def _one_shift() -> Pairs:
-    """A sequence is shifted as a whole."""
+    """All tokens of a sequence have the same shift."""
     yield _drawn("shape").diff(), torch.ones(4000, 4)
 
 
@@ -277,16 +277,16 @@ LONG = (300, 16384)
 
 
 def far(name: str, expected: Callable[[Layer], Tensor], tolerance: float = FAR, **own: Any) -> Comparison:
-    """The last queries of a long input: where sums and positions lose digits, and a state is carried."""
+    """The last queries of a long input, where sums and positions lose precision and states are carried over."""
     return Comparison(name, FAR_OFF, by_layer(name, expected, [own], (), LONG), tolerance)
 
 
 def long(name: str, expected: Callable[[Layer], Tensor], tolerance: float = FAR, **own: Any) -> Comparison:
-    """The same where loops over 16,384 keys would take minutes."""
+    """The same at 300 keys only, for schemes whose loops over 16,384 keys would take minutes."""
     return Comparison(name, NOT_SO_FAR, by_layer(name, expected, [own], (), LONG[:1]), tolerance)
 
 
-ANGLES = 1e-3  # 16,384 radians are 0.001 off in float32, in one pair of four, of weights spread over all keys
+ANGLES = 1e-3  # the float32 rounding error of 16,384 radians, in one of four pairs
 COMPARISONS: tuple[Comparison, ...] = (
     far("nope", _nope),
     far("rope", turned(_rope), ANGLES),
@@ -309,8 +309,8 @@ COMPARISONS: tuple[Comparison, ...] = (
     long("stick-breaking", _stick_breaking),
     far("ssmax", _ssmax, ANGLES, inner="alibi"),
     Comparison("nope", PAPER, by_layer("nope", _nope)),
-    Comparison("nope", "itself without a mask, keys in any order", _any_order),
-    Comparison("nope", "transformers GPT-2, its table zero", whole("nope", host("gpt2"), MAPPED)),
+    Comparison("nope", "itself without a mask, keys permuted", _any_order),
+    Comparison("nope", "transformers GPT-2, table of zeros", whole("nope", host("gpt2"), MAPPED)),
     Comparison("nope", "transformers SmolLM3, rope off", whole("nope", host("smollm3"), LLAMA_SHAPES, "llama")),
     Comparison("sinusoidal", PAPER, embedded("sinusoidal", _sinusoids, False)),
     Comparison("sinusoidal", "PE(p + n) = M_n·PE(p), one rotation M_n", _one_rotation),
@@ -369,11 +369,11 @@ COMPARISONS: tuple[Comparison, ...] = (
     Comparison("randomized", f"{PAPER}, over learned", embedded("randomized", _rows, False, inner="learned")),
     Comparison("randomized", f"{PAPER}, over rope", by_layer("randomized", turned(_rope), [{"inner": "rope"}])),
     Comparison("randomized", f"{PAPER}, over alibi", by_layer("randomized", by_distance(_alibi), [{"inner": "alibi"}])),
-    Comparison("randomized", "a sample that ascends, of 0 .. M − 1", _in_order, tolerance=0),
-    Comparison("randomized", "chance, in standard errors", _as_often_as_expected("randomized"), tolerance=5),
+    Comparison("randomized", "ascending samples from 0 .. M − 1", _in_order, tolerance=0),
+    Comparison("randomized", "uniform draws, in standard errors", _frequencies_of_draws("randomized"), tolerance=5),
     Comparison("shape", PAPER, embedded("shape", _sinusoids, False)),
-    Comparison("shape", "one shift for a sequence", _one_shift, tolerance=0),
-    Comparison("shape", "chance, in standard errors", _as_often_as_expected("shape"), tolerance=5),
+    Comparison("shape", "one shift per sequence", _one_shift, tolerance=0),
+    Comparison("shape", "uniform draws, in standard errors", _frequencies_of_draws("shape"), tolerance=5),
     Comparison("layers", f"{PAPER}, rope and nope", _in_both_layers),
     Comparison("layers", "transformers SmolLM3", whole("layers", packaged.smollm3, tuple(
         {**shape, "n_layers": 5} for shape in LLAMA_SHAPES), "llama", ({"layers": ["rope", "rope", "rope", "nope"]},)

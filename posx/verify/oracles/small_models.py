@@ -1,7 +1,7 @@
 """Small schemes and models with sharp weights, for comparisons.
 
-The weights of ``sharp`` models are large on purpose. At the usual standard deviation of 0.02 all logits are
-near zero and attention is nearly uniform: a wrong angle or slope would hide below any tolerance.
+The weights of ``sharp`` models are large on purpose. With the usual standard deviation of 0.02, all logits are near
+zero and attention is nearly uniform, so that a wrong angle or slope would go unnoticed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from posx.schemes.base import Scheme
 
 CONTEXT = 16
 VOCAB = 61
-# What a context of 16 tokens needs: T5's usual 32 buckets would give one to each distance, and refuse. And less of what
-# FlexAttention, uncompiled, goes through one by one.
+# Settings for a context of 16 tokens, where T5's usual 32 buckets would be an error; and small sizes, because
+# uncompiled FlexAttention is slow.
 TINY: dict[str, dict[str, Any]] = {
     "t5": {"buckets": 8},
     "fire": {"hidden": 4},
@@ -33,21 +33,18 @@ TINY: dict[str, dict[str, Any]] = {
     "shape": {"shift": 20},
     "sandwich": {"width": 8, "base": 10.0},
 }
-# A scheme that a setting makes another one: which, and with what.
+# Variants of a scheme that are checked as well: the scheme, and its settings.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"shaw-values": ("shaw", {"values": True})}
 
 
 def make_scheme(
     name: str, config: ModelConfig, context: int = CONTEXT, *, catalog: Catalog = PACKAGED, **settings: Any
 ) -> Scheme:
-    """The scheme of configs/scheme/``name``.yaml with other settings, checked as posx does it.
-
-    ``catalog``: where the name and its class come from.
-    """
+    """The scheme ``name`` of the catalog with these settings, checked as posx does."""
     shape = model_shape(config, context)
-    name, more = VARIANTS.get(name, (name, {}))
-    asked = {"name": name, **TINY.get(name, {}), **more, **settings}
-    return components.make_scheme(complete_scheme(asked, shape, catalog), shape, catalog)
+    name, variant = VARIANTS.get(name, (name, {}))
+    config_values = {"name": name, **TINY.get(name, {}), **variant, **settings}
+    return components.make_scheme(complete_scheme(config_values, shape, catalog), shape, catalog)
 
 
 def make_model(
@@ -68,7 +65,7 @@ def make_model(
     catalog: Catalog = PACKAGED,
     **settings: Any,
 ) -> Decoder:
-    """A decoder of this scheme; ``settings`` are its own. ``sharp=False``: posx's own initial values."""
+    """A decoder with this scheme and its ``settings``. ``sharp=False``: with posx's usual initial values."""
     config = ModelConfig(
         family=family,
         n_layers=n_layers,
@@ -88,14 +85,14 @@ def make_model(
 
 @torch.no_grad()
 def sharpen(model: Decoder, seed: int = 0) -> None:
-    """Weights of a size at which attention is peaked and every part of the model matters to its output."""
+    """Set weights so large that attention is peaked and every part of the model affects the output."""
     draw = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=draw)
         own = name.rpartition(".")[2] if name.startswith("scheme.") else ""
         if own in ("r1", "r2"):  # of kerple: away from their limits
             parameter.copy_(0.1 + 0.5 * noise.abs().clamp(max=3))
-        elif own == "s":  # of ssmax: about where it starts, or ln 16,384 of it would be a sharpness of 5
+        elif own == "s":  # of ssmax: near its initial value, because logits are multiplied by s·ln n
             parameter.copy_((1 + 0.2 * noise) / math.log(CONTEXT))
         elif own:
             parameter.copy_(0.5 * noise)
@@ -115,7 +112,7 @@ def random_tokens(length: int, batch: int = 2, seed: int = 0, vocab: int = VOCAB
 
 def gap(actual: Tensor, expected: Tensor) -> float:
     """Largest absolute difference, in float64; shapes must agree exactly and nothing may be NaN."""
-    assert actual.shape == expected.shape, f"{tuple(actual.shape)} beside {tuple(expected.shape)}"
+    assert actual.shape == expected.shape, f"{tuple(actual.shape)} and {tuple(expected.shape)}"
     difference = (actual.detach().double() - expected.detach().double()).abs()
     assert not difference.isnan().any()
     return float(difference.max())
