@@ -1,4 +1,4 @@
-"""Tests of ``posx.api``, by way of the names that ``posx`` has of it."""
+"""Tests of ``posx.api`` through the public names of ``posx``."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def run(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> posx.
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """A package of the user's own; nothing is trusted before or after."""
+    """A user's package; nothing is trusted before or after the test."""
     (tmp_path / "mine.py").write_text(MODULE, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(classes, "_passed", set())
@@ -110,7 +110,7 @@ def test_import_is_quick_and_imports_nothing_heavy() -> None:
     assert min(float(seconds) for seconds, *_ in printed) < 0.1
 
 
-def test_type_checkers_see_the_names_that_there_are(tmp_path: Path) -> None:
+def test_the_stub_file_has_every_public_name(tmp_path: Path) -> None:
     package = Path(posx.__file__).parent
     stub = (package / "__init__.pyi").read_text("utf-8")
     assert sorted(re.findall(r"import \w+ as (\w+)", stub)) == posx.__all__ == sorted(posx.__all__)
@@ -119,7 +119,7 @@ def test_type_checkers_see_the_names_that_there_are(tmp_path: Path) -> None:
     assert all(getattr(posx, name).__doc__ for name in posx.__all__)
 
 
-def test_another_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         posx.trian  # type: ignore[attr-defined]  # noqa: B018
 
@@ -127,7 +127,7 @@ def test_another_name_is_an_attribute_error() -> None:
 # ---------------------------------------------------------------- configs
 
 
-def test_a_mapping_composes_as_texts_do(text: Path) -> None:
+def test_a_mapping_composes_like_a_list(text: Path) -> None:
     values = {"train.steps": 7, "train.compile": "off", "model.tie_embeddings": False, "model.n_kv_heads": None}
     there = ["data=text", f"data.path={text}", "scheme.base=500", "train.steps=7", "train.compile=off"]
     there += ["model.tie_embeddings=false", "model.n_kv_heads=null", "label=a (b), c"]
@@ -147,7 +147,7 @@ def test_a_mapping_composes_as_texts_do(text: Path) -> None:
         ([], {"scheme": "rop"}, "Did you mean rope"),
     ],
 )
-def test_mistakes_are_sentences(overrides: object, options: dict[str, str], message: str) -> None:
+def test_mistakes_raise_posx_error(overrides: object, options: dict[str, str], message: str) -> None:
     with pytest.raises(posx.PosxError, match=message):
         posx.compose(overrides, **options)  # type: ignore[arg-type]
 
@@ -155,7 +155,7 @@ def test_mistakes_are_sentences(overrides: object, options: dict[str, str], mess
 # ---------------------------------------------------------------- training
 
 
-def test_a_run_is_that_of_the_modules_below_and_nothing_is_printed(
+def test_a_run_equals_that_of_the_training_loop_and_prints_nothing(
     run: posx.Run, overrides: list[str], text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     events: list[posx.Progress] = []
@@ -174,7 +174,7 @@ def test_a_run_is_that_of_the_modules_below_and_nothing_is_printed(
     assert any(e.title == "second  none  16" and e.done == e.total > 0 for e in events)
 
 
-def test_an_existing_run_is_refused_or_resumed(run: posx.Run, overrides: list[str]) -> None:
+def test_an_existing_run_is_an_error_or_is_resumed(run: posx.Run, overrides: list[str]) -> None:
     config = posx.compose(overrides, scheme="rope")
     with pytest.raises(posx.PosxError, match="There is a run"):
         posx.train(config, run.path)
@@ -183,7 +183,7 @@ def test_an_existing_run_is_refused_or_resumed(run: posx.Run, overrides: list[st
     assert "is finished: step 3 of 3" in events[-1].message
 
 
-def test_a_config_that_was_changed_by_hand_is_checked(overrides: list[str], tmp_path: Path) -> None:
+def test_a_config_changed_in_python_is_checked(overrides: list[str], tmp_path: Path) -> None:
     config = posx.compose(overrides)
     config.train.batch_tokens = 8  # less than a window
     with pytest.raises(posx.PosxError, match="less than one window"):
@@ -219,7 +219,7 @@ def test_a_finetune_starts_from_the_run(run: posx.Run, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- evaluation
 
 
-def test_records_are_those_that_the_run_keeps(run: posx.Run) -> None:
+def test_records_equal_those_stored_in_the_run(run: posx.Run) -> None:
     records = posx.evaluate(run, [16, "2x"], ["none", "pi"], max_targets=64, device="cpu")
     assert [(r.extension, r.length) for r in records] == [("none", 16), ("none", 32), ("pi", 16), ("pi", 32)]
     assert all(r.status == "ok" and r.n_targets == 64 for r in records)
@@ -234,14 +234,14 @@ def test_all_protocols_and_several_runs(run: posx.Run, overrides: list[str], tmp
     assert {r.protocol for r in records} == {"fixed-targets", "non-overlapping", "stream"}
     assert [r.run for r in fixed] == ["rope", "other"]
     assert len({r.target_context for r in fixed}) == 1
-    # No document is that long. The other protocols have been computed, and whoever passed no callback is told too.
+    # No document is that long. The other protocols are computed first, and the error is raised without a callback too.
     events: list[posx.Progress] = []
     with pytest.raises(posx.PosxError, match="900"):
         posx.evaluate(other, [32], protocol="all", max_targets=32, target_context=900, progress=events.append)
     assert any("900" in event.message for event in events)
 
 
-def test_what_cannot_be_computed_is_an_error_only_where_nothing_can(overrides: list[str], tmp_path: Path) -> None:
+def test_an_unsupported_cell_is_an_error_only_if_all_are_unsupported(overrides: list[str], tmp_path: Path) -> None:
     learned = posx.train(posx.compose([*overrides, "train.steps=1"], scheme="learned"), tmp_path / "learned")
     with pytest.raises(posx.PosxError, match="positions end"):
         posx.evaluate(learned, ["2x"], max_targets=32)
@@ -268,7 +268,7 @@ def test_records_as_a_frame(run: posx.Run) -> None:
         posx.load_records(run.path.parent / "nowhere")
 
 
-def test_the_table_is_that_of_the_command(run: posx.Run, tmp_path: Path) -> None:
+def test_the_table_equals_that_of_the_command(run: posx.Run, tmp_path: Path) -> None:
     again = posx.train(run.config, tmp_path / "rope")
     table = posx.Table(posx.evaluate(again, ["1x", "2x"], ["none", "pi"], max_targets=64))
     command = [sys.executable, "-m", "posx", "table", "--runs-dir", str(tmp_path), "--format"]
@@ -281,7 +281,7 @@ def test_the_table_is_that_of_the_command(run: posx.Run, tmp_path: Path) -> None
     assert list(frame["nats_per_token"]) == pytest.approx([cell.nats_per_token for cell in table.cells])
 
 
-# ---------------------------------------------------------------- classes of a user's own
+# ---------------------------------------------------------------- custom classes
 
 
 def test_a_scheme_without_yaml(mine: ModuleType, overrides: list[str], tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_an_extension_without_yaml(mine: ModuleType, run: posx.Run) -> None:
     assert tuned.train.extension == "mine.Shrink(s=2)"
 
 
-def test_classes_of_posx_go_by_their_names() -> None:
+def test_classes_of_posx_are_stored_by_name() -> None:
     from posx.extensions.pi import PI
     from posx.schemes.alibi import Alibi
 

@@ -139,9 +139,7 @@ def test_learned_has_no_row_for_952_positions() -> None:
         "952 have no row" in line for line in posx("explain", "--scheme", "learned", *EXERCISE).stdout.splitlines()
     )
     stretched = explained("learned", "--extension", "interpolate")
-    assert (
-        fact(stretched, "positions", "extended")[1] == f"0–2047 in steps of {digits(2047 / 2999)}: all have rows"
-    )
+    assert fact(stretched, "positions", "extended")[1] == f"0–2047 in steps of {digits(2047 / 2999)}: all have rows"
     assert list(stretched["refused"]) == ["none"]
 
 
