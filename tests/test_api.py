@@ -140,7 +140,7 @@ def test_a_mapping_composes_like_a_list(text: Path) -> None:
 @pytest.mark.parametrize(
     "overrides, options, message",
     [
-        ("train.steps=3", {}, "is one text"),
+        ("train.steps=3", {}, "is a string"),
         ({"train.stepz": 3}, {}, "There is no setting"),
         (["train.steps"], {}, "is not an override"),
         (["scheme=alibi"], {"scheme": "rope"}, "contradict"),
@@ -337,7 +337,7 @@ def test_classes_of_posx_are_stored_by_name() -> None:
 def test_classes_that_cannot_be_used(mine: ModuleType, overrides: list[str]) -> None:
     with pytest.raises(posx.PosxError, match="Define it at the top level"):
         posx.compose(overrides, scheme=mine.local())
-    with pytest.raises(posx.PosxError, match="There is a scheme alibi already"):
+    with pytest.raises(posx.PosxError, match="A scheme named alibi exists"):
         posx.compose(overrides, scheme=mine.Alibi)
     with pytest.raises(posx.PosxError, match="is not a posx scheme"):
         posx.compose(overrides, scheme=mine.Shrink)

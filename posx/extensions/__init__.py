@@ -1,1 +1,1 @@
-"""Test-time extensions: what is done to a trained model at a longer length. ``configs/extension`` names them."""
+"""Test-time extensions, which adapt a trained model to longer inputs. ``configs/extension`` lists them."""

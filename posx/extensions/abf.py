@@ -1,9 +1,9 @@
-"""ABF, adjusted base frequency: another, larger base, at every length.
+"""ABF, adjusted base frequency: a larger base, at every length.
 
     θ_k = base^(−2k / R)
 
-Source: Xiong et al. 2023, arXiv 2309.16039, section 4.1 (500,000 instead of 10,000, and training on).
-Trap: made for training on. Without, it changes short inputs too.
+Source: Xiong et al. 2023, arXiv 2309.16039, section 4.1 (500,000 instead of 10,000, with fine-tuning).
+Pitfall: it is designed for fine-tuning. Without fine-tuning, it also affects short inputs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from posx.extensions.base import Extension, Target
 
 @dataclass
 class ABFConfig:
-    """``base`` that takes the place of the scheme's."""
+    """``base``: replaces the scheme's base."""
 
     base: float = 500000.0
 
 
 class ABF(Extension):
-    """Another base."""
+    """A different base."""
 
     Config = ABFConfig
     changes = "spectrum"
@@ -44,4 +44,4 @@ class ABF(Extension):
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         k = torch.arange(len(frequencies), device=frequencies.device, dtype=torch.float32)
         theta = self.config.base ** (-k / len(frequencies))
-        return torch.where(frequencies == 0, frequencies, theta)  # pairs that do not rotate go on as they are
+        return torch.where(frequencies == 0, frequencies, theta)  # pairs that do not rotate stay unchanged

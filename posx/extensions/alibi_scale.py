@@ -1,9 +1,9 @@
-"""ALiBi with slopes that shrink as the input grows, so that the farthest key is punished as in training.
+"""ALiBi with slopes that shrink with the input length, so that the farthest key has the same penalty as in training.
 
-    m_h → m_h · L / ℓ        where ℓ > L
+    m_h → m_h · L / ℓ        for ℓ > L
 
 Source: Al-Khateeb et al. 2023, arXiv 2310.13017, section 3 (position interpolation for ALiBi).
-Trap: kept on at ℓ ≤ L with a fixed s it blurs near keys: short inputs suffer.
+Pitfall: with a fixed s, it also weakens the distinction between near keys at ℓ ≤ L: short inputs get worse.
 """
 
 from __future__ import annotations

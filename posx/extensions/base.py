@@ -1,19 +1,20 @@
-"""What an extension is: something done to a trained model at a longer length. No parameters, no state.
+"""Base class of test-time extensions, which change a trained model's computation at longer lengths. They are stateless.
 
-An extension overrides the hook that it ``changes``::
+An extension overrides the hooks for what it ``changes``::
 
-    positions(p, target)        the positions that the scheme sees         ("positions")
-    spectrum(theta, target)     the angular frequencies of a rotary scheme ("spectrum"; "wavelengths": beside one)
-    unscaled(target)            … but not at so many of the first positions
-    amplitude(target)           … and what its cosines and sines are multiplied by
-    branches(target)            where some pairs of query and key stand    ("distances")
-    slopes(target)              what linear biases are multiplied by       ("slopes")
-    temperature(i, target)      what queries are multiplied by             ("temperature")
-    sharpness(target)           what logits are multiplied by              ("temperature")
-    mask(target) -> f(b,h,i,j)  which keys a query may see, by index       ("mask")
+    positions(p, target)        positions that the scheme receives             ("positions")
+    spectrum(theta, target)     angular frequencies of a rotary scheme         ("spectrum"; rounding: "wavelengths")
+    unscaled(target)            number of first positions that keep their angles
+    amplitude(target)           factor of the cosines and sines
+    branches(target)            positions of some pairs of query and key       ("distances")
+    slopes(target)              factor of linear biases                        ("slopes")
+    temperature(i, target)      factor of queries                              ("temperature")
+    sharpness(target)           factor of logits                               ("temperature")
+    mask(target) -> f(b,h,i,j)  keys that a query can see, by index            ("mask")
 
-Several compose with ``+``: at most one changes the spectrum and one the positions or distances; one may round
-wavelengths before that or after it; masks intersect and temperatures multiply. The order does not matter.
+Extensions are combined with ``+``: at most one can change the spectrum, and one the positions or distances.
+Wavelengths can be rounded before or after another change of the spectrum. Masks intersect and temperatures multiply.
+The order does not matter.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ Mask = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Branch:
-    """Pairs that stand elsewhere: where ``where`` is True, query i is at ``queries(i)`` and key j at ``keys(j)``.
+    """Different positions for some pairs: if ``where`` is True, query i is at ``queries(i)`` and key j at ``keys(j)``.
 
-    All three take key indices; positions come back with the shape of the indices, int64 or float32.
+    All three take key indices; positions have the shape of the indices, int64 or float32.
     """
 
     queries: Callable[[Tensor], Tensor]
@@ -47,10 +48,10 @@ class Branch:
 
 @dataclass(frozen=True)
 class Target:
-    """What an extension may know: ``context`` is L, ``length`` ℓ, both in tokens.
+    """What an extension depends on: ``context`` is L and ``length`` is ℓ, both in tokens.
 
-    ``last_position`` is the scheme's last (None: they never end), ``rotated`` the number of dimensions of a
-    head that a rotary scheme rotates (0: none).
+    ``last_position``: the scheme's last position (None: unlimited). ``rotated``: the number of dimensions per head
+    that a rotary scheme rotates (0: none).
     """
 
     context: int
@@ -70,18 +71,18 @@ HOOKS = (
 
 
 class Extension:
-    """Base class; ``config`` is an instance of ``Config``, ``name`` what the command line calls it."""
+    """Base class; ``config`` is an instance of ``Config``, ``name`` is the name on the command line."""
 
     Config: ClassVar[type]
     # "positions", "spectrum", "wavelengths", "distances", "slopes", "temperature" or "mask"
     changes: ClassVar[str] = ""
-    formula: ClassVar[str] = ""  # of an extension whose YAML states none
+    formula: ClassVar[str] = ""  # used if the YAML has none
 
     name: str = ""
     overrides: ClassVar[frozenset[str]] = frozenset()  # the hooks that it overrides
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """The one place that looks at which hooks a class overrides."""
+        """Record which hooks the class overrides. Nothing else inspects this."""
         super().__init_subclass__(**more)
         cls.overrides = frozenset(name for name in HOOKS if getattr(cls, name) is not getattr(Extension, name))
 
@@ -90,18 +91,18 @@ class Extension:
 
     @classmethod
     def of(cls, config: Any, name: str) -> Extension:
-        """With these parameters, under this name."""
-        made = cls(config)
-        made.name = name
-        return made
+        """An extension with this config and name."""
+        extension = cls(config)
+        extension.name = name
+        return extension
 
     def with_params(self, params: dict[str, Any]) -> Extension:
-        """The same with some other parameters."""
+        """A copy with some parameters replaced."""
         return self.of(replace(self.config, **params), self.name)
 
     @property
     def params(self) -> dict[str, Any]:
-        """Its parameters that are not the default."""
+        """Parameters that differ from their defaults."""
         default = self.Config()
         return {k: v for k, v in asdict(self.config).items() if v != getattr(default, k)}
 
@@ -117,83 +118,83 @@ class Extension:
 
     @classmethod
     def read(cls, given: dict[str, Any], load: Callable[[Path, str], Any]) -> dict[str, Any]:
-        """The parameters as given, with the content of a file in place of its name: before they are a Config.
+        """Replace file names in the parameters by the files' contents, before a Config is created.
 
-        ``load(path, what it should be)`` parses YAML.
+        ``load(path, description)`` parses YAML.
         """
         return given
 
     @classmethod
     def check(cls, config: Any) -> None:
-        """Raise PosxError where these parameters make no sense."""
+        """Raise PosxError if these parameters are invalid."""
 
     def check_scheme(self, name: str, target: Target) -> None:
-        """Raise PosxError where they do not suit this scheme. Called before any work is done."""
+        """Raise PosxError if the parameters do not fit this scheme. Called before any work is done."""
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
-        """Parameters worth trying at this target, the defaults first: what `posx recommend` evaluates."""
+        """Parameters that `posx recommend` evaluates at this target, defaults first."""
         return [{}]
 
     def resolved(self, target: Target) -> dict[str, Any]:
-        """The parameters as they act at this target, for the record."""
+        """The effective parameters at this target, for the record."""
         return asdict(self.config)
 
     def frozen(self, target: Target) -> dict[str, Any]:
-        """Parameters that act everywhere as the current ones act at this target: what a fine-tune keeps."""
+        """Parameters with the same effect at every length as the current ones at this target, for a fine-tuned run."""
         return {k: v for k, v in self.resolved(target).items() if k in asdict(self.config)}
 
     def positions(self, positions: Tensor, target: Target) -> Tensor:
-        """Positions [T] or [B, T] as the scheme shall see them; may return fractions."""
+        """Positions [T] or [B, T] for the scheme; may be fractional."""
         return positions
 
     @property
     def turn(self) -> int:
-        """When :meth:`spectrum` is asked: below 0 before the one that scales, above it after that."""
+        """Order of :meth:`spectrum` calls: negative before scaling extensions, positive after them."""
         return 0
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
-        """Frequencies θ [R/2] in radians a position, highest first, float32."""
+        """Frequencies θ [R/2] in radians per position, highest first, float32."""
         return frequencies
 
     def unscaled(self, target: Target) -> int:
-        """Positions below this are rotated as without this extension."""
+        """Positions below this value are rotated as without this extension."""
         return 0
 
     def amplitude(self, target: Target) -> float:
-        """What the cosines and sines of a rotation are multiplied by, for q and for k."""
+        """Factor of the cosines and sines of a rotation, for q and for k."""
         return 1.0
 
     def branches(self, target: Target) -> tuple[Branch, ...]:
-        """Pairs that stand at other positions than their own, in branches that share no pair.
+        """Different positions for some pairs. Branches must not overlap.
 
-        A scheme that knows no distances leaves them where they are.
+        Schemes that do not support "distances" ignore them.
         """
         return ()
 
     def slopes(self, target: Target) -> float:
-        """What the slopes of a linear bias are multiplied by."""
+        """Factor of the slopes of a linear bias."""
         return 1.0
 
     def temperature(self, index: Tensor, target: Target) -> Tensor | None:
-        """What the queries at these key indices [Tq] are multiplied by, float32 [Tq]."""
+        """Factor of the queries at these key indices [Tq], float32 [Tq]; None: 1."""
         return None
 
     def sharpness(self, target: Target) -> float:
-        """What logits are multiplied by, biases included."""
+        """Factor of the logits, including biases."""
         return 1.0
 
     def mask(self, target: Target) -> Mask | None:
-        """f(b, h, i, j) → bool over key indices: True where query index i may see key index j ≤ i."""
+        """f(b, h, i, j) → bool over key indices: True if query i can see key j ≤ i."""
         return None
 
 
 @dataclass(frozen=True)
 class Applied:
-    """Extensions beside one scheme and one length: what a forward pass is given. Empty: no extension.
+    """Extensions bound to a scheme and a length, as a forward pass receives them. Empty: no extension.
 
-    ``trained`` is what the model was trained with, at the target of its training (``before``); ``asked`` acts on top of
-    both, at ``target``.
+    ``trained``: extensions that the model was trained with, at the target of its training (``before``). ``asked``:
+    requested extensions, applied on top at ``target``.
     """
 
     asked: tuple[Extension, ...] = ()
@@ -203,7 +204,7 @@ class Applied:
 
     @cached_property
     def parts(self) -> tuple[tuple[Extension, Target], ...]:
-        """Each with its target; what the model was trained with comes first, for it belongs to the model."""
+        """Each extension with its target; those that the model was trained with come first."""
         return (*self._with(self.trained, self.before), *self._with(self.asked, self.target))
 
     @staticmethod
@@ -211,78 +212,78 @@ class Applied:
         if not extensions:
             return ()
         assert target is not None
-        return tuple((one, target) for one in extensions)
+        return tuple((extension, target) for extension in extensions)
 
     def __bool__(self) -> bool:
         return bool(self.asked or self.trained)
 
     def without(self, extension: Extension) -> Applied:
-        """All others."""
-        asked, trained = (tuple(one for one in some if one is not extension) for some in (self.asked, self.trained))
+        """A copy without this extension."""
+        asked, trained = (tuple(e for e in group if e is not extension) for group in (self.asked, self.trained))
         return replace(self, asked=asked, trained=trained)
 
     def positions(self, positions: Tensor) -> Tensor:
-        """Positions as the scheme shall see them."""
-        for one, target in reversed(self.parts):  # into the trained range, from where the model's own takes them
-            positions = one.positions(positions, target)
+        """Positions for the scheme."""
+        for extension, target in reversed(self.parts):  # requested first: into the range that the trained ones expect
+            positions = extension.positions(positions, target)
         return positions
 
     def spectrum(self, frequencies: Tensor) -> Tensor:
-        """Frequencies as the scheme shall use them."""
-        for one, target in sorted(self.parts, key=lambda part: part[0].turn):  # stable: else as they are bound
-            frequencies = one.spectrum(frequencies, target)
+        """Frequencies for the scheme."""
+        for extension, target in sorted(self.parts, key=lambda part: part[0].turn):  # the sort is stable
+            frequencies = extension.spectrum(frequencies, target)
         return frequencies
 
     def angles(self, positions: Tensor, frequencies: Tensor) -> Tensor:
         """Angles in radians, float32 [.., R/2], of positions [..] at the scheme's own frequencies [R/2]."""
         angles = positions.float()[..., None] * self.spectrum(frequencies)
-        for one, target in self.parts:
-            first = one.unscaled(target)
+        for extension, target in self.parts:
+            first = extension.unscaled(target)
             if first > 0:
-                others = self.without(one)
+                others = self.without(extension)
                 angles = torch.where((positions < first)[..., None], others.angles(positions, frequencies), angles)
         return angles
 
     def amplitude(self) -> float:
-        """What cosines and sines are multiplied by."""
-        return math.prod(one.amplitude(target) for one, target in self.parts)
+        """Factor of cosines and sines."""
+        return math.prod(extension.amplitude(target) for extension, target in self.parts)
 
     def temperature(self, index: Tensor) -> Tensor | None:
-        """What the queries at these key indices are multiplied by; None: nothing is."""
+        """Factor of the queries at these key indices; None: 1."""
         product = None
-        for one, target in self.parts:
-            factor = one.temperature(index, target)
+        for extension, target in self.parts:
+            factor = extension.temperature(index, target)
             if factor is not None:
                 product = factor if product is None else product * factor
         return product
 
     def sharpness(self) -> float:
-        """What logits are multiplied by."""
-        return math.prod(one.sharpness(target) for one, target in self.parts)
+        """Factor of the logits."""
+        return math.prod(extension.sharpness(target) for extension, target in self.parts)
 
     def slopes(self) -> float:
-        """What the slopes of a linear bias are multiplied by."""
-        return math.prod(one.slopes(target) for one, target in self.parts)
+        """Factor of the slopes of a linear bias."""
+        return math.prod(extension.slopes(target) for extension, target in self.parts)
 
     def branches(self) -> tuple[Branch, ...]:
-        """Pairs that stand elsewhere. Of two that say so, what is asked for stands before what the model knows."""
-        for one, target in reversed(self.parts):
-            found = one.branches(target)
-            if found:
-                return found
+        """Branches of one extension; requested extensions take precedence over those of training."""
+        for extension, target in reversed(self.parts):
+            branches = extension.branches(target)
+            if branches:
+                return branches
         return ()
 
     def masks(self) -> list[Mask]:
-        """All masks; a key is seen where every one of them is True."""
-        masks = (one.mask(target) for one, target in self.parts)
+        """All masks; a key is visible if all of them are True."""
+        masks = (extension.mask(target) for extension, target in self.parts)
         return [mask for mask in masks if mask is not None]
 
     def resolved(self) -> dict[str, Any]:
-        """Parameters as they act, by name; those that the model was trained with under ``trained``."""
+        """Effective parameters by name; those of extensions that the model was trained with are under ``trained``."""
         levels = (self.trained, self.before), (self.asked, self.target)
         trained, asked = (
-            {one.name or type(one).__name__.lower(): one.resolved(target) for one, target in self._with(some, at)}
-            for some, at in levels
+            {e.name or type(e).__name__.lower(): e.resolved(target) for e, target in self._with(group, at)}
+            for group, at in levels
         )
         return ({"trained": trained} if trained else {}) | asked
 
@@ -291,19 +292,19 @@ NONE = Applied()
 
 
 def moves(extension: type[Extension]) -> bool:
-    """Whether it says where pairs stand, whatever else it does."""
+    """Whether an extension changes positions of pairs, in addition to other changes."""
     return "branches" in extension.overrides
 
 
 def refuse_two_of_a_kind(extensions: Iterable[Extension]) -> None:
-    """Masks intersect and temperatures multiply, but two that scale the same thing have no meaning together."""
+    """Raise PosxError if two extensions change the same thing, unless it is a mask or a temperature."""
     seen: dict[str, str] = {}
     for extension in extensions:
         kinds = {extension.changes} | ({"distances"} if moves(type(extension)) else set())
         for kind in sorted(kinds - {"mask", "temperature"}):
             if kind in seen:
                 raise PosxError(
-                    f"{seen[kind]} and {extension.name} both change the {kind}; together they have no meaning.",
-                    f"Use {seen[kind]} or {extension.name}, one at a time.",
+                    f"{seen[kind]} and {extension.name} both change the {kind} and cannot be combined.",
+                    f"Use {seen[kind]} or {extension.name}, not both.",
                 )
             seen[kind] = extension.name

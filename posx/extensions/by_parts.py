@@ -1,14 +1,15 @@
-"""NTK by parts: fast pairs keep their frequency, slow ones are interpolated, those between are a mean of both.
+"""NTK by parts: fast pairs keep their frequency, slow pairs are interpolated, and pairs in between are blended.
 
     θ_k → (1 − γ_k) · θ_k / s + γ_k · θ_k
 
-    ramp=code    γ falls from 1 to 0 linearly in the pair's number k, from ⌊k(32)⌋ to ⌈k(1)⌉, where k(n) is the pair
-                 that turns n times in L tokens:  k(n) = R ln(L / 2πn) / 2 ln b
-    ramp=paper   γ rises from 0 to 1 linearly in the turns r_k = L·θ_k / 2π, from 1 to 32
+    ramp=code    γ falls linearly from 1 to 0 with the index k of the pair, from ⌊k(32)⌋ to ⌈k(1)⌉, where k(n) is the
+                 pair that makes n rotations in L tokens:  k(n) = R ln(L / 2πn) / 2 ln b
+    ramp=paper   γ rises linearly from 0 to 1 with the number of rotations r_k = L·θ_k / 2π, from 1 to 32
 
-Source: Peng et al. 2023, arXiv 2309.00071, section 3.2, definition 2; ``code`` as in its released code and in
+Source: Peng et al. 2023, arXiv 2309.00071, section 3.2, definition 2; ``code`` as in the released code and in
 transformers.
-Trap: the two ramps differ by 67 to 133 % on some pair at L = 256 to 2048. Below L = 201 the paper's never reaches 1.
+Pitfall: the two ramps differ by 67% to 133% on some pair at L = 256 to 2048. Below L = 201, the paper's ramp never
+reaches 1.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from posx.extensions.pi import Scaled, ScaledConfig
 
 @dataclass
 class ByPartsConfig(ScaledConfig):
-    """``ramp`` is code or paper; pairs of ``fast`` turns in L and more are kept, of ``slow`` and fewer interpolated."""
+    """``ramp``: code or paper; ``fast``: rotations in L from which θ is unchanged; ``slow``: up to which scaled."""
 
     ramp: str = "code"
     fast: float = 32.0
@@ -35,7 +36,7 @@ class ByPartsConfig(ScaledConfig):
 
 
 class ByParts(Scaled):
-    """Each pair by how often it turned in training."""
+    """Scales each pair by its number of rotations in training."""
 
     Config = ByPartsConfig
     changes = "spectrum"
@@ -44,7 +45,7 @@ class ByParts(Scaled):
     def check(cls, config: Any) -> None:
         super().check(config)
         if config.ramp not in ("code", "paper"):
-            raise PosxError(f"ramp is code or paper, but '{config.ramp}' was given.", "Try ramp=code.")
+            raise PosxError(f"ramp='{config.ramp}' is not a valid choice.", "Use ramp=code or paper.")
         if not 0 < config.slow < config.fast < math.inf:
             raise PosxError(
                 f"slow={config.slow:g} must be above 0 and below fast={config.fast:g}.", "The paper uses 1 and 32."
@@ -69,23 +70,23 @@ class ByParts(Scaled):
         )
 
 
-def blend(frequencies: Tensor, s: float, kept: Tensor) -> Tensor:
-    """(1 − γ)·θ / s + γ·θ; the very same bits where s is 1."""
-    return frequencies if s == 1 else frequencies / s * (1 - kept) + frequencies * kept
+def blend(frequencies: Tensor, s: float, gamma: Tensor) -> Tensor:
+    """(1 − γ)·θ / s + γ·θ; θ unchanged, to the bit, if s is 1."""
+    return frequencies if s == 1 else frequencies / s * (1 - gamma) + frequencies * gamma
 
 
 def by_turns(frequencies: Tensor, context: int, slow: float, fast: float) -> Tensor:
-    """γ_k [R/2], linear in the turns in L from ``slow`` to ``fast``."""
+    """γ_k [R/2], linear in the number of rotations in L from ``slow`` to ``fast``."""
     turns = context * frequencies / (2 * math.pi)
     return ((turns - slow) / (fast - slow)).clamp(0, 1)
 
 
 def by_number(frequencies: Tensor, context: int, slow: float, fast: float) -> Tensor:
-    """γ_k [R/2], linear in the number k of the pair between those of ``fast`` and of ``slow`` turns."""
+    """γ_k [R/2], linear in the index k between the pairs with ``fast`` and ``slow`` rotations in L."""
     pairs = int((frequencies > 0).sum())
     if pairs < 2:
         return torch.ones_like(frequencies)
-    # 2 ln b / R of whatever b: θ_k = θ_0 · e^(−k · by_pair), where θ_0 is 1 unless the model was trained with another.
+    # 2 ln b / R for any b: θ_k = θ_0 · e^(−k · by_pair). θ_0 is 1 unless the model was trained with another value.
     highest, lowest = float(frequencies[0]), float(frequencies[pairs - 1])
     by_pair = (math.log(highest) - math.log(lowest)) / (pairs - 1)
     first, end = (math.log(context * highest / (2 * math.pi * turns)) / by_pair for turns in (fast, slow))

@@ -1,14 +1,14 @@
-"""Dual chunk attention: text in chunks of s tokens, and positions that never leave those trained.
+"""Dual chunk attention: text is split into chunks of s tokens, and distances stay within the trained range.
 
-    same chunk             i − j
-    the chunk before       min(s + i mod s, L − 1) − j mod s
-    chunks before that     L − 1 − j mod s
+    same chunk           i − j
+    previous chunk       min(s + i mod s, L − 1) − j mod s
+    earlier chunks       L − 1 − j mod s
 
-s is three quarters of L unless fixed. To the chunk before, the first L − s queries of a chunk are at their true
-distance; up to L tokens all are.
+s is three quarters of L by default. In the previous chunk, the first L − s queries of a chunk have their true
+distance. Up to L tokens, all distances are unchanged.
 
 Source: An et al. 2024, arXiv 2402.17463, section 3.
-Trap: the released code divides L otherwise (chunks of 5/8 L, positions up to 3/4 L): ``dual-chunk(s=…, last=…)``.
+Pitfall: the released code divides L differently (chunks of 5/8 L, positions up to 3/4 L): ``dual-chunk(s=…, last=…)``.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from posx.extensions.base import Branch, Extension, Target
 
 @dataclass
 class DualChunkConfig:
-    """``s`` tokens a chunk, None: 3/4 of L; queries stand at ``last`` at most, None: L − 1."""
+    """``s``: tokens per chunk, None: 3/4 of L; ``last``: largest position of a query, None: L − 1."""
 
     s: int | None = None
     last: int | None = None
 
 
 class DualChunk(Extension):
-    """Distances within chunks, to the chunk before, and to all others."""
+    """Distances within chunks, to the previous chunk, and to earlier chunks."""
 
     Config = DualChunkConfig
     changes = "distances"
@@ -40,11 +40,11 @@ class DualChunk(Extension):
     @classmethod
     def check(cls, config: Any) -> None:
         if config.s is not None and config.s < 1:
-            raise PosxError(f"a chunk of s={config.s} tokens holds none.", "Give s of at least 1; 3/4 of L is usual.")
+            raise PosxError(f"s={config.s} must be at least 1.", "Omit it for 3/4 of L.")
         if config.last is not None and config.last < (config.s or 1) - 1:
             raise PosxError(
-                f"last={config.last} lies within a chunk of {config.s}.",
-                "Give a last position from s on; L − 1 is usual.",
+                f"last={config.last} must be at least s − 1 = {(config.s or 1) - 1}.",
+                "Use a larger value, or omit it for L − 1.",
             )
 
     @classmethod
@@ -56,8 +56,8 @@ class DualChunk(Extension):
         last = target.context - 1 if self.config.last is None else self.config.last
         if s > last + 1:
             raise Unsupported(
-                f"dual-chunk's chunks of {s} tokens are longer than the {last + 1} positions that there are.",
-                f"Give s up to {last + 1}.",
+                f"dual-chunk has chunks of {s} tokens, but only {last + 1} positions.",
+                f"Use s up to {last + 1}.",
             )
         return {"s": s, "last": last}
 

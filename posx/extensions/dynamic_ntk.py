@@ -1,10 +1,10 @@
-"""Dynamic NTK: the base grows with the length that is read, and stays as it was up to L.
+"""Dynamic NTK: the base grows with the input length, and is unchanged up to L.
 
-    b → b · (f·ℓ/L − (f − 1))^(R / (R − 2))   where ℓ > L
+    b → b · (f·ℓ/L − (f − 1))^(R / (R − 2))   for ℓ > L
 
 Source: emozilla, 2023 ("Dynamically Scaled RoPE"), as in transformers' rope type ``dynamic``.
-Trap: transformers keep the frequencies of the longest input that a model has seen, so that shorter ones after it are
-read with those. Here they follow from the length alone. f = 4 at 4 L is NTK with s = 13.
+Pitfall: transformers keeps the frequencies of the longest input so far and uses them for shorter inputs that follow.
+Here they depend only on the length. f = 4 at 4 L equals NTK with s = 13.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from posx.extensions.ntk import rebased
 
 @dataclass
 class DynamicNTKConfig:
-    """``f`` is the factor; ``s``: the scale that acts, fixed; None: by f and the length."""
+    """``f``: factor; ``s``: fixed scale, None: computed from f and the length."""
 
     f: float = 2.0
     s: float | None = None
 
 
 class DynamicNTK(Extension):
-    """NTK-aware scaling by the length."""
+    """NTK-aware scaling that depends on the length."""
 
     Config = DynamicNTKConfig
     changes = "spectrum"
@@ -39,14 +39,14 @@ class DynamicNTK(Extension):
         for name in ("f", "s"):
             value = getattr(config, name)
             if value is not None and not 1 <= value < math.inf:
-                raise PosxError(f"dynamic-ntk with {name}={value:g} extends nothing.", f"Give {name} of at least 1.")
+                raise PosxError(f"dynamic-ntk requires {name} of at least 1, not {value:g}.", f"Use {name}=1 or more.")
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
         return [{}, {"f": 4.0}]
 
     def scale(self, target: Target) -> float:
-        """What NTK calls s; 1 up to L."""
+        """s of NTK; 1 up to L."""
         return self.config.f * target.scale - (self.config.f - 1) if self.config.s is None else float(self.config.s)
 
     def resolved(self, target: Target) -> dict[str, Any]:

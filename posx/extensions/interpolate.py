@@ -1,11 +1,11 @@
-"""Interpolated position vectors: ℓ positions are spread over those that were trained.
+"""Interpolated position vectors: ℓ positions are spread evenly over the trained range.
 
-    learned:     p → p · (L − 1) / (ℓ − 1)   where ℓ > L; between two rows, their weighted mean
+    learned:     p → p · (L − 1) / (ℓ − 1)   for ℓ > L; fractional positions are a weighted mean of two rows
     sinusoidal:  p → p / s                   s = max(1, ℓ / L)
 
-Source: the practice of Vision Transformers at a higher resolution (Dosovitskiy et al. 2020, arXiv 2010.11929,
-section 3.2), in one dimension; the same as torch's ``interpolate(mode="linear", align_corners=True)``.
-Trap: p / s would run past the last row of a table, (ℓ − 1) / s > L − 1.
+Source: common practice for Vision Transformers at a higher resolution (Dosovitskiy et al. 2020, arXiv 2010.11929,
+section 3.2), in one dimension; identical to torch's ``interpolate(mode="linear", align_corners=True)``.
+Pitfall: p / s would exceed the last row of a table, (ℓ − 1) / s > L − 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from posx.extensions.base import Extension, Target
 
 @dataclass
 class InterpolateConfig:
-    """Nothing to set: the step between positions follows from L and ℓ."""
+    """No settings: the step between positions is determined by L and ℓ."""
 
 
 class Interpolate(Extension):
@@ -31,7 +31,7 @@ class Interpolate(Extension):
 
     @staticmethod
     def step(target: Target) -> float:
-        """Distance between neighbouring tokens, in trained positions."""
+        """Distance between adjacent tokens, in trained positions."""
         if target.length <= target.context:
             return 1.0
         if target.last_position is None:

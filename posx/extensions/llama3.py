@@ -1,9 +1,9 @@
-"""Llama 3.1: pairs that turned often keep their frequency, slow ones are divided by s, with a blend between.
+"""Llama 3.1: fast pairs keep their frequency, slow pairs are divided by s, and pairs in between are blended.
 
-    θ_k → (1 − γ_k) · θ_k / s + γ_k · θ_k        γ rises from 0 to 1 in the turns r_k = L·θ_k / 2π, from low to high
+    θ_k → (1 − γ_k) · θ_k / s + γ_k · θ_k        γ from 0 to 1 as rotations r_k = L·θ_k / 2π go from low to high
 
 Source: the released code of Llama 3.1 (s = 8, L = 8192, low = 1, high = 4), as in transformers' rope type ``llama3``.
-Trap: it blends in the turns, as YaRN's paper does and its code does not.
+Pitfall: the blend is linear in rotations, as in YaRN's paper but not in YaRN's code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from posx.extensions.pi import Scaled, ScaledConfig
 
 @dataclass
 class Llama3Config(ScaledConfig):
-    """Pairs of ``high`` turns in L and more are kept, of ``low`` and fewer interpolated."""
+    """``high``: rotations in L from which pairs are unchanged; ``low``: up to which they are interpolated."""
 
     low: float = 1.0
     high: float = 4.0
@@ -46,5 +46,5 @@ class Llama3(Scaled):
         return {**super().resolved(target), "low": self.config.low, "high": self.config.high}
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
-        kept = by_turns(frequencies, target.context, self.config.low, self.config.high)
-        return blend(frequencies, self.scale(target), kept)
+        gamma = by_turns(frequencies, target.context, self.config.low, self.config.high)
+        return blend(frequencies, self.scale(target), gamma)

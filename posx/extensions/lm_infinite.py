@@ -1,13 +1,13 @@
-"""LM-Infinite: the first n keys and the last w, and no distance beyond L.
+"""LM-Infinite: only the first n and the last w keys are visible, and distances are at most L.
 
-    j is seen    ⇔  j < n  or  i − j < w
+    j is visible    ⇔  j < n  or  i − j < w
     its distance    min(i − j, L)
 
-n is 10 and w is L unless fixed.
+By default n is 10 and w is L.
 
-Source: Han et al. 2023, arXiv 2308.16137, section 4 (the Λ-shaped mask and the limit of distances; n from 10 to 100).
-Trap: these are no sinks, whose distances are those of a cache: here every far key stands at the same one. With a limit
-below w the released code leaves near keys past it where they are; the paper's min(d, limit) does not.
+Source: Han et al. 2023, arXiv 2308.16137, section 4 (the Λ-shaped mask and the distance limit; n from 10 to 100).
+Pitfall: unlike in sinks, whose distances are those of a cache, all distant keys have the same distance here. If the
+limit is below w, the released code leaves near keys beyond it unchanged; the paper's min(d, limit) does not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from posx.extensions.base import Branch, Extension, Mask, Target
 
 @dataclass
 class LMInfiniteConfig:
-    """``n`` first and ``w`` last keys, None: L; w counts the query itself. ``limit`` of distances, None: L."""
+    """``n``: first keys; ``w``: last keys including the query, None: L; ``limit`` of distances, None: L."""
 
     n: int = 10
     w: int | None = None
@@ -31,7 +31,7 @@ class LMInfiniteConfig:
 
 
 class LMInfinite(Extension):
-    """A Λ-shaped mask and a longest distance."""
+    """A Λ-shaped mask and a distance limit."""
 
     Config = LMInfiniteConfig
     changes = "mask"

@@ -1,9 +1,9 @@
-"""Log-n: queries grow with the logarithm of how many keys they see, once those are more than in training.
+"""Log-n: queries are scaled by the logarithm of the number of visible keys, if it exceeds that in training.
 
     q_i → q_i · max(1, ln(i + 1) / ln L)
 
 Source: Su Jianlin 2021 (kexue.fm/archives/8823); Chiang & Cholak 2022, arXiv 2202.12172, section 5.3.
-Trap: what is added to the logits is not multiplied. i counts tokens, not positions.
+Pitfall: biases of the logits are not multiplied. i counts tokens, not positions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from posx.extensions.base import Extension, Target
 
 @dataclass
 class LogNConfig:
-    """Nothing to set: it follows from L."""
+    """No settings: the factor is determined by L."""
 
 
 class LogN(Extension):

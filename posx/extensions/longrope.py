@@ -1,15 +1,16 @@
-"""LongRoPE: each pair's frequency divided by a factor of its own, which a search finds.
+"""LongRoPE: the frequency of each pair is divided by a separate factor, found by a search.
 
-    θ_k → θ_k / λ_k  at positions p ≥ n,  θ_k as it was at p < n;  cos and sin · √(1 + ln s / ln L)
+    θ_k → θ_k / λ_k  at positions p ≥ n,  unchanged at p < n;  cos and sin · √(1 + ln s / ln L)
 
-where ℓ > L, or everywhere with s fixed; up to L the very same bits, as with transformers' short factors of 1.
+for ℓ > L, or at every length if s is fixed. Up to L nothing changes, to the bit, as with short factors of 1 in
+transformers.
 
 Source: Ding et al. 2024, arXiv 2402.13753, section 3.1: the angle of position p is p·θ_k times 1 or 1 / λ_k. The factor
-of cos and sin is that of its released code and of transformers' rope type ``longrope``, there for a fixed s.
+of cos and sin is as in the released code and in transformers' rope type ``longrope``, there for a fixed s.
 Shapes: λ [R/2], float32.
-Trap: with n > 0 the angle jumps at n, and a logit depends on more than the distance. The first positions keep their
-angles, but not their length: a temperature is for all (the released code leaves it off them). Factors serve the length
-that they were searched for.
+Pitfall: with n > 0 the angle jumps at n, and a logit depends on more than the distance. The first positions keep their
+angles, but cos and sin are scaled at all positions (the released code exempts the first ones). Factors are valid only
+for the length that they were searched for.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from posx.errors import PosxError, Unsupported
 from posx.extensions.base import Target
 from posx.extensions.pi import Scaled
 
-SEARCH = "Search them: posx search longrope RUN --length 4x."
-EXAMPLE = "Write one for each rotated pair, such as factors=1:1.2:2.5:4, or name the YAML of posx search longrope."
+SEARCH = "Search for them: posx search longrope RUN --length 4x."
+EXAMPLE = "Give one per rotated pair, such as factors=1:1.2:2.5:4, or a YAML file written by posx search longrope."
 
 
 @dataclass
 class LongRopeConfig:
-    """``factors``: λ_1:λ_2:…, one a pair, or the path of a search's YAML, whose n and attention count if left out.
+    """``factors``: λ_1:λ_2:…, one per pair, or a YAML file of a search, which also has defaults for n and attention.
 
-    ``n``: positions that are not rescaled. ``attention``: what cos and sin are multiplied by; None: by s and L. ``s``:
-    None: max(1, ℓ / L) at each length ℓ.
+    ``n``: number of first positions that are not rescaled. ``attention``: factor of cos and sin, None: computed from s
+    and L. ``s``: None: max(1, ℓ / L) at each length ℓ.
     """
 
     factors: str = ""
@@ -46,7 +47,7 @@ class LongRopeConfig:
 
 
 class LongRope(Scaled):
-    """Factors by pair."""
+    """A factor per pair."""
 
     Config = LongRopeConfig
     changes = "spectrum"
@@ -65,16 +66,16 @@ class LongRope(Scaled):
         super().check(config)
         factors = numbers(config.factors)
         if not factors:
-            raise PosxError("longrope needs factors, one for each rotated pair, and has none.", SEARCH)
+            raise PosxError("longrope requires factors, one per rotated pair.", SEARCH)
         wrong = next((value for value in factors if not 1 <= value < math.inf), None)
         if wrong is not None:
-            raise PosxError(f"longrope with a factor of {wrong:g}: each must be a number of at least 1.", EXAMPLE)
+            raise PosxError(f"longrope has a factor of {wrong:g}; each must be at least 1 and finite.", EXAMPLE)
         if config.n < 0:
-            raise PosxError(f"longrope with n={config.n}: there are no positions below 0.", "n=0 rescales all.")
+            raise PosxError(f"longrope with n={config.n}: n must be at least 0.", "n=0 rescales all positions.")
         if config.attention is not None and not 0 < config.attention < math.inf:
             raise PosxError(
-                f"longrope with attention={config.attention:g}: cos and sin need a factor above 0.",
-                "Leave it out for √(1 + ln s / ln L), or give attention=1.",
+                f"longrope with attention={config.attention:g}: it must be above 0 and finite.",
+                "Omit it for √(1 + ln s / ln L), or use attention=1.",
             )
 
     def check_scheme(self, name: str, target: Target) -> None:
@@ -83,12 +84,12 @@ class LongRope(Scaled):
             raise PosxError(
                 f"longrope was given {count} factor{'' if count == 1 else 's'}, but {name} rotates "
                 f"{target.rotated // 2} pairs here.",
-                "Factors are searched for one model: posx search longrope RUN --length 4x.",
+                "Factors are specific to a model. Search for them: posx search longrope RUN --length 4x.",
             )
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
-        return []  # nobody knows factors before a search
+        return []  # factors are unknown before a search
 
     def resolved(self, target: Target) -> dict[str, Any]:
         return {
@@ -99,7 +100,7 @@ class LongRope(Scaled):
         }
 
     def frozen(self, target: Target) -> dict[str, Any]:
-        return super().resolved(target)  # factors, n and attention are numbers already
+        return super().resolved(target)  # factors, n and attention do not depend on the length
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         if self.scale(target) == 1:
@@ -108,7 +109,7 @@ class LongRope(Scaled):
         if len(factors) != len(frequencies):
             raise Unsupported(
                 f"longrope has {len(factors)} factors for a layer that rotates {len(frequencies)} pairs.",
-                "Layers that rotate unlike numbers of pairs cannot share factors.",
+                "Use schemes that rotate the same number of pairs in every layer.",
             )
         return frequencies / torch.tensor(factors, device=frequencies.device, dtype=torch.float32)
 
@@ -128,7 +129,7 @@ def attention_of(s: float, context: int) -> float:
 
 
 def numbers(text: str) -> list[float] | None:
-    """``1:1.2:4`` as numbers; None where it is something else."""
+    """Parse ``1:1.2:4``; None if the text has another form."""
     try:
         return [float(part) for part in text.split(":")]
     except ValueError:
@@ -136,18 +137,18 @@ def numbers(text: str) -> list[float] | None:
 
 
 def written(factors: Sequence[float]) -> str:
-    """Numbers as ``1:1.2:4``: equal factors give equal names of records."""
+    """Format factors as ``1:1.2:4``, so that equal factors give equal record names."""
     return ":".join(f"{value:.6g}" for value in factors)
 
 
 def from_file(path: str, load: Callable[[Path, str], Any]) -> dict[str, Any]:
-    """Factors, n and attention of a search's YAML, where it has them. Raises PosxError."""
+    """Factors, n and attention from a search's YAML file. Raises PosxError."""
     if not Path(path).expanduser().exists():
-        raise PosxError(f"longrope's factors '{path}' are neither numbers with colons between nor a file.", EXAMPLE)
-    found = load(Path(path).expanduser(), "file of longrope's factors")
-    factors = found.get("factors") if isinstance(found, dict) else None
-    # YAML's true is one of Python's whole numbers.
+        raise PosxError(f"longrope's factors '{path}' are neither numbers separated by colons nor a file.", EXAMPLE)
+    content = load(Path(path).expanduser(), "file of longrope factors")
+    factors = content.get("factors") if isinstance(content, dict) else None
+    # type() instead of isinstance(): bool is a subclass of int.
     if not (isinstance(factors, list) and factors and all(type(value) in (int, float) for value in factors)):
-        raise PosxError(f"{path} holds no factors of longrope: a list of numbers under factors.", SEARCH)
-    others = {key: found[key] for key in ("n", "attention") if found.get(key) is not None}
+        raise PosxError(f"{path} has no longrope factors: it must have a list of numbers under 'factors'.", SEARCH)
+    others = {key: content[key] for key in ("n", "attention") if content.get(key) is not None}
     return {"factors": written(factors), **others}

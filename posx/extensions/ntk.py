@@ -1,9 +1,9 @@
-"""NTK-aware scaling: a larger base, so that the lowest frequency is divided by s and the highest is kept.
+"""NTK-aware scaling: a larger base, so that the lowest frequency is divided by s and the highest is unchanged.
 
     b → b · s^(R / (R − 2)),   which is   θ_k → θ_k · s^(−2k / (R − 2)),   k = 0 .. R/2 − 1
 
-Source: "NTK-aware scaled RoPE" (bloc97, 2023); written out in Peng et al. 2023, arXiv 2309.00071, section 3.1.
-Trap: some dimensions end outside the angles seen in training; a nominal s above ℓ / L often does better.
+Source: "NTK-aware scaled RoPE" (bloc97, 2023); derived in Peng et al. 2023, arXiv 2309.00071, section 3.1.
+Pitfall: some dimensions exceed the angles seen in training; a nominal s above ℓ / L often works better.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class NTK(Scaled):
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
-        return [{}, *({"s": round(target.scale * more, 4)} for more in (1.5, 2.0, 4.0))]
+        return [{}, *({"s": round(target.scale * factor, 4)} for factor in (1.5, 2.0, 4.0))]
 
     def spectrum(self, frequencies: Tensor, target: Target) -> Tensor:
         return rebased(frequencies, self.scale(target))
 
 
 def rebased(frequencies: Tensor, s: float) -> Tensor:
-    """θ_k [R/2] of a base b · s^(R / (R − 2)) instead of b: the last is divided by s, the first is kept."""
+    """θ_k [R/2] of a base b · s^(R / (R − 2)) instead of b: the last is divided by s, the first is unchanged."""
     pairs = frequencies.shape[0]
-    if pairs == 1 or s == 1:  # R = 2: the only frequency is the highest, which is kept
+    if pairs == 1 or s == 1:  # R = 2: the only frequency is the highest, which is unchanged
         return frequencies
     k = torch.arange(pairs, device=frequencies.device, dtype=torch.float32)
     return frequencies * s ** (-k / (pairs - 1))

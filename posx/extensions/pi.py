@@ -1,9 +1,9 @@
-"""Position interpolation (PI): all frequencies divided by s, so that ℓ positions fit where L were trained.
+"""Position interpolation (PI): all frequencies are divided by s, so that ℓ positions fit in the trained range.
 
     θ_k → θ_k / s        s = max(1, ℓ / L), unless fixed
 
-Source: Chen et al. 2023, arXiv 2306.15595, section 3.2. Dividing θ by s is dividing positions by s.
-Trap: without a fine-tune it blurs neighbours: with s fixed, short inputs suffer too.
+Source: Chen et al. 2023, arXiv 2306.15595, section 3.2. Dividing θ by s is equivalent to dividing positions by s.
+Pitfall: without fine-tuning, adjacent tokens become harder to distinguish. With a fixed s, short inputs get worse too.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ class ScaledConfig:
 
 
 class Scaled(Extension):
-    """An extension with a scale s."""
+    """Base of extensions with a scale s."""
 
     Config: ClassVar[type] = ScaledConfig
 
     @classmethod
     def check(cls, config: Any) -> None:
         if config.s is not None and not 1 <= config.s < math.inf:
-            raise PosxError(f"the scale s={config.s:g} extends nothing.", "Give s of at least 1, or none for ℓ / L.")
+            raise PosxError(f"the scale s={config.s:g} must be at least 1 and finite.", "Omit it for ℓ / L.")
 
     def scale(self, target: Target) -> float:
-        """s as it acts at this length."""
+        """The effective s at this length."""
         return target.scale if self.config.s is None else float(self.config.s)
 
     def resolved(self, target: Target) -> dict[str, Any]:

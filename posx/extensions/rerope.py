@@ -1,13 +1,14 @@
-"""ReRoPE: no key is farther than w; leaky: beyond w distances grow k times more slowly.
+"""ReRoPE: distances are at most w; leaky: beyond w, distances grow k times more slowly.
 
     rerope        d → min(d, w)
     leaky-rerope  d → d below w, else w + (d − w) / k
 
-w is half of L unless fixed; k the least that keeps all distances below L, which is 1 up to L, where nothing changes.
+By default w is half of L, and k is the smallest value that keeps all distances below L. Up to L, k is 1 and
+leaky-rerope changes nothing.
 
 Source: Su Jianlin 2023, kexue.fm/archives/9708 (ReRoPE and Leaky ReRoPE).
-Trap: the public code multiplies queries by log-n as well: here that is ``rerope+log-n``. ReRoPE acts at L too, on all
-distances from w on.
+Pitfall: the public code also multiplies queries by log-n; here that is ``rerope+log-n``. At L, ReRoPE still changes
+all distances from w on.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ class ReRope(Extension):
     @classmethod
     def check(cls, config: Any) -> None:
         if config.w is not None and config.w < 1:
-            raise PosxError(f"w={config.w} leaves no distances.", "Give w of at least 1; L/2 is usual.")
+            raise PosxError(f"w={config.w} must be at least 1.", "Omit it for L / 2.")
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
         return [{}, {"w": max(1, target.context // 4)}, {"w": max(1, target.context - 1)}]
 
     def w(self, target: Target) -> int:
-        """The distance up to which keys stand at their own."""
+        """The distance up to which distances are unchanged."""
         return self.config.w or max(1, target.context // 2)
 
     def resolved(self, target: Target) -> dict[str, Any]:
@@ -72,16 +73,14 @@ class LeakyReRope(ReRope):
     def check(cls, config: Any) -> None:
         super().check(config)
         if config.k is not None and not 1 <= config.k < math.inf:
-            raise PosxError(
-                f"k={config.k:g} extends nothing.", "Give k of at least 1, or none for what ℓ / L asks for."
-            )
+            raise PosxError(f"k={config.k:g} must be at least 1 and finite.", "Omit it to derive it from ℓ / L.")
 
     @classmethod
     def variants(cls, target: Target) -> list[dict[str, Any]]:
         return [{}, {"w": max(1, target.context // 4)}]
 
     def k(self, target: Target) -> float:
-        """How many times more slowly far distances grow."""
+        """The factor by which distances beyond w grow more slowly."""
         if self.config.k is not None:
             return float(self.config.k)
         w = self.w(target)

@@ -1,14 +1,14 @@
-"""Self-Extend: near keys at their distance, far ones in groups that share a position.
+"""Self-Extend: near keys keep their distance; distant keys form groups that share a position.
 
     d = i − j < w:   d
     d ≥ w:           ⌊i / G⌋ − ⌊j / G⌋ + w − w / G
 
-Unless fixed, w is a quarter of L, and G the smallest divisor of w that keeps all distances below L: 1 up to L, where
-nothing changes.
+By default w is a quarter of L, and G is the smallest divisor of w that keeps all distances below L. Up to L, G is 1
+and nothing changes.
 
-Source: Jin et al. 2024, arXiv 2401.01325, section 3.2 (equations 3 and 4) and its released code, which rotates queries
+Source: Jin et al. 2024, arXiv 2401.01325, section 3.2 (equations 3 and 4) and the released code, which rotates queries
 by ⌊i / G⌋ + w − w / G.
-Trap: distances stay below L up to (L − w) · G + w tokens, and are counted right where G divides w.
+Pitfall: distances stay below L only up to (L − w) · G + w tokens, and are consistent only if G divides w.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from posx.extensions.base import Branch, Extension, Target
 
 @dataclass
 class SelfExtendConfig:
-    """``w`` keys are near (the query itself is one); the others stand in groups of ``G``."""
+    """``w``: number of near keys, including the query itself; ``G``: size of the groups of other keys."""
 
     w: int | None = None
     G: int | None = None
 
 
 class SelfExtend(Extension):
-    """Grouped positions for far keys."""
+    """Grouped positions for distant keys."""
 
     Config = SelfExtendConfig
     changes = "distances"
@@ -38,7 +38,7 @@ class SelfExtend(Extension):
     def check(cls, config: Any) -> None:
         w, group = config.w, config.G
         if w is not None and w < 1:
-            raise PosxError(f"w={w} keys are no neighbours.", "Give w of at least 1; a quarter of L is usual.")
+            raise PosxError(f"w={w} must be at least 1.", "Omit it for a quarter of L.")
         if group is not None and (group < 1 or (w is not None and w % group)):
             raise PosxError(f"G={group} must divide w{'' if w is None else f'={w}'}.", "Try w=16 and G=4.")
 
@@ -47,13 +47,13 @@ class SelfExtend(Extension):
         return [{}, {"w": max(1, target.context // 2)}]
 
     def sizes(self, target: Target) -> tuple[int, int]:
-        """w and G as they act at this length."""
+        """The effective w and G at this length."""
         context, length = target.context, target.length
         w = self.config.w or max(1, context // 4)
         if self.config.G is not None:
             if w % self.config.G:
                 raise Unsupported(
-                    f"self-extend's G={self.config.G} does not divide w={w}.", f"Give w={4 * self.config.G} too."
+                    f"self-extend's G={self.config.G} does not divide w={w}.", f"Add w={4 * self.config.G}."
                 )
             return w, self.config.G
         if length <= context:
@@ -67,9 +67,9 @@ class SelfExtend(Extension):
         most = (context - middle) * middle + middle
         raise Unsupported(
             f"self-extend with w={w} cannot keep the distances of {length} tokens below {context}.",
-            f"w={middle} can."
+            f"Use w={middle}."
             if length <= most
-            else f"No w can beyond {most}; self-extend(w={middle}, G={middle}) lets them pass it.",
+            else f"No w can beyond {most}; self-extend(w={middle}, G={middle}) allows longer distances.",
         )
 
     def resolved(self, target: Target) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Temperature: all logits are multiplied, so that attention stays as sharp among more keys.
+"""Temperature: all logits are multiplied by λ, so that attention stays equally sharp with more keys.
 
-    logits → logits · λ        λ = 1 + c · ln s,  or the one that is given
+    logits → logits · λ        λ = 1 + c · ln s,  or ``factor``
 
-Source: Wang et al. 2024, arXiv 2404.12224, section 3 (for models without positions, λ for each length from validation);
-1 + c · ln s: arXiv 2512.12167, for models whose positions were dropped.
-Trap: biases are multiplied too. c is to be chosen on validation, which ``posx recommend`` does; 0.1 is only a start.
+Source: Wang et al. 2024, arXiv 2404.12224, section 3 (for models without positions; λ chosen for each length on
+validation); 1 + c · ln s: arXiv 2512.12167, for models whose positions were dropped.
+Pitfall: biases are multiplied too. c should be chosen on validation, which ``posx recommend`` does; 0.1 is only a
+starting point.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from posx.extensions.base import Extension, Target
 
 @dataclass
 class TemperatureConfig:
-    """``c`` of 1 + c · ln s; or ``factor``, λ itself at every length."""
+    """``c`` in 1 + c · ln s; or ``factor``, a fixed λ at every length."""
 
     c: float = 0.1
     factor: float | None = None
@@ -36,7 +37,7 @@ class Temperature(Extension):
         if not 0 <= config.c < math.inf or (config.factor is not None and not 0 < config.factor < math.inf):
             raise PosxError(
                 f"c={config.c:g} and factor={config.factor} must be finite, c at least 0 and factor above 0.",
-                "Try c=0.1; posx recommend finds what fits on validation.",
+                "Try c=0.1, or choose it on validation with posx recommend.",
             )
 
     @classmethod

@@ -1,10 +1,10 @@
-"""A sliding window: a query attends to itself and the last w − 1 tokens before it.
+"""A sliding window: a query attends to itself and to the w − 1 tokens before it.
 
-    j is seen  ⇔  0 ≤ i − j < w        w = L unless fixed
+    j is visible  ⇔  0 ≤ i − j < w        w = L by default
 
-Works with every scheme. It is a control as much as an extension: it keeps distances inside those trained, and
-through n layers information still travels n · (w − 1) + 1 tokens.
-Trap: w counts the query itself; ``i − j <= w`` would keep w + 1 keys.
+Works with every scheme that has logits. It is a control as well as an extension: distances stay in the trained range,
+but through n layers information still travels n · (w − 1) + 1 tokens.
+Pitfall: w includes the query itself; ``i − j <= w`` would give w + 1 keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Window(Extension):
     @classmethod
     def check(cls, config: Any) -> None:
         if config.w is not None and config.w < 1:
-            raise PosxError(f"a window of w={config.w} keys sees nothing.", "Give w of at least 1.")
+            raise PosxError(f"window w={config.w} must be at least 1.", "Omit it for the base context.")
 
     def resolved(self, target: Target) -> dict[str, Any]:
         return {"w": self.config.w or target.context}

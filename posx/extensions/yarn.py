@@ -1,11 +1,11 @@
-"""YaRN: NTK by parts, and sharper attention.
+"""YaRN: NTK by parts, with sharper attention.
 
     θ_k as by-parts;  cos and sin · (0.1 · ln s + 1)
 
-Both q and k are multiplied, so that the product of what is rotated is multiplied by the square.
+Both q and k are multiplied, so the product of their rotated dimensions is multiplied by the square.
 
 Source: Peng et al. 2023, arXiv 2309.00071, sections 3.2 and 3.4 (equations 21 and 22).
-Trap: dimensions that are not rotated are not multiplied. Public copies invert the ramp, or divide twice.
+Pitfall: unrotated dimensions are not multiplied. Some public implementations invert the ramp, or divide twice.
 """
 
 from __future__ import annotations

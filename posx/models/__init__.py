@@ -1,1 +1,1 @@
-"""The decoder, its attention, its loss and its checkpoints, and how a config becomes a model."""
+"""The decoder, attention, loss and checkpoints, and the code that builds a model from a config."""

@@ -1,7 +1,7 @@
-"""Extensions from the text that asks for them to what a forward pass is given.
+"""Parse extensions and bind them to a scheme and a length.
 
-``yarn+window(w=64)`` is parsed into :class:`~posx.extensions.base.Extension` objects, once; :func:`bind` puts them
-beside a scheme and a length.
+``yarn+window(w=64)`` is parsed once into :class:`~posx.extensions.base.Extension` objects; :func:`bind` combines them
+with a scheme and a length.
 """
 
 from __future__ import annotations
@@ -18,40 +18,44 @@ from posx.extensions.base import Applied, Extension, Target, moves, refuse_two_o
 from posx.models.classes import load_class, may_load
 from posx.schemes.base import Scheme, names
 
-MOST = 10**9  # no text has more tokens
+MOST = 10**9  # longer than any text in tokens
 _SPEC = re.compile(r"([\w.\-]+)\s*(?:\((.*)\))?")
 
 
-# ---------------------------------------------------------------- from text
+# ---------------------------------------------------------------- parsing
 
 
-Parse = Callable[[str], list[Extension]]  # parse_extension with a catalog; a sweep's reads each text once
+Parse = Callable[[str], list[Extension]]  # parse_extension with a catalog; sweeps cache it
 
 
 def parse_extension(text: str, catalog: Catalog = PACKAGED) -> list[Extension]:
     """``pi``, ``pi(s=4)``, ``ntk+window(w=64)`` or ``none``; an empty list for none and trained. Raises PosxError."""
-    found: list[Extension] = []
+    extensions: list[Extension] = []
     for part in _split_plus(text):
         match = _SPEC.fullmatch(part.strip())
         if match is None:
-            raise PosxError(f"'{text}' is not an extension.", "They look like pi, pi(s=4) or ntk+window(w=64).")
+            raise PosxError(f"'{text}' is not an extension.", "Examples: pi, pi(s=4), ntk+window(w=64).")
         name, inside = match.groups()
         if name == "none":
             if inside or len(_split_plus(text)) > 1:
-                raise PosxError(f"'{text}': none stands alone.", "Drop it, or use --extension none.")
+                raise PosxError(
+                    f"'{text}': none cannot be combined or have parameters.", "Remove it, or use --extension none."
+                )
             return []
         if name == TRAINED:
             if inside is not None:
-                raise PosxError(f"'{text}': {TRAINED} takes no parameters.", "It means what the run was trained with.")
-            continue  # it is the run that knows what that is
-        if any(other.name == name for other in found):
-            raise PosxError(f"'{text}' names {name} twice.", "Once is enough.")
-        found.append(_parse_one(name, inside or "", text, catalog))
-    return found
+                raise PosxError(
+                    f"'{text}': {TRAINED} takes no parameters.", "It stands for the extension of the training run."
+                )
+            continue  # resolved later, from the run
+        if any(other.name == name for other in extensions):
+            raise PosxError(f"'{text}' contains {name} twice.", "Remove one of them.")
+        extensions.append(_parse_one(name, inside or "", text, catalog))
+    return extensions
 
 
 def _parse_one(name: str, inside: str, text: str, catalog: Catalog) -> Extension:
-    """The extension ``name`` with the parameters ``inside`` its parentheses; ``text`` is all of what was typed."""
+    """Extension ``name`` with the parameters ``inside`` its parentheses; ``text`` is the whole argument, for errors."""
     known = catalog.options("extension")
     if name in known:
         settings = catalog.settings("extension", name)
@@ -60,17 +64,17 @@ def _parse_one(name: str, inside: str, text: str, catalog: Catalog) -> Extension
     else:
         raise unknown("extension", name, [*known, "none", TRAINED])
     cls = load_class(settings.pop("_target_", None), Extension, catalog)
-    given: set[str] = set()
-    for pair in filter(None, re.split(r",(?=[^,=]*=)", inside)):  # a path may hold commas
+    keys: set[str] = set()
+    for pair in filter(None, re.split(r",(?=[^,=]*=)", inside)):  # a path may contain commas
         key, equals, value = pair.partition("=")
         if not equals:
-            raise PosxError(f"'{text}': '{pair}' is not a parameter.", "They look like pi(s=4).")
-        if key.strip() in given:
-            raise PosxError(f"'{text}' sets {key.strip()} twice.", "Once is enough.")
-        given.add(key.strip())
+            raise PosxError(f"'{text}': '{pair}' is not a parameter.", "Write name=value, as in pi(s=4).")
+        if key.strip() in keys:
+            raise PosxError(f"'{text}' sets {key.strip()} twice.", "Remove one of them.")
+        keys.add(key.strip())
         settings[key.strip()] = number = _number(value.strip())
         if isinstance(number, int) and abs(number) > MOST:
-            raise PosxError(f"'{text}': {key.strip()}={number} is too large.", f"Give at most {MOST}.")
+            raise PosxError(f"'{text}': {key.strip()}={number} is too large.", f"Use at most {MOST}.")
     config: Any = typed(cls.Config, cls.read(settings, read_yaml), f"{name}.")
     cls.check(config)
     return cls.of(config, name)
@@ -98,52 +102,52 @@ def _number(text: str) -> Any:
 
 
 def spec_name(extensions: Sequence[Extension]) -> str:
-    """How tables and records call a composition; the order in which it was typed does not matter."""
+    """The name of a composition in tables and records, independent of the order on the command line."""
     return "+".join(sorted(map(str, extensions))) or "none"
 
 
-# ---------------------------------------------------------------- what fits
+# ---------------------------------------------------------------- compatibility
 
 
 def fits(extension: type[Extension], scheme: Scheme) -> bool:
-    """Whether the scheme listens to what the extension changes; masks and temperatures need attention with logits."""
+    """Whether the scheme supports what the extension changes; masks and temperatures require logits."""
     masks = scheme.capabilities.masks
     if extension.changes in ("mask", "temperature"):
         return masks
     hook = "spectrum" if extension.changes == "wavelengths" else extension.changes
-    sharpens = "amplitude" in extension.overrides  # a temperature, too
+    sharpens = "amplitude" in extension.overrides  # acts as a temperature
     return hook in scheme.capabilities.accepts and (masks or not sharpens)
 
 
 def only_masks(extension: type[Extension], scheme: Scheme) -> bool:
-    """Whether the scheme, which knows no distances, leaves of such an extension the mask."""
+    """Whether only the extension's mask applies, because the scheme does not support distances."""
     return moves(extension) and "distances" not in scheme.capabilities.accepts
 
 
 def check_fit(
     extensions: Sequence[Extension], scheme_name: str, scheme: Scheme, known: dict[str, type[Extension]]
 ) -> None:
-    """Refuse, before any work, what this scheme would ignore, and compositions without a meaning."""
-    for one in extensions:
-        if not fits(type(one), scheme):
-            fitting = sorted(name for name, cls in known.items() if fits(cls, scheme))
+    """Raise PosxError for extensions that this scheme does not support and for invalid combinations."""
+    for extension in extensions:
+        if not fits(type(extension), scheme):
+            supported = sorted(name for name, cls in known.items() if fits(cls, scheme))
             raise PosxError(
-                f"{one.name} changes the {one.changes} and does not fit {scheme_name}, which has none to change.",
-                f"For {scheme_name} there is {names(['none', *fitting])}.",
+                f"{extension.name} changes the {extension.changes} and does not fit {scheme_name}.",
+                f"{scheme_name} supports {names(['none', *supported])}.",
             )
     refuse_two_of_a_kind(extensions)
     context = scheme.shape.context
-    for one in extensions:
-        one.check_scheme(scheme_name, Target(context, context, scheme.last_position, scheme.capabilities.rotated))
+    for extension in extensions:
+        extension.check_scheme(scheme_name, Target(context, context, scheme.last_position, scheme.capabilities.rotated))
 
 
-# ---------------------------------------------------------------- at a length
+# ---------------------------------------------------------------- binding to a length
 
 
 def freeze(extensions: Sequence[Extension], base_context: int, reached: int) -> list[Extension]:
-    """The extensions as a run that is trained with them keeps them: with the scale of what its training reached."""
+    """The extensions as a run trained with them stores them, with the scale for ``reached`` positions."""
     target = Target(context=base_context, length=reached)
-    return [one.with_params(one.frozen(target)) for one in extensions]
+    return [extension.with_params(extension.frozen(target)) for extension in extensions]
 
 
 def bind(
@@ -153,16 +157,16 @@ def bind(
     trained: Sequence[Extension] = (),
     reached: int | None = None,
 ) -> Applied:
-    """The extensions for one scheme at one length ℓ in tokens.
+    """Bind extensions to a scheme and a length ℓ in tokens.
 
-    Those that the model was ``trained`` with act at every length as they did where training ``reached`` so many
-    positions (default: L). The others extend that: their s is ℓ / reached.
+    Extensions that the model was ``trained`` with act at every length as in training, which ``reached`` a number of
+    positions (default: L). The other extensions act on top: their s is ℓ / reached.
     """
     reached = reached or scheme.shape.context
     rotated, last = scheme.capabilities.rotated, scheme.last_position
     before = Target(scheme.shape.context, reached, last, rotated)
-    if last is not None and any(one.changes == "positions" for one in trained):
-        last = reached - 1  # training led all positions up to there into the table
+    if last is not None and any(extension.changes == "positions" for extension in trained):
+        last = reached - 1  # in training, all positions up to here were mapped into the table
     on_top = Target(reached, length, last, rotated)
-    # By name, so that the order on the command line changes no bit of a result.
+    # Sorted by name, so that results do not depend on the order on the command line, to the bit.
     return Applied(tuple(sorted(extensions, key=str)), on_top, tuple(sorted(trained, key=str)), before)

@@ -1,4 +1,4 @@
-"""From a config to a model: a scheme's settings completed and checked, an extension frozen, modules made."""
+"""Build a model from a config: complete and check a scheme's settings, freeze an extension, create modules."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def complete(config: RunConfig, catalog: Catalog = PACKAGED) -> RunConfig:
 
 
 def freeze_extension(config: RunConfig, catalog: Catalog = PACKAGED, parse: Parse | None = None) -> RunConfig:
-    """Check the extension that is to be trained with, and fix its scale at that of the positions it is trained at."""
+    """Check the training extension and fix its scale for the positions that training reaches."""
     extensions = parse(config.train.extension) if parse else parse_extension(config.train.extension, catalog)
     if TRAINED in config.train.extension:
         raise PosxError(
-            f"train.extension={config.train.extension} does not say which extension to train with.",
-            "Name it, such as pi; without one a fine-tune keeps that of the run that it starts from.",
+            f"train.extension={config.train.extension} is not an extension to train with.",
+            "Use a name such as pi. Without train.extension, a fine-tune keeps the extension of its parent run.",
         )
     scheme = scheme_of(config, catalog)
     if extensions:
         check_fit(extensions, config.scheme["name"], scheme, known_extensions(catalog))
     train, last = config.train, scheme.last_position
-    reaches = train.reached <= config.base_context or any(one.changes == "positions" for one in extensions)
-    if not reaches and last is not None and train.reached > last + 1:
-        asked = f"train.context={train.context}" if train.reach is None else f"train.reach={train.reach}"
+    fits_table = train.reached <= config.base_context or any(e.changes == "positions" for e in extensions)
+    if not fits_table and last is not None and train.reached > last + 1:
+        requested = f"train.context={train.context}" if train.reach is None else f"train.reach={train.reach}"
         raise PosxError(
-            f"{config.scheme['name']} positions end at {last + 1}, but {asked} was requested.",
+            f"{config.scheme['name']} positions end at {last + 1}, but {requested} was requested.",
             f"Train with --extension interpolate, or at a context up to {last + 1}.",
         )
     config.train.extension = spec_name(freeze(extensions, config.base_context, train.reached))
@@ -57,34 +57,34 @@ def freeze_extension(config: RunConfig, catalog: Catalog = PACKAGED, parse: Pars
 def complete_scheme(
     given: Any, shape: ModelShape, catalog: Catalog = PACKAGED, prefix: str = "scheme."
 ) -> dict[str, Any]:
-    """A scheme's config with its class, all its settings, and those of the schemes that it names. Raises PosxError.
+    """A scheme's config with its class, all settings, and those of its inner schemes. Raises PosxError.
 
-    ``given`` is a name, or has at least a ``name`` or a ``_target_``; a name stands for its YAML.
+    ``given``: a name, or a mapping with at least ``name`` or ``_target_``. Names refer to YAML files.
     """
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, dict) or not ("_target_" in given or given.get("name")):
         field, _, number = prefix.rstrip(".").rpartition(".")
         example = f"{field}=[rope,nope]" if number.isdigit() else f"{field}.{number}=rope, or {{name: rope, base: 500}}"
-        raise PosxError(f"{prefix.rstrip('.')} takes a scheme, but '{given}' was given.", f"Write {example}.")
+        raise PosxError(f"{prefix.rstrip('.')} must be a scheme, not '{given}'.", f"Example: {example}.")
     if "_target_" not in given:
         given = {**catalog.settings("scheme", given["name"]), **given}
     own = dict(given)
     name, target = own.pop("name", ""), own.pop("_target_", None)
     cls = load_class(target, Scheme, catalog)
-    for key in set(CARD) - {one.name for one in fields(cls.Config)}:
-        own.pop(key, None)  # composed from its YAML, for lists
+    for key in set(CARD) - {field.name for field in fields(cls.Config)}:
+        own.pop(key, None)  # from the YAML, for lists only
     settings: Any = typed(cls.Config, own, prefix)
     for field in cls.inner_fields:
         value = getattr(settings, field)
         if isinstance(value, list):
-            found: Any = [
-                complete_scheme(one, cls.inner_shape(settings, shape, number), catalog, f"{prefix}{field}.{number}.")
-                for number, one in enumerate(value)
+            inner: Any = [
+                complete_scheme(item, cls.inner_shape(settings, shape, number), catalog, f"{prefix}{field}.{number}.")
+                for number, item in enumerate(value)
             ]
         else:
-            found = complete_scheme(value, cls.inner_shape(settings, shape), catalog, f"{prefix}{field}.")
-        setattr(settings, field, found)
+            inner = complete_scheme(value, cls.inner_shape(settings, shape), catalog, f"{prefix}{field}.")
+        setattr(settings, field, inner)
     cls.check(settings, shape)
     return {"name": name, "_target_": target, **asdict(settings)}
 
@@ -100,17 +100,17 @@ def make_scheme(config: dict[str, Any], shape: ModelShape, catalog: Catalog = PA
     if not cls.inner_fields:
         return cls(settings, shape)
     inner = [
-        make_scheme(one, cls.inner_shape(settings, shape, place), catalog)
-        for place, one in enumerate(inner_configs(cls, config))
+        make_scheme(inner_config, cls.inner_shape(settings, shape, number), catalog)
+        for number, inner_config in enumerate(inner_configs(cls, config))
     ]
-    with_inner: Any = cls  # whose __init__ takes them too
+    with_inner: Any = cls  # its __init__ also takes inner schemes
     return with_inner(settings, shape, inner)
 
 
 def inner_configs(cls: type[Scheme], config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The configs of the schemes that this one names in its settings."""
-    named = (config[name] for name in cls.inner_fields)
-    return [one for value in named for one in (value if isinstance(value, list) else [value])]
+    """The configs of a scheme's inner schemes."""
+    values = (config[name] for name in cls.inner_fields)
+    return [inner for value in values for inner in (value if isinstance(value, list) else [value])]
 
 
 def scheme_of(config: RunConfig, catalog: Catalog = PACKAGED) -> Scheme:

@@ -4,7 +4,7 @@ checkpoints/step-000800/
   model.safetensors      float32 parameters by name
   optimizer.safetensors  AdamW's moments, "<parameter>.exp_avg" and "<parameter>.exp_avg_sq"
   state.json             step, tokens seen
-  manifest.json          size and sha256 of the others; written last, so a folder without it does not count
+  manifest.json          size and sha256 of the others; written last, so a folder without it is ignored
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ PARTS = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint on disk."""
+    """A complete checkpoint on disk."""
 
     path: Path
     step: int
 
 
 def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Checkpoint:
-    """Write ``folder``/step-NNNNNN, then drop the older ones: a run needs only its newest."""
+    """Write ``folder``/step-NNNNNN, then delete older ones: a run needs only the newest."""
     target = folder / f"step-{state['step']:06d}"
-    if target.exists():  # a damaged one: a whole one would have been resumed past
+    if target.exists():  # damaged: training would have resumed after a complete one
         shutil.rmtree(target)
     try:
         with whole_folder(target) as temporary:
@@ -48,10 +48,10 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
                 p: {"bytes": (temporary / p).stat().st_size, "sha256": sha256_file(temporary / p)} for p in PARTS
             }
             write_json(temporary / "manifest.json", manifest)
-    except (OSError, SafetensorError) as error:  # safetensors wraps a full disk in an error of its own
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         raise PosxError(
             f"The checkpoint {target} cannot be written: {error}.",
-            "Make room and continue with --resume; the checkpoint before it is intact.",
+            "Free disk space and continue with --resume; the previous checkpoint is intact.",
             code=1,
         ) from None
     for older in folder.glob("step-*"):
@@ -61,7 +61,7 @@ def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The whole checkpoint with the highest step, or None."""
+    """The complete checkpoint with the highest step, or None."""
     step, path = newest_checkpoint(folder)
     return Checkpoint(path, step) if path else None
 
@@ -72,37 +72,39 @@ def manifest(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
 
 
 def _verified(checkpoint: Checkpoint, part: str) -> Path:
-    """The path of a part whose bytes are what they were: a flipped bit would load in silence."""
+    """The path of a part, after checking its hash: a flipped bit would load without an error."""
     path = checkpoint.path / part
     expected = manifest(checkpoint).get(part, {})
     if not path.is_file() or sha256_file(path) != expected.get("sha256"):
         raise PosxError(
-            f"{path} is missing or not what was written.",
-            f"Delete {checkpoint.path.parent.parent} and train again, or copy the run once more.",
+            f"{path} is missing or damaged.",
+            f"Delete {checkpoint.path.parent.parent} and train again, or copy the run again.",
         )
     return path
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Fill the model's parameters, all of them and no others."""
+    """Load the model's parameters; names must match exactly."""
     weights = load_file(_verified(checkpoint, PARTS[0]))
     own = dict(model.named_parameters())
     if set(weights) != set(own):
-        odd = sorted(set(weights) ^ set(own))
-        raise PosxError(f"{checkpoint.path} does not fit its config: {', '.join(odd[:3])}.", "Was config.yaml edited?")
+        mismatched = sorted(set(weights) ^ set(own))
+        raise PosxError(
+            f"{checkpoint.path} does not match its config: {', '.join(mismatched[:3])}.", "Was config.yaml edited?"
+        )
     with torch.no_grad():
         for name, parameter in own.items():
             if weights[name].shape != parameter.shape:
                 raise PosxError(
                     f"{checkpoint.path}: {name} is {list(weights[name].shape)}, "
-                    f"but the config says {list(parameter.shape)}.",
+                    f"but the config requires {list(parameter.shape)}.",
                     "Was config.yaml edited?",
                 )
             parameter.copy_(weights[name])
 
 
 def load_optimizer(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Fill AdamW's moments; returns state.json."""
+    """Load AdamW's moments; returns state.json."""
     moments = load_file(_verified(checkpoint, PARTS[1]))
     state = read_json(_verified(checkpoint, PARTS[2]), "a checkpoint of posx")
     for name, parameter in model.named_parameters():

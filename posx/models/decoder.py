@@ -1,9 +1,9 @@
-"""The decoder: a GPT that knows nothing of positions but the hooks of its scheme.
+"""The decoder: a GPT whose only access to positions is through the hooks of its scheme.
 
 Families (``model.family``): ``gpt`` has LayerNorm without bias, GELU (erf) and a feed-forward of 4 C; ``llama``
-has RMSNorm, SwiGLU, grouped keys and values and an explicit head width. Both are pre-norm without linear biases.
+has RMSNorm, SwiGLU, grouped-query attention and an explicit head dimension. Both are pre-norm, without linear biases.
 
-Shapes: B sequences, T tokens, C = d_model, H heads of D dimensions, V entries of the vocabulary.
+Shapes: B sequences, T tokens, C = d_model, H heads with D dimensions, V tokens in the vocabulary.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from posx.schemes.base import ModelShape, Scheme
 
 
 def model_shape(config: ModelConfig, context: int) -> ModelShape:
-    """The model as a scheme sees it."""
+    """The sizes that a scheme receives."""
     return ModelShape(config.d_model, config.n_heads, head_dim(config), config.n_layers, context)
 
 
@@ -49,7 +49,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, flow: Flow, tail: int | None) -> Tensor:
         """[B, T, C] to [B, T or tail, C]: with ``tail``, only the last queries are computed."""
         rows = x if tail is None else x[:, -tail:]
-        if tail is None:  # one product with all three is faster than three
+        if tail is None:  # one joint product is faster than three
             weights = [self.q.weight, self.k.weight, self.v.weight]
             joint = F.linear(x, torch.cat(weights))
             q, k, v = (self._heads(part) for part in joint.split([len(w) for w in weights], dim=-1))
@@ -69,7 +69,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.gated = config.family == "llama"
-        # SwiGLU has three matrices: 8/3 C keeps the parameters of 4 C, rounded up to a multiple of 64.
+        # SwiGLU has three matrices: a width of 8/3 C, rounded up to a multiple of 64, has as many parameters as 4 C.
         default = -(-8 * config.d_model // (3 * 64)) * 64 if self.gated else 4 * config.d_model
         width = config.d_ff or default
         self.up = nn.Linear(config.d_model, width, bias=False)
@@ -91,7 +91,7 @@ def make_norm(config: ModelConfig) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Pre-norm attention and feed-forward, each added to the stream."""
+    """Pre-norm attention and feed-forward, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -107,7 +107,7 @@ class Block(nn.Module):
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass before it meets tokens: ``positions`` after the extension, what each layer is handed, the tail."""
+    """A prepared forward pass: ``positions`` after the extension, a flow per layer, and the tail."""
 
     positions: Tensor
     flows: tuple[Flow, ...]
@@ -115,12 +115,12 @@ class Pass:
 
     @property
     def backends(self) -> list[str]:
-        """The attention backends that it runs, each once."""
+        """The distinct attention backends of this pass."""
         return list(dict.fromkeys(flow.backend.name for flow in self.flows if flow.backend))
 
 
 class Decoder(nn.Module):
-    """Token ids in, final hidden states out; :meth:`logits` maps those to the vocabulary."""
+    """Maps token ids to final hidden states; :meth:`logits` maps those to the vocabulary."""
 
     def __init__(self, config: ModelConfig, scheme: Scheme, vocab_size: int):
         super().__init__()
@@ -143,8 +143,8 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Final hidden states [B, T, C] of token ids [B, T], or [B, tail, C] of the last ``tail`` tokens.
 
-        ``positions`` ([T] or [B, T]; by default the scheme's, 0 .. T − 1) are what the extension acts on. ``block`` and
-        ``backend`` ("auto", "dense", "fused", …) choose how attention is computed, never what.
+        ``positions`` ([T] or [B, T]; default: the scheme's, 0 .. T − 1) are before the extension. ``block`` and
+        ``backend`` ("auto", "dense", "fused", …) select how attention is computed; results agree to rounding.
         """
         if positions is None:
             positions = self.scheme.positions(tokens.shape[1], tokens.device)
@@ -152,22 +152,22 @@ class Decoder(nn.Module):
         return self.run(tokens, self.prepare(positions, extension, call))
 
     def prepare(self, positions: Tensor, extension: Applied, call: Call) -> Pass:
-        """What a pass over tokens at these ``positions`` ([T] or [B, T], before the extension) needs beside them."""
+        """Prepare a pass over tokens at ``positions`` ([T] or [B, T], before the extension)."""
         positions = extension.positions(positions)
         planned: dict[tuple[Scheme, str], Flow] = {}
-        served: Counter[Scheme] = Counter()
+        counts: Counter[Scheme] = Counter()
         flows = []
-        for scheme, own, backend in self._choices(extension, call, positions.shape[-1], positions.device):
+        for scheme, layer_call, backend in self._choices(extension, call, positions.shape[-1], positions.device):
             if (scheme, backend.name) not in planned:
-                planned[scheme, backend.name] = plan(scheme, positions, extension, own, backend)
-            flow, number = planned[scheme, backend.name], served[scheme]
-            # The number is for those who ask for it: to the compiler every other number is another program.
+                planned[scheme, backend.name] = plan(scheme, positions, extension, layer_call, backend)
+            flow, number = planned[scheme, backend.name], counts[scheme]
+            # Only set if the scheme requires it: the compiler compiles a separate program for each number.
             flows.append(replace(flow, layer=number) if number and scheme.capabilities.per_layer else flow)
-            served[scheme] += 1
+            counts[scheme] += 1
         return Pass(positions, tuple(flows), call.queries)
 
     def run(self, tokens: Tensor, prepared: Pass) -> Tensor:
-        """Final hidden states of token ids [B, T], see :meth:`forward`."""
+        """Final hidden states of token ids [B, T]; see :meth:`forward`."""
         x = self.scheme.embed(self.tokens(tokens), prepared.positions)
         for layer, flow in zip(self.blocks[:-1], prepared.flows, strict=False):
             x = layer(x, flow)
@@ -180,18 +180,18 @@ class Decoder(nn.Module):
         whole, last = replace(call, queries=None), len(self.blocks) - 1
         chosen: dict[tuple[Scheme, Call], Backend] = {}
         for layer in range(len(self.blocks)):
-            key = scheme, own = self.scheme.at(layer), call if layer == last else whole
+            key = scheme, layer_call = self.scheme.at(layer), call if layer == last else whole
             if key not in chosen:
-                chosen[key] = choose(scheme, extension, own, length, device)
-            yield scheme, own, chosen[key]
+                chosen[key] = choose(scheme, extension, layer_call, length, device)
+            yield scheme, layer_call, chosen[key]
 
     @property
     def head_weight(self) -> Tensor:
-        """[V, token_width]: the token table where it is tied, else the head's own matrix [V, C]."""
+        """[V, token_width]: the token table if tied, else a separate matrix [V, C]."""
         return self.tokens.weight if self.config.tie_embeddings else self.head.weight
 
     def readable(self, hidden: Tensor) -> Tensor:
-        """The part of the hidden states that the head reads: a tied, narrower table sees only its own width."""
+        """The part of the hidden states that the head reads; a tied table can be narrower than C."""
         return hidden[..., : self.head_weight.shape[1]]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -201,10 +201,10 @@ class Decoder(nn.Module):
 
 @torch.no_grad()
 def initialise(model: Decoder, seed: int) -> None:
-    """Draw every parameter from its own stream, so that two schemes start from the same shared weights.
+    """Draw every parameter from its own random stream, so that models with different schemes share initial weights.
 
-    Matrices: normal, standard deviation 0.02; those that write to the stream are divided by √(2 · layers), as in
-    GPT-2. Norms: ones. A scheme's parameters: as the scheme says.
+    Matrices: normal, standard deviation 0.02, divided by √(2 · layers) for those that write to the residual stream, as
+    in GPT-2. Norms: ones. A scheme's parameters: defined by the scheme.
     """
     residual = 0.02 / (2 * model.config.n_layers) ** 0.5
     for name, parameter in model.named_parameters():
@@ -219,7 +219,7 @@ def initialise(model: Decoder, seed: int) -> None:
 
 
 def count_parameters(model: Decoder) -> dict[str, int]:
-    """Trainable parameters: all, the scheme's own, and those outside the token table."""
+    """Trainable parameters: in total, in the scheme, and outside the token table."""
     total = sum(p.numel() for p in model.parameters())
     scheme = sum(p.numel() for p in model.scheme.parameters())
     return {"total": total, "scheme": scheme, "non_embedding": total - model.tokens.weight.numel()}

@@ -1,7 +1,8 @@
 """Next-token cross-entropy, fused with the output head and computed in chunks.
 
-The logits of a batch are its largest tensor by far: 8,192 tokens over a vocabulary of 4,096 are 134 MB in float32,
-read and written several times. A chunk of rows stays in the cache, and its gradient is computed in the same pass.
+Logits are by far the largest tensor of a batch: for 8,192 tokens and a vocabulary of 4,096, they take 134 MB in
+float32 and are read and written several times. A chunk of rows fits in the cache, and its gradient is computed in the
+same pass.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from torch.autograd.function import once_differentiable
 from posx.config.schema import IGNORED
 
 CHUNK = {"cpu": 512, "cuda": 4096}  # rows of a product
-GRADIENT_BYTES = 32 * 2**20  # of the logits' gradients that wait for the weight's product on a CPU
-ROW_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}  # float32 logits that the elementwise work takes at a time
-SMALLEST = 1e-30  # a probability below loses digits in float32
+GRADIENT_BYTES = 32 * 2**20  # on a CPU: logit gradients that are collected for one product for the weight
+ROW_BYTES = {"cpu": 2 * 2**20, "cuda": 256 * 2**20}  # float32 logits that are processed elementwise at a time
+SMALLEST = 1e-30  # smaller probabilities lose precision in float32
 
 
 def nll(logits: Tensor, targets: Tensor) -> Tensor:
@@ -33,10 +34,10 @@ class _HeadCrossEntropy(torch.autograd.Function):
         rows, head = hidden.to(dtype), weight.to(dtype)
         on_cpu = hidden.device.type == "cpu"
         kind = "cpu" if on_cpu else "cuda"
-        chunk, few = CHUNK[kind], max(16, ROW_BYTES[kind] // (4 * len(head)))
-        # On a CPU the weight's product, which reads and writes all of the weight, is made once for several chunks.
-        together = max(1, GRADIENT_BYTES // (chunk * len(head) * rows.element_size())) if on_cpu else 1
-        buffer = torch.empty(min(chunk * together, len(rows)), len(head), dtype=dtype, device=hidden.device)
+        chunk, row_count = CHUNK[kind], max(16, ROW_BYTES[kind] // (4 * len(head)))
+        # On a CPU, the weight's gradient, which is read and written as a whole, is computed once for several chunks.
+        chunks_per_block = max(1, GRADIENT_BYTES // (chunk * len(head) * rows.element_size())) if on_cpu else 1
+        buffer = torch.empty(min(chunk * chunks_per_block, len(rows)), len(head), dtype=dtype, device=hidden.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         d_hidden, d_weight = torch.empty_like(rows), None
         for block in _slices(len(rows), len(buffer)):
@@ -44,11 +45,11 @@ class _HeadCrossEntropy(torch.autograd.Function):
             for part in _slices(len(gradient), chunk):
                 here = slice(block.start + part.start, block.start + part.stop)
                 logits = torch.mm(rows[here], head.T, out=gradient[part])
-                for some in _slices(len(logits), few):
-                    total += _softmax_minus_target(logits[some], targets[here][some])
+                for group in _slices(len(logits), row_count):
+                    total += _softmax_minus_target(logits[group], targets[here][group])
                 torch.mm(logits, head, out=d_hidden[here])
             product = gradient.T @ rows[block]
-            # Added up in float32: a running sum in bf16 would lose small addends.
+            # Summed in float32: a running sum in bf16 would lose small addends.
             d_weight = product.to(torch.float32) if d_weight is None else d_weight.add_(product)
         ctx.save_for_backward(d_hidden, d_weight)
         ctx.hidden_dtype = hidden.dtype
@@ -63,19 +64,19 @@ class _HeadCrossEntropy(torch.autograd.Function):
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
-    """Of ``count`` rows, ``size`` at a time; the last may be shorter."""
+    """Slices of ``size`` rows out of ``count``; the last may be shorter."""
     for first in range(0, count, size):
         yield slice(first, min(count, first + size))
 
 
 def _softmax_minus_target(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum of nats of logits [n, V] and targets [n]; overwrites the logits with their gradient."""
+    """Sum of nats for logits [n, V] and targets [n]; overwrites the logits with their gradient."""
     scored = targets != IGNORED
     index = torch.where(scored, targets, 0)[:, None]
     exact = logits.float()
     probabilities = torch.softmax(exact, dim=-1)
     likelihood = probabilities.gather(1, index)
-    # On a CPU torch's logsumexp takes longer than all the rest; a GPU would wait for the comparison instead.
+    # On a CPU, logsumexp would take most of the time. On a GPU, the comparison would force a synchronization.
     if logits.device.type == "cpu" and not likelihood.min() < SMALLEST:
         nats = -likelihood.log()
     else:

@@ -1,4 +1,4 @@
-"""What a program passes (values, mappings, classes) as the texts and configs that the command line knows."""
+"""Convert Python values, mappings and classes to the strings and configs that the command line uses."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from posx.schemes.base import Scheme
 
 
 def as_texts(overrides: Sequence[str] | Mapping[str, Any], catalog: Catalog) -> list[str]:
-    """Overrides as the command line takes them."""
+    """Overrides in the form of the command line."""
     if isinstance(overrides, str):
-        raise PosxError(f"'{overrides}' is one text; overrides are a list or a mapping.", f"Write ['{overrides}'].")
+        raise PosxError(f"'{overrides}' is a string; overrides must be a list or a mapping.", f"Use ['{overrides}'].")
     if not isinstance(overrides, Mapping):
         return list(overrides)
     values = dict(overrides)
@@ -27,18 +27,18 @@ def as_texts(overrides: Sequence[str] | Mapping[str, Any], catalog: Catalog) -> 
 
 
 def as_text(value: Any) -> str:
-    """A value as Hydra reads it."""
+    """A value in Hydra's syntax."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{as_text(one)}" for key, one in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{as_text(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Iterable) and not isinstance(value, str):
         return "[" + ",".join(map(as_text, value)) + "]"
     return quote(value)
 
 
 def extension_text(extension: str | type[Extension] | Extension, catalog: Catalog) -> str:
-    """``pi(s=4)`` for a text or one of posx's own; ``package.module.Class(s=4)`` for a class that has no YAML."""
+    """``pi(s=4)`` for a string or an extension with a YAML; else ``package.module.Class(s=4)``."""
     if isinstance(extension, str):
         return extension
     cls = extension if isinstance(extension, type) else type(extension)
@@ -48,10 +48,10 @@ def extension_text(extension: str | type[Extension] | Extension, catalog: Catalo
 
 
 def scheme_config(cls: type[Scheme], catalog: Catalog) -> dict[str, str]:
-    """``name`` and ``_target_`` of a scheme's class. A class ``MyScheme`` is called my-scheme."""
+    """``name`` and ``_target_`` of a scheme class. The default name of ``MyScheme`` is my-scheme."""
     target = trust_class(cls, Scheme)
     own = name_of(target, "scheme", catalog)
     name = own or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
     if own is None and name in catalog.options("scheme") and catalog.read("scheme", name).get("_target_") != target:
-        raise PosxError(f"There is a scheme {name} already, and it is not {target}.", "Give the class another name.")
+        raise PosxError(f"A scheme named {name} exists, and it is not {target}.", "Give the class another name.")
     return {"name": name, "_target_": target}

@@ -117,7 +117,7 @@ def test_where_it_is_all_that_was_asked_the_way_out_is_named(runs: Path) -> None
         (["--length", "9999999999999999999999"], "longer than any document"),
         (["--extension", "pii"], "Did you mean pi"),
         (["--extension", "interpolate"], "does not fit rope"),
-        (["--extension", "pi+ntk"], "one at a time"),
+        (["--extension", "pi+ntk"], "not both"),
         (["--extension", "pi(s=0.5)"], "at least 1"),
         (["--extension", "pi(s=nan)"], "nan"),
         (["--extension", "pi(s=inf)"], "inf"),

@@ -14,7 +14,7 @@ from fixtures.models import posx
         (["--scheme", "rop", *EXERCISE], "Did you mean"),
         (["--scheme", "rope", *EXERCISE, "--extension", "yarm"], "Did you mean yarn"),
         (["--scheme", "alibi", *EXERCISE, "--extension", "pi"], "does not fit alibi"),
-        (["--scheme", "rope", *EXERCISE, "--extension", "pi+ntk"], "together they have no meaning"),
+        (["--scheme", "rope", *EXERCISE, "--extension", "pi+ntk"], "cannot be combined"),
         (["--scheme", "rope", "--train-length", "2048", "--length", "0"], "A length of 0 tokens"),
         (["--scheme", "rope", "--train-length", "2048", "--length", "-3"], "is not a length"),
         (["--scheme", "rope", "--train-length", "2048", "--length", "far"], "is not a length"),

@@ -40,8 +40,8 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         (["rope", "--extension", "yarm"], "Did you mean yarn"),
         (["alibi", "--extension", "pi"], "does not fit alibi"),
-        (["rope", "--extension", "pi+ntk"], "together they have no meaning"),
-        (["rope", "--extension", "pi(s=0)"], "extends nothing"),
+        (["rope", "--extension", "pi+ntk"], "cannot be combined"),
+        (["rope", "--extension", "pi(s=0)"], "must be at least 1"),
         (["rope", "train.extension=pi"], "Use --extension pi"),
         (["rope", "--extension", "sinks(n=60)", "train.context=16"], "sinks"),
     ],

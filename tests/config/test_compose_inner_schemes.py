@@ -22,7 +22,7 @@ def test_an_inner_scheme_is_written_out_in_the_config() -> None:
     ("overrides", "said"),
     [
         (["scheme=ssmax", "scheme.inner=ropr"], "ropr"),
-        (["scheme=ssmax", "scheme.inner=3"], "takes a scheme"),
+        (["scheme=ssmax", "scheme.inner=3"], "must be a scheme"),
         (["scheme=ssmax", "scheme.inner={name: rope, bse: 500}"], "scheme.inner.bse"),
         (["scheme=ssmax", "scheme.inner={name: rope, base: 0}"], "scheme.base"),
         (["scheme=layers", "scheme.layers=[rope,nop]"], "nop"),

@@ -78,8 +78,8 @@ def test_parameters_arrive_with_their_types() -> None:
         ("pi+pi", "twice"),
         ("pi(s=2)+pi(s=4)", "twice"),
         ("pi(s=2,s=4)", "s"),
-        ("none+pi", "none stands alone"),
-        ("none(s=1)", "none stands alone"),
+        ("none+pi", "none cannot be combined"),
+        ("none(s=1)", "none cannot be combined"),
     ],
 )
 def test_what_is_no_extension_is_a_sentence(text: str, says: str) -> None:

@@ -58,7 +58,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "a label twice by hand": ("schemes: [rope, {scheme: alibi, label: rope}]\n", "twice"),
     "unknown extension": ("schemes: [rope]\nextensions: {rope: [pii]}\n", "Did you mean pi"),
     "an extension that does not fit": ("schemes: [rope]\nextensions: {rope: [interpolate]}\n", "does not fit rope"),
-    "two that do not go together": ("schemes: [rope]\nextensions: {rope: [pi+ntk]}\n", "one at a time"),
+    "two that do not go together": ("schemes: [rope]\nextensions: {rope: [pi+ntk]}\n", "not both"),
     "extensions of no row": ("schemes: [rope]\nextensions: {rop: [pi]}\n", "Did you mean rope"),
     "extensions as a list": ("schemes: [rope]\nextensions: [pi]\n", "extensions takes"),
     "an extension as a word": ("schemes: [rope]\nextensions: {rope: pi}\n", "takes a list"),

@@ -66,8 +66,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
         "pi changes the spectrum and does not fit alibi",
     ),
     "rope has no table": (["--from", "rope", "--extension", "interpolate"], "does not fit rope"),
-    "none and another": (["--from", "rope", "--extension", "none+pi"], "none stands alone"),
-    "two of a kind": (["--from", "rope", "--extension", "pi+ntk"], "one at a time"),
+    "none and another": (["--from", "rope", "--extension", "none+pi"], "none cannot be combined"),
+    "two of a kind": (["--from", "rope", "--extension", "pi+ntk"], "not both"),
     "an unknown extension": (["--from", "rope", "--extension", "pii"], "Did you mean pi"),
     "a scale below 1": (["--from", "rope", "--extension", "pi(s=0.5)"], "Give s of at least 1"),
     "a contradiction": (["--from", "rope", "--extension", "pi", "train.extension=ntk"], "contradict each other"),
@@ -141,7 +141,7 @@ def test_a_flipped_byte_in_the_first_runs_weights_is_caught(own: Path) -> None:
     content[-5] ^= 1
     path.write_bytes(content)
     result = posx("train", "--from", "rope", "train.steps=1", "--name", "ft", "--runs-dir", own, code=2)
-    assert "not what was written" in result.stderr
+    assert "missing or damaged" in result.stderr
 
 
 def test_changed_text_is_refused(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Causal attention: what a pass carries, which backend runs, and one file per backend."""
+"""Causal attention: the state of a forward pass, the choice of a backend, and one file per backend."""

@@ -1,7 +1,7 @@
-"""Attention for some queries at a time, by plain products: the reference, and for all that no kernel knows.
+"""Attention for a block of queries at a time, with plain products: for everything that no kernel supports.
 
-Also where an extension lets some pairs stand elsewhere (its branches): q and k are rotated once for each way in which
-a pair can stand, and every logit is taken from the way of its pair, before one softmax over all of them.
+It also implements branches, with which an extension changes the positions of some pairs: q and k are rotated once per
+branch, each logit is taken from the branch of its pair, and one softmax runs over all of them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from posx.models.attention.context import Backend, Flow, addend_of, seen_by
 from posx.models.attention.dense import products
 from posx.schemes.base import Scheme, Site
 
-BLOCK_BYTES = 256 * 2**20  # logits of a block of queries, on a GPU
+BLOCK_BYTES = 256 * 2**20  # logits of a block of queries
 
 
 @dataclass(frozen=True)
 class Way:
-    """Rotated q [B, H, Tq, D] and k [B, H, Tk, D], and the pairs whose logits they make; None: all that are left.
+    """Rotated q [B, H, Tq, D] and k [B, H, Tk, D] for the pairs in ``where`` (None: all remaining pairs).
 
-    ``precision`` is that of their products; None: their own.
+    ``precision``: dtype of their products, None: dtype of q.
     """
 
     q: Tensor
@@ -35,7 +35,7 @@ class Way:
 
 
 class Blocks(Backend):
-    """For everything that no other backend knows."""
+    """Supports everything that no other backend does."""
 
     name = "blocks"
 
@@ -44,85 +44,85 @@ class Blocks(Backend):
 
 
 def ways_of(q: Tensor, k: Tensor, flow: Flow) -> list[Way]:
-    """q [B, H, Tq, D] and k [B, H, Tk, D] as a layer makes them, rotated for each way in which a pair can stand."""
+    """Unrotated q [B, H, Tq, D] and k [B, H, Tk, D], rotated once for the default positions and once per branch."""
     ways = [Way(*flow.rotated(q, k), flow)]
     for where, branch in flow.branches:
-        own = replace(branch, layer=flow.layer, x=flow.x, temperature=flow.temperature)
-        ways.append(Way(*own.rotated(q, k), own, where))
+        branch = replace(branch, layer=flow.layer, x=flow.x, temperature=flow.temperature)
+        ways.append(Way(*branch.rotated(q, k), branch, where))
     return ways
 
 
 def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
-    """Attention [B, H, Tq, D] over v [B, H, Tk, D]; the first way is that of all pairs that no other one takes."""
+    """Attention [B, H, Tq, D] over v [B, H, Tk, D]; the first way is for all pairs that no other way covers."""
     flow, q, k = ways[0].flow, ways[0].q, ways[0].k
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
-    whole = flow.scheme.capabilities.needs_logits or len(ways) > 1 or flow.sharpness != 1
-    most = BLOCK_BYTES // 32 if whole else BLOCK_BYTES  # of which it makes many more of the kind
+    by_logits = flow.scheme.capabilities.needs_logits or len(ways) > 1 or flow.sharpness != 1
+    most = BLOCK_BYTES // 32 if by_logits else BLOCK_BYTES  # _by_logits allocates many tensors of this size
     step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
-    # Without gradients into one output: pieces of it would lie between blocks of memory that grow.
+    # Without gradients, write into one output: separate pieces would fragment memory as blocks grow.
     out: list[Tensor] | Tensor = []
     if not torch.is_grad_enabled():
         out = torch.empty(*q.shape[:3], v.shape[3], dtype=v.dtype, device=v.device)
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
-        last = n_keys - n_queries + end  # keys past the block's last query are in its future
-        if whole:
-            found = _by_logits(ways, v[:, :, :last], start, end)
+        last = n_keys - n_queries + end  # later keys are in the future of every query of the block
+        if by_logits:
+            part = _by_logits(ways, v[:, :, :last], start, end)
         else:
-            found = products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend_of(q, k, flow, start, end))
+            part = products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend_of(q, k, flow, start, end))
         if isinstance(out, list):
-            out.append(found)
+            out.append(part)
         else:
-            out[:, :, start:end] = found
+            out[:, :, start:end] = part
     return torch.cat(out, dim=2) if isinstance(out, list) else out
 
 
 def _by_logits(ways: Sequence[Way], v: Tensor, start: int, end: int) -> Tensor:
-    """Queries ``start`` to ``end`` over v [B, H, last, D], where the scheme or an extension needs all of the logits."""
+    """Queries ``start`` to ``end`` over v [B, H, last, D], if the scheme or an extension requires all logits."""
     flow = ways[0].flow
-    logits, site, elsewhere = logits_of(ways, start, end)
+    logits, site, branches = logits_of(ways, start, end)
     with torch.autocast(v.device.type, enabled=False):
         weights = weights_of(flow, logits, site)
-        more = _values(flow.scheme, weights, site, elsewhere) if flow.scheme.capabilities.has_values else None
+        term = _values(flow.scheme, weights, site, branches) if flow.scheme.capabilities.has_values else None
     out = weights.to(v.dtype) @ v
-    return out if more is None else out + more.to(out.dtype)
+    return out if term is None else out + term.to(out.dtype)
 
 
 def logits_of(
     ways: Sequence[Way], start: int, end: int, addend: bool = True
 ) -> tuple[Tensor, Site, list[tuple[Tensor, Site]]]:
-    """float32 logits [B, H, end − start, last] of queries ``start`` to ``end``, each pair's from the way it stands in.
+    """float32 logits [B, H, end − start, last] of queries ``start`` to ``end``, before :meth:`Scheme.rescore`.
 
-    With the bias, and −inf for what is not seen, or without either ``addend``; before :meth:`Scheme.rescore`. Also the
-    site of the first way, and for each other one where it applies and its site.
+    With ``addend`` they include the bias, and masked keys are −inf. Also returns the site of the first way, and for
+    each other way the pairs that it covers and its site.
     """
     logits, site = _logits(ways[0], start, end, addend)
-    elsewhere: list[tuple[Tensor, Site]] = []
+    branches: list[tuple[Tensor, Site]] = []
     batch, n_heads, n_queries, last = logits.shape
     for way in ways[1:]:
         assert way.where is not None
         where = seen_by(way.where, last - n_queries, last, batch, n_heads, logits.device)
         if bool(where.any()):
-            own, its_site = _logits(way, start, end, addend)
-            logits = torch.where(where, own, logits)
-            elsewhere.append((where, its_site))
-    return logits, site, elsewhere
+            branch_logits, branch_site = _logits(way, start, end, addend)
+            logits = torch.where(where, branch_logits, logits)
+            branches.append((where, branch_site))
+    return logits, site, branches
 
 
 def weights_of(flow: Flow, logits: Tensor, site: Site) -> Tensor:
-    """Attention weights float32 [B, H, Tq, Tk] of logits with bias and mask."""
+    """Attention weights, float32 [B, H, Tq, Tk], of logits that include bias and mask."""
     return flow.scheme.weights(final_logits(flow, logits, site), site)
 
 
 def final_logits(flow: Flow, logits: Tensor, site: Site) -> Tensor:
-    """What the softmax is given, or whatever stands in its place."""
+    """The input of the softmax, or of the scheme's replacement of it."""
     logits = flow.scheme.rescore(logits, site)
     return logits if flow.sharpness == 1 else logits * flow.sharpness
 
 
 def _logits(way: Way, start: int, end: int, addend: bool) -> tuple[Tensor, Site]:
-    """float32 [B, H, end − start, last] of one way, and the site that they are of."""
+    """float32 logits [B, H, end − start, last] of one way, and its site."""
     last = way.k.shape[2] - way.q.shape[2] + end
     q, k = way.q[:, :, start:end], way.k[:, :, :last]
     precision = way.precision or q.dtype
@@ -132,10 +132,10 @@ def _logits(way: Way, start: int, end: int, addend: bool) -> tuple[Tensor, Site]
     return logits, way.flow.site(last - end + start, last, q, k)
 
 
-def _values(scheme: Scheme, weights: Tensor, site: Site, elsewhere: Sequence[tuple[Tensor, Site]]) -> Tensor:
-    """The scheme's term beside the weighted values: that of each pair from where it stands."""
-    total, left = torch.zeros((), device=weights.device), weights
-    for where, its_site in elsewhere:
-        total = total + scheme.values(weights.where(where, 0), its_site)
-        left = left.where(~where, 0)
-    return total + scheme.values(left, site)
+def _values(scheme: Scheme, weights: Tensor, site: Site, branches: Sequence[tuple[Tensor, Site]]) -> Tensor:
+    """The scheme's term that is added to the weighted values, with each pair at the positions of its branch."""
+    total, remaining = torch.zeros((), device=weights.device), weights
+    for where, branch_site in branches:
+        total = total + scheme.values(weights.where(where, 0), branch_site)
+        remaining = remaining.where(~where, 0)
+    return total + scheme.values(remaining, site)

@@ -1,4 +1,4 @@
-"""What one forward pass hands to every layer, and what a scheme and an extension add to logits."""
+"""The state that a forward pass shares between layers, and the addend of the logits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from posx.schemes.base import Capabilities, Closure, Scheme, Site
 
 @dataclass(frozen=True)
 class Call:
-    """A call of attention: its shape, and what a caller may force.
+    """The shape of a call of attention, and the caller's choices.
 
-    ``queries``: how many of the last tokens have one (None: all). ``block``: a number of queries at a time, which
-    forces the backend "blocks". ``backend``: a backend's name, or "auto" for the fastest that serves the call.
+    ``queries``: number of last tokens that have a query (None: all). ``block``: number of queries at a time, which
+    selects the backend "blocks". ``backend``: a backend's name, or "auto" for the fastest one that supports the call.
     """
 
     batch: int
@@ -29,7 +29,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Case:
-    """What the choice of a backend goes by. ``plain``: nothing is added to logits, and only the future is masked."""
+    """The criteria for a backend. ``plain``: nothing is added to the logits, and only the future is masked."""
 
     does: Capabilities
     plain: bool
@@ -48,29 +48,29 @@ class Case:
 
     @property
     def logit_bytes(self) -> int:
-        """Of a layer's float32 logits."""
+        """Size of a layer's float32 logits."""
         return self.batch * self.n_heads * self.length * self.length * 4
 
 
 class Backend:
-    """A way to compute causal attention. All give the same numbers, to rounding; each has a file of its own."""
+    """An implementation of causal attention. All give the same numbers, to rounding; each has its own file."""
 
     name: str
 
     def serves(self, case: Case) -> bool:
-        """Whether it can compute this."""
+        """Whether it supports this case."""
         return True
 
     def instead(self, case: Case) -> str:
-        """The backend to try where it cannot."""
+        """The backend to try next if it does not support the case."""
         return "blocks"
 
     def prepare(self, flow: Flow, n_heads: int) -> Flow:
-        """The flow with what all layers share."""
+        """Add what all layers share to the flow."""
         return flow
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-        """Output [B, H, Tq, D] of rotated q [B, H, Tq, D] and k, and v, [B, H, Tk, D].
+        """Output [B, H, Tq, D] for rotated q [B, H, Tq, D] and k, and v, [B, H, Tk, D].
 
         The queries are the last Tq of the Tk tokens.
         """
@@ -79,14 +79,14 @@ class Backend:
 
 @dataclass(frozen=True)
 class Flow:
-    """What one forward pass hands to every layer.
+    """The state that a forward pass shares between layers.
 
-    ``positions`` [T] or [B, T] after the extension; ``shared`` from the scheme's ``prepare``; ``addend``
-    [1 or B, 1 or H, T, T], with −inf over the future, where it is computed once for all layers; ``by_distance`` (see
-    sdpa.py) where that says as much; ``plain`` where nothing is added and only the future is masked. ``block`` is how
-    many queries the backend "blocks" takes at a time (None: by memory). ``layer`` and its input ``x`` [B, T, C] belong
-    to one layer (see :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` logits.
-    ``branches`` are flows of pairs that stand elsewhere, where their queries are at ``query_positions`` [T].
+    ``positions`` [T] or [B, T] are after the extension; ``shared`` is from the scheme's ``prepare``. ``addend``
+    [1 or B, 1 or H, T, T] is −inf over the future, if it is computed once for all layers; ``by_distance`` (see sdpa.py)
+    is a compact form of it. ``plain``: nothing is added and only the future is masked. ``block``: number of queries at
+    a time in the backend "blocks" (None: by memory). ``layer`` and its input ``x`` [B, T, C] are set per layer (see
+    :meth:`at`). ``temperature`` [T] multiplies queries (see :meth:`sharpened`), ``sharpness`` multiplies logits.
+    ``branches`` are flows for pairs whose positions an extension changes; their queries are at ``query_positions`` [T].
     """
 
     scheme: Scheme
@@ -98,12 +98,12 @@ class Flow:
     plain: bool = False
     backend: Backend | None = None
     block: int | None = None
-    seen: Any = None  # flex: which pairs see each other
+    seen: Any = None  # flex: the block mask
     layer: int = 0
     x: Tensor | None = None
     temperature: Tensor | None = None
     sharpness: float = 1.0
-    query_positions: Tensor | None = None  # None: the keys' own
+    query_positions: Tensor | None = None  # None: equal to the keys' positions
     branches: tuple[tuple[Mask, Flow], ...] = ()
 
     def at(self, x: Tensor) -> Flow:
@@ -111,18 +111,18 @@ class Flow:
         return replace(self, x=x) if self.scheme.capabilities.per_layer else self
 
     def rotated(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """q [B, H, Tq, D] and k [B, H_kv, Tk, D] of a layer as their logits are made of them."""
+        """Rotate a layer's q [B, H, Tq, D] and k [B, H_kv, Tk, D], and apply the temperature."""
         queries, keys = self.scheme.rotate(q, k, self.site(k.shape[2] - q.shape[2], k.shape[2]))
         return self.sharpened(queries), keys
 
     def sharpened(self, q: Tensor) -> Tensor:
-        """Queries [B, H, Tq, D], the last of the T tokens, as an extension multiplies them."""
+        """Multiply queries [B, H, Tq, D] of the last Tq tokens by the temperature."""
         if self.temperature is None:
             return q
         return (q * self.temperature[-q.shape[2] :, None]).to(q.dtype)
 
     def site(self, start: int, end: int, q: Tensor | None = None, k: Tensor | None = None) -> Site:
-        """Queries at key indices ``start`` to ``end`` beside all keys up to the last of them."""
+        """The site of queries at key indices ``start`` to ``end``, and all keys before ``end``."""
         queries = self.positions if self.query_positions is None else self.query_positions
         return Site(
             q_pos=queries[..., start:end],
@@ -137,7 +137,7 @@ class Flow:
 
 
 def addend_of(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
-    """What is added to the logits of queries ``start`` to ``end``, −inf over the future."""
+    """The addend for the logits of queries ``start`` to ``end``, −inf over the future."""
     first = k.shape[2] - q.shape[2]
     last = first + end
     site = flow.site(first + start, last, q[:, :, start:end], k[:, :, :last])
@@ -146,13 +146,13 @@ def addend_of(q: Tensor, k: Tensor, flow: Flow, start: int, end: int) -> Tensor:
 
 
 def seen_by(mask: Mask, start: int, end: int, batch: int, n_heads: int, device: torch.device) -> Tensor:
-    """A mask for queries at key indices ``start`` to ``end`` and all keys before ``end``, bool, broadcast to 4 axes."""
+    """Evaluate a mask for queries at key indices ``start`` to ``end`` and all keys before ``end``: bool, 4 axes."""
     b, h, i, j = indices(batch, n_heads, end - start, end, device)
     return mask(b, h, i + start, j)
 
 
 def indices(batch: int, n_heads: int, n_queries: int, n_keys: int, device: torch.device) -> tuple[Tensor, ...]:
-    """b [B, 1, 1, 1], h [H, 1, 1], i [Tq, 1] and j [Tk], as closures and masks are given them."""
+    """Index tensors b [B, 1, 1, 1], h [H, 1, 1], i [Tq, 1] and j [Tk] for closures and masks."""
     b, h, i, j = (torch.arange(n, device=device) for n in (batch, n_heads, n_queries, n_keys))
     return b[:, None, None, None], h[:, None, None], i[:, None], j
 

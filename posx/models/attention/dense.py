@@ -1,4 +1,4 @@
-"""Dense attention: batched products over all pairs, in plain torch. The reference; fast on a GPU at short contexts."""
+"""Dense attention: batched products over all pairs in plain torch. The reference; fast on GPUs at short contexts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from posx.models.attention.context import Backend, Case, Flow, dense_addend
 
 
 class Dense(Backend):
-    """With what is added to logits computed once for all layers."""
+    """Computes the addend once for all layers."""
 
     name = "dense"
 
@@ -27,7 +27,7 @@ class Dense(Backend):
 
 
 def shared_addend(flow: Flow, n_heads: int) -> Tensor:
-    """What is added to the logits of all pairs in every layer, [1 or B, 1 or H, T, T], −inf over the future."""
+    """The addend for all pairs in every layer, [1 or B, 1 or H, T, T], −inf over the future."""
     site = flow.site(0, flow.positions.shape[-1])
     closure = flow.scheme.bias(site) if flow.scheme.capabilities.has_bias else None
     return dense_addend(site, closure, flow.extension.masks(), n_heads)

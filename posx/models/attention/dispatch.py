@@ -1,13 +1,13 @@
-"""Which backend computes attention. :func:`choose` decides once for layers that are alike; they run its choice.
+"""Selects the attention backend. :func:`choose` is called once for all layers with the same scheme and shape.
 
-* *dense*: batched products over all pairs, plain torch. The reference, and fast on a GPU at short contexts.
-* *fused*: torch's own scaled-dot-product attention (sdpa.py).
-* *tiles*: on a CPU, by tiles that fit its cache (tiled.py). Without gradients memory grows with ℓ, not with ℓ².
+* *dense*: batched products over all pairs in plain torch. The reference, and fast on GPUs at short contexts.
+* *fused*: torch's scaled-dot-product attention (sdpa.py).
+* *tiles*: on a CPU, tiles that fit in its cache (tiled.py). Without gradients, memory grows with ℓ, not with ℓ².
 * *flex*: on a GPU, one kernel with the scheme's bias in it (flex.py).
-* *blocks*: some queries at a time, for everything that none of the others serves (blockwise.py).
-* *scheme*: what the scheme computes by itself (scheme.py).
+* *blocks*: a block of queries at a time, for everything that no other backend supports (blockwise.py).
+* *scheme*: attention that the scheme computes itself (scheme.py).
 
-All give the same numbers, to rounding. Logits are q·k / √D. Addends and softmax are float32 whatever the precision of
+All give the same numbers, to rounding. Logits are q·k / √D. Addends and softmax are float32, whatever the precision of
 the products.
 """
 
@@ -30,16 +30,16 @@ from posx.models.attention.tiled import Tiled
 from posx.schemes.base import Scheme
 
 BACKENDS: dict[str, Backend] = {
-    one.name: one for one in (Dense(), sdpa.Sdpa(), Tiled(), flex.Flex(), Blocks(), BySchemeItself())
+    backend.name: backend for backend in (Dense(), sdpa.Sdpa(), Tiled(), flex.Flex(), Blocks(), BySchemeItself())
 }
 DENSE_BYTES = 256 * 2**20  # logits of a whole layer, without gradients
-DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients they are kept anyway
+DENSE_BYTES_TRAINING = 512 * 2**20  # with gradients, which store them anyway
 _forced = "auto"
 
 
 @contextmanager
 def forced(backend: str) -> Iterator[None]:
-    """Have every call that does not name a backend take this one, where it serves. For tests and measurements."""
+    """Use this backend, if supported, for calls that do not name one. For tests and measurements."""
     global _forced
     before, _forced = _forced, backend
     try:
@@ -49,12 +49,12 @@ def forced(backend: str) -> Iterator[None]:
 
 
 def choose(scheme: Scheme, extension: Applied, call: Call, length: int, device: torch.device) -> Backend:
-    """The backend of this call over ``length`` tokens, with or without gradients as is torch's mode."""
-    does = scheme.capabilities
-    if does.has_own_attention:
+    """The backend for this call over ``length`` tokens; depends on torch's gradient mode."""
+    capabilities = scheme.capabilities
+    if capabilities.has_own_attention:
         return BACKENDS["scheme"]
     case = Case(
-        does,
+        capabilities,
         is_plain(scheme, extension),
         torch.is_grad_enabled(),
         call.batch,
@@ -64,9 +64,9 @@ def choose(scheme: Scheme, extension: Applied, call: Call, length: int, device: 
         call.queries or length,
         device,
     )
-    # Without a bias queries can carry the factor of the logits, to any backend; else it meets them in blocks.
+    # Without a bias, the factor of the logits can be applied to the queries, in any backend.
     by_logits = extension.sharpness() != 1 and not carries_sharpness(scheme)
-    if call.block is not None or does.needs_logits or moves_pairs(scheme, extension) or by_logits:
+    if call.block is not None or capabilities.needs_logits or moves_pairs(scheme, extension) or by_logits:
         return BACKENDS["blocks"]
     name = _forced if call.backend == "auto" else call.backend
     backend = BACKENDS[fastest(case) if name == "auto" else name]
@@ -76,11 +76,11 @@ def choose(scheme: Scheme, extension: Applied, call: Call, length: int, device: 
 
 
 def fastest(case: Case) -> str:
-    """The name of the backend that is fastest for what none of the others must compute."""
+    """The name of the fastest backend for this case. It may not support the case."""
     if case.device.type == "cpu":
         if not case.training:
             return "fused" if sdpa.is_fast() else "tiles"
-        # Tiles keep their weights for the backward pass: for a long context torch's kernel, which does not, is better.
+        # Tiles store their weights for the backward pass. Torch's kernel does not, so it is better for long contexts.
         if case.logit_bytes <= DENSE_BYTES_TRAINING:
             return "tiles"
         return "fused" if case.plain else "blocks"
@@ -92,24 +92,24 @@ def fastest(case: Case) -> str:
 
 
 def is_plain(scheme: Scheme, extension: Applied) -> bool:
-    """Whether nothing is added to the logits, only the future is masked, and their softmax weighs the values."""
+    """Whether nothing is added to the logits, only the future is masked, and weights are their softmax."""
     return carries_sharpness(scheme) and not extension.masks()
 
 
 def carries_sharpness(scheme: Scheme) -> bool:
-    """Whether a factor of the logits may be put on the queries: nothing but q·k is in them."""
+    """Whether a factor of the logits can be applied to the queries, because logits are only q·k."""
     return not scheme.capabilities.has_bias and not scheme.capabilities.needs_logits
 
 
 def moves_pairs(scheme: Scheme, extension: Applied) -> bool:
-    """Whether some pairs stand elsewhere for this scheme, which must know distances."""
+    """Whether the extension changes positions of pairs and the scheme supports that."""
     return "distances" in scheme.capabilities.accepts and bool(extension.branches())
 
 
 def plan(scheme: Scheme, positions: Tensor, extension: Applied, call: Call, backend: Backend | None = None) -> Flow:
     """Prepare a pass over tokens at these ``positions`` ([T] or [B, T]), which the extension has already changed.
 
-    ``backend``: what :func:`choose` returned for this call, where it was asked already.
+    ``backend``: the result of :func:`choose` for this call, if known.
     """
     length = positions.shape[-1]
     backend = backend or choose(scheme, extension, call, length, positions.device)
@@ -134,24 +134,24 @@ def plan(scheme: Scheme, positions: Tensor, extension: Applied, call: Call, back
 
 
 def branches_of(scheme: Scheme, positions: Tensor, extension: Applied) -> tuple[tuple[Mask, Flow], ...]:
-    """The extension's branches, as this scheme prepares for them; none where it knows no distances."""
+    """The extension's branches, prepared by the scheme; none if the scheme does not support distances."""
     if not moves_pairs(scheme, extension):
         return ()
-    found = []
+    branches = []
     index = torch.arange(positions.shape[-1], device=positions.device)
     for branch in extension.branches():
         queries, keys = branch.queries(index), branch.keys(index)
         shared = scheme.prepare(torch.cat([keys, queries]), extension)
-        own = Flow(scheme, keys, shared, extension, query_positions=queries)
-        found.append((branch.where, own))
-    return tuple(found)
+        flow = Flow(scheme, keys, shared, extension, query_positions=queries)
+        branches.append((branch.where, flow))
+    return tuple(branches)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-    """Attention output [B, H, Tq, D] of q [B, H, Tq, D] over k, v [B, H_kv, Tk, D], as a layer makes them.
+    """Attention output [B, H, Tq, D] of q [B, H, Tq, D] over k, v [B, H_kv, Tk, D], before rotation.
 
     The queries are the last Tq of the Tk tokens. H is a multiple of H_kv (grouped queries). The scheme rotates q and k
-    first, for each branch of the extension by itself.
+    first, separately for each branch of the extension.
     """
     assert flow.backend is not None
     if flow.branches:
@@ -169,6 +169,6 @@ def attend_rotated(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
 
 
 def _for_all_heads(x: Tensor, n_heads: int) -> Tensor:
-    """[B, H_kv, T, D] to [B, H, T, D]: heads of one group share their keys and values."""
+    """[B, H_kv, T, D] to [B, H, T, D]: heads of a group share keys and values."""
     groups = n_heads // x.shape[1]
     return x.repeat_interleave(groups, dim=1) if groups > 1 else x

@@ -1,10 +1,10 @@
-"""FlexAttention: a scheme's closure compiled into one kernel that never holds a matrix of logits. For CUDA.
+"""FlexAttention: a scheme's closure compiled into one kernel that never stores all logits. For CUDA.
 
-The same closure f(b, h, i, j) that the dense backend calls with index ranges is called here for one element. Gradients
-into what a closure captures use atomic additions, so that a run with a trained bias does not repeat to the last bit:
-its record names the backend. torch refuses a backward pass on a CPU, where only the tests use this, without gradients.
+The closure f(b, h, i, j) that the dense backend calls with index ranges is called here for one element. Gradients of
+tensors that a closure captures use atomic additions, so runs with a trained bias are not reproducible to the last bit;
+records name the backend. On a CPU, which only tests use, torch does not support the backward pass.
 
-Untested on a GPU: none was at hand.
+Not tested on a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from posx.extensions.base import Mask
 from posx.models.attention.context import Backend, Case, Flow
 from posx.schemes.base import Closure
 
-HEAD_DIMS = (16, 32, 64, 128, 256)  # what the kernel is written for
+HEAD_DIMS = (16, 32, 64, 128, 256)  # supported by the kernel
 
 
 class Flex(Backend):
@@ -43,11 +43,11 @@ class Flex(Backend):
 
 
 def is_fast(case: Case) -> bool:
-    """Whether its kernel serves this case: on an Ampere GPU or later, with Triton, for a bias by index."""
+    """Whether its kernel supports this case: requires an Ampere GPU or later, Triton, and a bias by index."""
     return (
         case.device.type == "cuda"
         and torch.cuda.get_device_capability(case.device) >= (8, 0)
-        # The first to give gradients to what a closure captures, and to take any length.
+        # The first version with gradients of captured tensors and arbitrary lengths.
         and torch.torch_version.TorchVersion(torch.__version__) >= "2.6"
         and find_spec("triton") is not None
         and find_spec("torch.nn.attention.flex_attention") is not None
@@ -57,13 +57,13 @@ def is_fast(case: Case) -> bool:
 
 
 def seen_blocks(length: int, masks: list[Mask], device: torch.device) -> Any:
-    """Which pairs may see each other, as the kernel wants it: blocks of the future are skipped."""
+    """The kernel's block mask: blocks in the future are skipped."""
     return _blocks_of(length, masks, device.type) if masks else _causal_blocks(length, device.type)
 
 
 @lru_cache(maxsize=4)
 def _causal_blocks(length: int, device_type: str) -> Any:
-    """Kept: it takes a dense matrix of booleans to make, and every step of a training asks for the same."""
+    """Cached, because it needs a dense boolean matrix and every training step uses the same mask."""
     return _blocks_of(length, [], device_type)
 
 
@@ -77,7 +77,7 @@ def _blocks_of(length: int, masks: list[Mask], device_type: str) -> Any:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, closure: Closure | None, seen: Any) -> Tensor:
-    """[B, H, T, D] of q, k, v of that shape: the closure's value is added to every logit of a pair that is seen."""
+    """Output [B, H, T, D] for q, k, v of this shape; the closure's value is added to every visible logit."""
 
     def add(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return score if closure is None else score + closure(b, h, i, j)
@@ -87,7 +87,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, closure: Closure | None, seen: Any) ->
 
 @cache
 def _kernel(device_type: str) -> Any:
-    """Uncompiled it computes every logit, which is what a CPU is asked for."""
+    """Compiled on CUDA. Uncompiled, as in tests on a CPU, it computes every logit."""
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention) if device_type == "cuda" else flex_attention

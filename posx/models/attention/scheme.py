@@ -1,4 +1,4 @@
-"""Attention that a scheme computes by itself, such as linear attention: its hook ``attend``."""
+"""Attention that a scheme computes itself, such as linear attention, through its hook ``attend``."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Causal attention a tile at a time, with its gradient: what a CPU trains and evaluates with.
+"""Causal attention in tiles, with gradients: for training and evaluation on a CPU.
 
-Logits are written and read several times on their way to the output, and as a whole they fit no cache: those of 16
-sequences of 256 tokens and 4 heads are 17 MB in float32. A tile is some matrices (a head of a sequence each) times some
-queries, small enough for the cache; it ends at its last query's own key, so that most of a long context's future is
-never computed.
+Logits are written and read several times, and all of them together do not fit in the cache: for 16 sequences of 256
+tokens with 4 heads they take 17 MB in float32. A tile covers some matrices (one per head and sequence) and a block of
+queries, and fits in the cache. It ends at the key of its last query, so most of a long context's future is never
+computed.
 
-Products run in the precision of q, k and v, everything between them in float32.
+Products run in the precision of q, k and v; everything else runs in float32.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from posx.models.attention.context import Backend, Case, Flow, addend_of
 from posx.models.attention.dense import shared_addend
 
 # Measured, see docs/LOG.md, 2026-11-24 and 2026-11-25.
-TILE_BYTES = 4 * 2**20  # of a tile's logits in float32
-QUERIES = 256  # of a tile: fewer skip more of the future, more make faster products and fewer sums
+TILE_BYTES = 4 * 2**20  # float32 logits of a tile
+QUERIES = 256  # of a tile: fewer skip more of the future; more make products faster
 FEWEST_QUERIES = 32
 
 AddendOf = Callable[[int, int], Tensor | None]
 
 
 class Tiled(Backend):
-    """Tiles, on a CPU."""
+    """Tiles on a CPU."""
 
     name = "tiles"
 
     def serves(self, case: Case) -> bool:
         if not case.training:
             return True
-        return case.whole and not case.does.bias_per_layer  # with gradients they take the addend of all layers
+        return case.whole and not case.does.bias_per_layer  # gradients require an addend shared by all layers
 
     def prepare(self, flow: Flow, n_heads: int) -> Flow:
         if flow.plain or not torch.is_grad_enabled():
@@ -55,15 +55,15 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, addend_of: AddendOf) -> Ten
 
     q [B, H, Tq, D]; k, v [B, H, Tk, D]; the queries are the last Tq of the Tk tokens. ``addend_of(start, end)`` is
     the float32 addend [1 or B, 1 or H, end − start, last key + 1] of these queries, −inf over the future, or None
-    where only the future is masked.
+    if only the future is masked.
     """
     return _forward(_matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v), q.shape[1], addend_of).view(q.shape)
 
 
 def _forward(
-    queries: Tensor, keys: Tensor, values: Tensor, n_heads: int, addend_of: AddendOf, kept: list[Tensor] | None = None
+    queries: Tensor, keys: Tensor, values: Tensor, n_heads: int, addend_of: AddendOf, stored: list[Tensor] | None = None
 ) -> Tensor:
-    """[B · H, Tq, D] of scaled queries of that shape over keys and values; ``kept`` gets the weights of every tile."""
+    """[B · H, Tq, D] over keys and values, for scaled queries; ``stored`` collects the weights of every tile."""
     out = torch.empty_like(queries)
     for start, end, last in _queries(queries.shape[1], keys.shape[1]):
         addend = addend_of(start, end)
@@ -74,38 +74,38 @@ def _forward(
             logits = torch.bmm(queries[tile, start:end], _upto(keys[tile], last).transpose(1, 2))
             weights = _weights(logits, addend, future, tile, n_heads)
             torch.bmm(weights, _upto(values[tile], last), out=out[tile, start:end])
-            if kept is not None:
-                kept.append(weights)
+            if stored is not None:
+                stored.append(weights)
     return out
 
 
 class _Differentiable(torch.autograd.Function):
-    """The same with gradients, which keeps the weights of every tile."""
+    """The same with gradients; stores the weights of every tile."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, addend: Tensor | None) -> Tensor:
         queries, keys, values = _matrices(q) * q.shape[-1] ** -0.5, _matrices(k), _matrices(v)
-        kept: list[Tensor] = []
+        stored: list[Tensor] = []
 
         def part(start: int, end: int) -> Tensor | None:
             return None if addend is None else addend[..., start:end, :end]
 
-        out = _forward(queries, keys, values, q.shape[1], part, kept)
-        ctx.save_for_backward(queries, keys, values, *kept)
+        out = _forward(queries, keys, values, q.shape[1], part, stored)
+        ctx.save_for_backward(queries, keys, values, *stored)
         ctx.shape, ctx.addend_shape = q.shape, None if addend is None else addend.shape
         return out.view(q.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values, *kept = ctx.saved_tensors
-        weights = iter(kept)
+        queries, keys, values, *stored = ctx.saved_tensors
+        weights = iter(stored)
         shape = ctx.shape
         n_heads, length, scale = shape[1], shape[2], shape[3] ** -0.5
         d_out = _matrices(gradients[0])
         d_queries = torch.empty_like(queries)
         blocks = list(_queries(length, length))
-        # Blocks of queries are added up in float32: a running sum in bf16 would lose small addends.
+        # Blocks of queries are summed in float32: a running sum in bf16 would lose small addends.
         exact = torch.promote_types(queries.dtype, torch.float32)
         d_keys, d_values = (
             torch.empty_like(x) if len(blocks) == 1 else torch.zeros_like(x, dtype=exact) for x in (keys, values)
@@ -130,7 +130,7 @@ class _Differentiable(torch.autograd.Function):
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor, only: bool) -> None:
-    """total += a · b; where it is the only product, total = a · b."""
+    """total += a · b; if it is the only product, total = a · b."""
     if only:
         torch.bmm(a, b, out=total)
     else:
@@ -146,9 +146,9 @@ def differentiable_attention(q: Tensor, k: Tensor, v: Tensor, addend: Tensor | N
 
 
 def hide_from_compiler() -> None:
-    """Have torch.compile call :func:`differentiable_attention` as it is: it would unroll the tiles, in memory.
+    """Exclude :func:`differentiable_attention` from torch.compile, which would unroll all tiles and store them.
 
-    Not a decorator, which would import the compiler with this file.
+    A decorator would import the compiler with this module.
     """
     global differentiable_attention
     if not hasattr(differentiable_attention, "_torchdynamo_disable"):
@@ -158,7 +158,7 @@ def hide_from_compiler() -> None:
 def _weights(logits: Tensor, addend: Tensor | None, future: Tensor | None, tile: slice, n_heads: int) -> Tensor:
     """softmax(logits + addend) [n, Tq, Tk] of a tile, in the precision of its logits, which it overwrites.
 
-    Without an addend ``future`` [Tq, Tq] masks the last keys: only they lie in the future of some queries.
+    Without an addend ``future`` [Tq, Tq] masks the last keys: only these are in the future of some queries.
     """
     if future is not None:
         logits[:, :, -logits.shape[1] :] += future
@@ -176,13 +176,13 @@ def _matrices(x: Tensor) -> Tensor:
 
 
 def _upto(x: Tensor, last: int) -> Tensor:
-    """The first ``last`` tokens of [n, T, D]; packed, which batched products want, where that is cheap."""
+    """The first ``last`` tokens of [n, T, D]; contiguous if copying is cheap, because batched products are faster."""
     part = x[:, :last]
     return part.contiguous() if last <= 8 * QUERIES else part
 
 
 def _queries(n_queries: int, n_keys: int) -> Iterator[tuple[int, int, int]]:
-    """Start and end of each block of queries, and how many keys its last query sees."""
+    """Start and end of each block of queries, and the number of keys that its last query sees."""
     step = min(QUERIES, max(FEWEST_QUERIES, TILE_BYTES // (4 * n_keys)))
     for start in range(0, n_queries, step):
         end = min(n_queries, start + step)
@@ -190,7 +190,7 @@ def _queries(n_queries: int, n_keys: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _tiles(queries: Tensor, n_keys: int, n_heads: int) -> Iterator[slice]:
-    """Matrices of each tile: whole sequences, or some heads of one."""
+    """Slices of matrices, one per tile: whole sequences, or some heads of one sequence."""
     matrices, n_queries, _ = queries.shape
     most = max(1, TILE_BYTES // (4 * n_keys * min(QUERIES, n_queries)))
     if most >= n_heads:
