@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "none and another": (["--from", "rope", "--extension", "none+pi"], "none cannot be combined"),
     "two of a kind": (["--from", "rope", "--extension", "pi+ntk"], "not both"),
     "an unknown extension": (["--from", "rope", "--extension", "pii"], "Did you mean pi"),
-    "a scale below 1": (["--from", "rope", "--extension", "pi(s=0.5)"], "Give s of at least 1"),
+    "a scale below 1": (["--from", "rope", "--extension", "pi(s=0.5)"], "must be at least 1"),
     "a contradiction": (["--from", "rope", "--extension", "pi", "train.extension=ntk"], "contradict each other"),
     "no steps": (["--from", "rope", "train.steps=0"], "train.steps=0 is too small"),
     "an unknown setting": (["--from", "rope", "train.stepz=3"], "Did you mean train.steps"),
