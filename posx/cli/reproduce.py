@@ -43,7 +43,7 @@ def reproduce(
     if run.step == 0 and not from_scratch:
         raise PosxError(
             f"The weights of {run.name} are not here; only its records are.",
-            "Add --from-scratch to train it again, or run the commands above.",
+            "Add --from-scratch to train it again in a temporary folder, or run the commands above.",
         )
     from posx.evaluation.evaluate import evaluate_all
     from posx.evaluation.plan import make_plan

@@ -13,6 +13,7 @@ from posx.config.schema import EvalConfig, RunConfig
 from posx.errors import PosxError
 from posx.models.build import complete, compose_run
 from posx.results.records import Record
+from posx.runs.bundle_runs import is_bundle
 from posx.runs.directory import Run, open_run
 from posx.training.finetune import compose_finetune, default_label, first_run
 from posx.utils.shell import shell
@@ -53,9 +54,12 @@ def evaluate_command(record: Record, runs_dir: Path = Path("runs"), catalog: Cat
 
 
 def _flags(runs_dir: Path, catalog: Catalog) -> list[str]:
-    """The flags for the runs and config directories, unless these are the defaults."""
+    """The flags for the runs and config directories, unless these are the defaults.
+
+    What comes from a bundle is trained in the default directory: a bundle is not a place for runs.
+    """
     return [
-        *(["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") else []),
+        *(["--runs-dir", str(runs_dir)] if runs_dir != Path("runs") and not is_bundle(runs_dir) else []),
         *catalog.flags(),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -91,3 +92,17 @@ def test_runs_without_evaluations_and_unfinished_ones_are_named(tmp_path: Path) 
     assert "Left out, since it was not evaluated: alibi-seed0." in said
     assert "Unfinished: rope-seed0." in said
     assert "1 runs, 1 evaluations" in said
+
+
+def test_reproduce_does_not_train_into_a_bundle() -> None:
+    """The commands behind a number of a bundle write to the default runs directory."""
+    line = (KEPT / "records.jsonl").read_text("utf-8").splitlines()[0]
+    key, run = json.loads(line)["key"], json.loads(line)["run"]
+    done = CliRunner().invoke(app, ["reproduce", key, "--runs-dir", str(KEPT)])
+    assert done.exit_code == 2
+    train, evaluate = done.stdout.splitlines()
+    assert train.startswith(f"posx train --name {run} ")
+    assert evaluate.startswith(f"posx eval {run} ")
+    assert "--runs-dir" not in done.stdout
+    assert f"The weights of {run} are not here" in " ".join(done.stderr.split())
+    assert "--from-scratch" in done.stderr
