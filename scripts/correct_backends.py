@@ -1,12 +1,12 @@
-"""Correct the attention backend that records and meta.json of posx 0.3.0 name, where it is not the one that ran.
+"""Correct the attention backend in records and meta.json of posx 0.3.0 that name a different one than was used.
 
     .venv/bin/python scripts/correct_backends.py results [--dry-run]
 
-Until 0.4.0 three places guessed the backend. The guess was wrong where an extension moves pairs (self-extend, rerope,
-leaky-rerope, dual-chunk, sinks, lm-infinite) and where a scheme has attention of its own (linear-rope): attention ran
-in blocks, or as the scheme computes it. No number changes: only the field ``backend`` is written again, from what
-the dispatch of today chooses for the same scheme, extension and length on the same kind of processor, which is what
-0.3.0 ran. Records of older versions are left alone: their backends no longer exist.
+Before 0.4.0, the recorded backend was a guess. It was wrong for extensions that change distances (self-extend, rerope,
+leaky-rerope, dual-chunk, sinks, lm-infinite) and for schemes with their own attention (linear-rope): attention ran in
+blocks, or in the scheme. Numbers do not change. Only the field ``backend`` is rewritten, with what the current dispatch
+chooses for the same scheme, extension and length on the same kind of processor, which is also what 0.3.0 used. Records
+of older versions are not changed, because their backends no longer exist.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from posx.models.decoder import Decoder
 from posx.runtime.processor import KINDS, forced
 
 VERSION = "0.3.0"
-CPU_BATCH_TOKENS = 4096  # of an evaluation, when nothing else was set
+CPU_BATCH_TOKENS = 4096  # the default batch of an evaluation
 
 
 def kind_of(device: str) -> str:
-    """A processor on which posx chooses as on the recorded one."""
+    """A kind of processor with the same choices as the recorded device."""
     return "Intel with AMX" if "Intel" in device else "AMD without bf16"
 
 
 def of_record(model: Decoder, config: RunConfig, record: dict[str, Any]) -> str:
     """The backend of an evaluation cell."""
     trained = parse_extension(config.train.extension)
-    asked = parse_extension(record["extension"])
-    applied = bind(asked, model.scheme, record["length"], trained, config.train.reached)
+    requested = parse_extension(record["extension"])
+    applied = bind(requested, model.scheme, record["length"], trained, config.train.reached)
     with torch.inference_mode():
         return names(model, max(1, CPU_BATCH_TOKENS // record["length"]), record["length"], applied)
 
 
 def of_training(model: Decoder, config: RunConfig) -> str:
-    """The backend of a training step on one thread, as in a sweep."""
+    """The backend of a training step with one thread, as in a sweep."""
     extension = parse_extension(config.train.extension)
     applied = bind((), model.scheme, config.train.context, extension, config.train.reached)
     sequences = config.train.batch_tokens // config.train.context // config.train.accumulation
@@ -55,7 +55,7 @@ def of_training(model: Decoder, config: RunConfig) -> str:
 
 
 def names(model: Decoder, batch: int, length: int, extension: Applied) -> str:
-    """The backends of a pass over so many sequences, in torch's present mode."""
+    """The backends of a forward pass over ``batch`` sequences, in the current inference mode."""
     call = Call(batch, model.config.n_heads)
     return "+".join(model.prepare(model.scheme.positions(length), extension, call).backends)
 
@@ -67,7 +67,7 @@ def write(path: Path, values: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--dry-run", action="store_true", help="Say what would change; write nothing.")
+    parser.add_argument("--dry-run", action="store_true", help="Print the changes without writing them.")
     arguments = parser.parse_args()
     changes: Counter[tuple[str, str, str, str]] = Counter()
     for path in sorted(arguments.results.glob("**/config.yaml")):
@@ -77,21 +77,21 @@ def main() -> None:
             continue
         config = complete(read_run_config(path))
         model = build_model(config, 256)
-        for one in [meta_path, *sorted((path.parent / "eval").glob("*.json"))]:
-            values = json.loads(one.read_text("utf-8"))
-            is_meta = one == meta_path
+        for file in [meta_path, *sorted((path.parent / "eval").glob("*.json"))]:
+            values = json.loads(file.read_text("utf-8"))
+            is_meta = file == meta_path
             version = values["posx"] if is_meta else values["versions"]["posx"]
             if version != VERSION or not values["backend"]:
                 continue
             with forced(KINDS[kind_of(values["device"])]):
-                found = of_training(model, config) if is_meta else of_record(model, config, values)
-            if found != values["backend"]:
-                what = "training" if is_meta else values["extension"].partition("(")[0]
-                changes[config.scheme["name"], what, values["backend"], found] += 1
+                backend = of_training(model, config) if is_meta else of_record(model, config, values)
+            if backend != values["backend"]:
+                work = "training" if is_meta else values["extension"].partition("(")[0]
+                changes[config.scheme["name"], work, values["backend"], backend] += 1
                 if not arguments.dry_run:
-                    write(one, values | {"backend": found})
-    for (scheme, what, before, after), count in sorted(changes.items()):
-        print(f"{count:4d}  {scheme}, {what}: {before} → {after}")
+                    write(file, values | {"backend": backend})
+    for (scheme, work, before, after), count in sorted(changes.items()):
+        print(f"{count:4d}  {scheme}, {work}: {before} → {after}")
     print(f"{sum(changes.values())} files {'would be ' if arguments.dry_run else ''}corrected.")
 
 
