@@ -37,7 +37,7 @@ class LongRopeConfig:
     """``factors``: λ_1:λ_2:…, one per pair, or a YAML file of a search, which also has defaults for n and attention.
 
     ``n``: number of first positions that are not rescaled. ``attention``: factor of cos and sin, None: computed from s
-    and L. ``s``: None: max(1, ℓ / L) at each length ℓ.
+    and L. ``s``: fixed scale, None: max(1, ℓ / L) at each length ℓ.
     """
 
     factors: str = ""

@@ -27,7 +27,7 @@ from posx.schemes.facts import Case, Fact, digits
 
 @dataclass
 class AlibiConfig:
-    """Nothing to set: the slopes follow from the number of heads."""
+    """No settings: the slopes are determined by the number of heads."""
 
 
 def slopes(n_heads: int) -> list[float]:

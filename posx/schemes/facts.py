@@ -124,7 +124,7 @@ def distances_fact(case: Case) -> Fact:
 
 
 def shared_fact(what: str, first: int, case: Case) -> Fact:
-    """How many keys of the last query have a distance of at least ``first``, from which on all share a value."""
+    """The number of keys that share a value because their distance from the last query is at least ``first``."""
     before, now = max(0, case.span - first), int((case.distances >= first).sum())
     return Fact(what, f"{before} of {case.span} keys (distance {first} and up)",
                 f"{now} of {case.keys} keys ({now / case.keys:.0%})", {"first": first, "keys": now})  # fmt: skip

@@ -18,7 +18,7 @@ from posx.schemes.base import Scheme
 
 @dataclass
 class NopeConfig:
-    """Nothing to set."""
+    """No settings."""
 
 
 class Nope(Scheme):

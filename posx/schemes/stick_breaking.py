@@ -26,7 +26,7 @@ from posx.schemes.facts import Case, Fact
 
 @dataclass
 class StickBreakingConfig:
-    """Nothing to set."""
+    """No settings."""
 
 
 class StickBreaking(Scheme):

@@ -40,7 +40,7 @@ class Wrapper(Scheme):
             )
 
     def declare(self) -> Capabilities:
-        """Those of the inner scheme, except for what classes for 0.3.0 set. Subclasses replace what they change."""
+        """Those of the inner scheme, unless a class for 0.3.0 sets its own. Subclasses replace what they change."""
         inner = replace(self.inner.capabilities, chooses_positions=chooses_positions(self.overrides))
         kind = inner.bias
         if self.bias_per_layer and self.stated("has_bias", inner.has_bias):

@@ -13,7 +13,7 @@ from posx.extensions.by_parts import ByParts, ByPartsConfig
 from posx.models.binding import bind, parse_extension
 
 
-def test_by_parts_counts_the_turns_that_a_trained_model_makes() -> None:
+def test_rotations_are_counted_after_trained_extensions() -> None:
     """After a training with pi(s=4) at 4 L each pair turns as often in 4 L as it did in L: the ramp is the same."""
     context = 64
     scheme: Any = make_scheme("rope", ModelConfig(d_model=32, n_heads=1), context)
@@ -25,7 +25,7 @@ def test_by_parts_counts_the_turns_that_a_trained_model_makes() -> None:
 
 
 def test_the_two_ramps_of_yarn_differ() -> None:
-    """At L = 256, s = 4 and 128 dimensions by more than two thirds on some pair, as was measured elsewhere."""
+    """At L = 256, s = 4 and 128 dimensions they differ by more than two thirds on some pair."""
     scheme = make_scheme("rope", ModelConfig(d_model=128, n_heads=1), 256)
     target = Target(256, 1024)
     code, paper = (ByParts(ByPartsConfig(ramp=r)).spectrum(scheme.frequencies(), target) for r in ("code", "paper"))

@@ -22,7 +22,7 @@ WITHIN = {  # distances that stay below L, at every length
 
 
 def distances(extension: Applied, length: int) -> Tensor:
-    """Where query and key stand from each other, float64 [T, T], NaN where a key is not seen; once for each pair."""
+    """Distances between queries and keys, float64 [T, T], NaN for masked keys; branches may not overlap."""
     i, j = torch.arange(length)[:, None], torch.arange(length)
     found = (i - j).double().expand(length, length).clone()
     taken = torch.zeros(length, length, dtype=torch.bool)
@@ -40,7 +40,7 @@ def distances(extension: Applied, length: int) -> Tensor:
 
 @given(st.sampled_from(sorted(WITHIN)), st.integers(1, 300))
 def test_distances_stay_among_those_trained(text: str, length: int) -> None:
-    """None is below 0 or reaches L, and the nearest ones are as they stand."""
+    """All are from 0 to L − 1, and the nearest ones are unchanged."""
     model = make_model("rope")
     try:
         extension = bound(text, model, length)
@@ -60,7 +60,7 @@ def test_distances_stay_among_those_trained(text: str, length: int) -> None:
 
 
 @given(st.integers(1, 300))
-def test_lm_infinite_and_rerope_end_where_they_say(length: int) -> None:
+def test_distance_limits_of_lm_infinite_and_rerope(length: int) -> None:
     model = make_model("rope")
     for text, most in (("rerope", CONTEXT // 2), ("rerope(w=3)", 3), ("lm-infinite", CONTEXT)):
         found = distances(bound(text, model, length), length)
@@ -77,10 +77,10 @@ def test_known_distances() -> None:
 
     # ⌊9/2⌋ − ⌊j/2⌋ + 4 − 2 for the six keys that are 4 and more away.
     assert last("self-extend(w=4, G=2)", 10) == [6, 6, 5, 5, 4, 4, 3, 2, 1, 0]
-    # The cache holds keys 0, 1 and 7, 8, 9 at the places 0 to 4.
+    # The cache has keys 0, 1 and 7, 8, 9 at positions 0 to 4.
     assert last("sinks(n=2, w=3)", 10) == [4, 3, None, None, None, None, None, 2, 1, 0]
     assert last("lm-infinite(n=1, w=3, limit=4)", 10) == [4, *[None] * 6, 2, 1, 0]
-    # Chunks of 4, positions to 5: query 9 stands at 4 + 1 to the chunk before, at 5 to that before.
+    # Chunks of 4, positions to 5: query 9 is at 4 + 1 for the previous chunk, at 5 for earlier ones.
     assert last("dual-chunk(s=4, last=5)", 10) == [5, 4, 3, 2, 5, 4, 3, 2, 1, 0]
     assert last("leaky-rerope(w=2, k=4)", 8) == [3.25, 3.0, 2.75, 2.5, 2.25, 2.0, 1, 0]
 
@@ -88,8 +88,8 @@ def test_known_distances() -> None:
 @pytest.mark.parametrize(
     "text, length", [("self-extend", 300), ("sinks(n=16)", 40), ("sinks(n=8, w=9)", 40), ("dual-chunk(s=17)", 40)]
 )
-def test_what_cannot_be_at_this_context_says_so(text: str, length: int) -> None:
-    """A cell of a table, not the end of an evaluation."""
+def test_unsupported_lengths_are_refused(text: str, length: int) -> None:
+    """Unsupported, so that only one cell of a table is missing."""
     model = make_model("rope")
     with pytest.raises(Unsupported):
         model(random_tokens(length, batch=1), extension=bound(text, model, length))

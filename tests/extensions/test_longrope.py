@@ -50,7 +50,7 @@ def test_up_to_l_nothing_changes(length: int) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["rope", "partial-rope", "p-rope", "xpos"])
 def test_factors_of_s_are_pi(name: str) -> None:
-    """To the bit, with no temperature; and the first positions are then those that pi had divided."""
+    """Bit-identical without a temperature; with n, the first positions are unchanged."""
     model = make_model(name)
     tokens, pairs = random_tokens(LONG), model.scheme.rotated // 2
     factors = ":".join(["4"] * pairs)
@@ -86,8 +86,8 @@ def test_angles_are_the_formula(factors: list[float], n: int, trained_n: int, le
 
 
 @torch.no_grad()
-def test_the_first_positions_are_those_of_the_model() -> None:
-    """Queries and keys of n tokens, and no more of them, are rotated as without the extension."""
+def test_first_positions_are_unchanged() -> None:
+    """Only queries and keys of the first n tokens are rotated as without the extension."""
     model = make_model("rope", n_layers=1)
     factors = ":".join(str(2 + k) for k in range(8))
     extension = extend(model, LONG, longrope={"factors": factors, "attention": 1.0, "n": 5})
@@ -97,8 +97,8 @@ def test_the_first_positions_are_those_of_the_model() -> None:
     assert gap(ours[:, 5:6], plain[:, 5:6]) > 1e-3
 
 
-def test_what_a_fine_tune_keeps_is_a_text() -> None:
-    """With its scale, and nothing of a file."""
+def test_frozen_extension_has_a_name() -> None:
+    """It includes the scale and no file name."""
     (kept,) = freeze([spec("longrope(factors=1:2.50:4, n=2)")], CONTEXT, LONG)
     assert str(kept) == "longrope(factors=1:2.5:4, n=2, s=4)"
     again, theta = spec(str(kept)), torch.tensor([1.0, 0.1, 0.01])
@@ -108,11 +108,11 @@ def test_what_a_fine_tune_keeps_is_a_text() -> None:
         assert (again.amplitude(here), again.unscaled(here)) == (longrope(1).amplitude(FAR), 2)
 
 
-def test_layers_of_unlike_widths_are_no_silent_broadcast() -> None:
+def test_layers_with_different_widths_do_not_broadcast() -> None:
     with pytest.raises(Unsupported, match="1 factors for a layer that rotates 2 pairs"):
         longrope(2).spectrum(torch.tensor([1.0, 0.1]), FAR)
 
 
-def test_linear_attention_has_no_place_for_its_temperature() -> None:
+def test_linear_attention_does_not_support_its_temperature() -> None:
     assert not fits(LongRope, make_scheme("linear-rope", ModelConfig()))
     assert fits(extensions()["resonance"], make_scheme("linear-rope", ModelConfig()))

@@ -17,7 +17,7 @@ from posx.models.build import compose_run
 
 
 def test_a_file_and_its_numbers_are_one_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name holds the numbers: of a changed file it is another, and of an unlike spelling the same."""
+    """The name contains the numbers: it changes with the file, and does not depend on spelling."""
     path = tmp_path / "a+b (1).yaml"
     path.write_text(yaml.safe_dump({"factors": [1, 1.25, 4.0], "n": 4, "attention": 1.0, "run": "any"}))
     assert spec_name([spec(f"longrope(factors={path})")]) == "longrope(factors=1:1.25:4, n=4, attention=1)"
@@ -31,7 +31,7 @@ def test_a_file_and_its_numbers_are_one_extension(tmp_path: Path, monkeypatch: p
 
 
 def test_factors_pass_through_flags_and_overrides() -> None:
-    """Colons mean something to YAML, commas to Hydra, and brackets to both."""
+    """Colons are special in YAML, commas in Hydra, and brackets in both."""
     text = "longrope(factors=1:1.2:2.5:4:5:6:7:1e2, n=2)+window(w=5)"
     config = compose_eval(as_overrides([("--extension", "eval.extensions", [text, "pi"])], []))
     assert config.extensions == [text, "pi"]
@@ -46,7 +46,7 @@ def test_factors_pass_through_flags_and_overrides() -> None:
 
 
 @pytest.mark.parametrize(
-    "inside, said",
+    "inside, expected_message",
     [
         ("", "requires factors.*posx search longrope RUN"),
         ("factors=", "requires factors"),
@@ -64,14 +64,14 @@ def test_factors_pass_through_flags_and_overrides() -> None:
         ("factor=1:2", "Did you mean longrope.factors"),
     ],
 )
-def test_factors_that_are_none_are_refused(inside: str, said: str) -> None:
-    with pytest.raises(PosxError, match=said) as raised:
+def test_invalid_factors_are_refused(inside: str, expected_message: str) -> None:
+    with pytest.raises(PosxError, match=expected_message) as raised:
         parse_extension(f"longrope({inside})" if inside else "longrope")
     assert raised.value.hint
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, expected_message",
     [
         ("", "has no longrope factors"),
         ("[1, 2]", "has no longrope factors"),
@@ -87,10 +87,10 @@ def test_factors_that_are_none_are_refused(inside: str, said: str) -> None:
         ("factors: [1, 2", "not valid YAML"),
     ],
 )
-def test_files_that_hold_no_factors_are_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_files_without_factors_are_refused(tmp_path: Path, content: str, expected_message: str) -> None:
     path = tmp_path / "factors.yaml"
     path.write_text(content)
-    with pytest.raises(PosxError, match=said) as raised:
+    with pytest.raises(PosxError, match=expected_message) as raised:
         parse_extension(f"longrope(factors={path})")
     assert raised.value.hint
     with pytest.raises(PosxError, match="is a directory"):

@@ -20,19 +20,19 @@ pytestmark = pytest.mark.every_processor
 @pytest.mark.parametrize("rotated", [4, 6, 16, 64, 128])
 @pytest.mark.parametrize("s", [1.0, 2.0, 3.7, 32.0])
 def test_ntk_frequencies_are_those_of_x_transformers(rotated: int, s: float) -> None:
-    """They raise the base, we scale each frequency: equal to a few roundings of a power, relative."""
+    """x-transformers changes the base, posx scales each frequency: equal to a few relative roundings."""
     scheme = make_scheme("rope", ModelConfig(d_model=rotated, n_heads=1))
     ours = NTK(ScaledConfig(s=s)).spectrum(scheme.frequencies(), Target(CONTEXT, LONG))
     theirs = RotaryEmbedding(rotated, base_rescale_factor=s).inv_freq
     assert gap(ours / theirs, torch.ones(rotated // 2)) < 3e-6
-    # The highest stays, the lowest is divided by s.
+    # The highest is unchanged, the lowest is divided by s.
     assert ours[0] == 1
     assert abs(float(ours[-1] * s / scheme.frequencies()[-1]) - 1) < 1e-6
 
 
 @pytest.mark.parametrize("length, given, acts", [(LONG, None, 4.0), (40, None, 2.5), (9, 8.0, 8.0), (LONG, 8.0, 8.0)])
 def test_ntk_in_llama(length: int, given: float | None, acts: float) -> None:
-    """Llama whose frequencies are those that x-transformers makes for this scale."""
+    """Llama with the frequencies of x-transformers for this scale."""
     model = make_model("rope", family="llama", n_kv_heads=1)
     host = hosts.llama(model, ROPE)
     host.model.rotary_emb.inv_freq.copy_(RotaryEmbedding(16, base_rescale_factor=acts).inv_freq)
@@ -40,7 +40,7 @@ def test_ntk_in_llama(length: int, given: float | None, acts: float) -> None:
 
 
 @torch.no_grad()
-def test_ntk_keeps_a_single_pair() -> None:
+def test_single_pair_is_unchanged() -> None:
     """With two rotated dimensions the only frequency is the highest; the exponent would divide by zero."""
     model = make_model("rope", n_heads=24)
     tokens = random_tokens(LONG)

@@ -29,7 +29,7 @@ def test_pi_is_linear_rope_of_neox(scheme: str, fraction: float) -> None:
 @pytest.mark.parametrize("length", [7, CONTEXT, LONG])
 @pytest.mark.parametrize("s", [1.0, 2.5, 8.0])
 def test_pi_with_a_fixed_scale(length: int, s: float) -> None:
-    """Fixed, s acts at every length, short ones too."""
+    """A fixed s acts at every length, including short ones."""
     model = make_model("rope", family="llama")
     extension = extend(model, length, pi={"s": s})
     assert extension.resolved() == {"pi": {"s": s}}

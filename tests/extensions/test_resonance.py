@@ -25,15 +25,15 @@ def resonant(theta: Tensor, *texts: str, length: int = LONG) -> Tensor:
 
 @pytest.mark.parametrize("length", [3, CONTEXT, LONG])
 def test_wavelengths_are_whole_at_every_length(length: int) -> None:
-    """2π → 6 and 628.3 → 628; a pair that stands still stands still."""
+    """2π → 6 and 628.3 → 628; a pair that does not rotate is unchanged."""
     found = resonant(torch.tensor([1.0, 0.01, 0.0]), "resonance", length=length)
     assert (2 * math.pi / found[:2]).tolist() == pytest.approx([6, 628])
     assert found[2] == 0
 
 
 @pytest.mark.parametrize("scaled", ["pi(s=2.3)", "ntk", "yarn", "by-parts(ramp=paper)", "llama3", "longrope"])
-def test_it_rounds_what_comes_out_of_a_scaling(scaled: str) -> None:
-    """Whatever the order typed, and also where the model was trained with it and the scaling is on top."""
+def test_rounding_applies_after_a_scaling(scaled: str) -> None:
+    """In any order, and also if the model was trained with it and the scaling is applied on top."""
     theta = make_scheme("rope", ModelConfig(d_model=32, n_heads=1)).frequencies()
     scaled += "(factors=" + ":".join(str(1 + k / 8) for k in range(16)) + ")" if scaled == "longrope" else ""
     found = resonant(theta, f"resonance+{scaled}")
@@ -43,7 +43,7 @@ def test_it_rounds_what_comes_out_of_a_scaling(scaled: str) -> None:
         assert torch.equal(resonant(theta, *texts), found)
 
 
-def test_it_goes_with_one_other_scaling() -> None:
+def test_at_most_one_other_scaling() -> None:
     scheme = make_scheme("rope", ModelConfig(d_model=16, n_heads=1))
     for text in ("resonance+yarn", "window+pi+resonance+log-n"):
         check_fit(parse_extension(text), "rope", scheme, extensions())
@@ -54,7 +54,7 @@ def test_it_goes_with_one_other_scaling() -> None:
 
 @torch.no_grad()
 def test_with_whole_wavelengths_a_head_repeats_itself() -> None:
-    """The angles of the fastest pair are the same every six tokens: the purpose of it."""
+    """The angles of the fastest pair repeat every six tokens."""
     model = make_model("rope")
     cos, _ = model.scheme.prepare(torch.arange(LONG), extend(model, LONG, resonance={}))
     assert gap(cos[6:, 0], cos[:-6, 0]) < 2e-5

@@ -26,9 +26,7 @@ from posx.models.binding import parse_extension
         ("llama3", {"low": 4.0}, {"low": 3.9}),
     ],
 )
-def test_extension_settings_that_make_no_sense_are_refused(
-    name: str, bad: dict[str, Any], good: dict[str, Any]
-) -> None:
+def test_invalid_settings_are_refused(name: str, bad: dict[str, Any], good: dict[str, Any]) -> None:
     cls = extensions()[name]
     with pytest.raises(PosxError) as raised:
         cls.check(cls.Config(**bad))
@@ -58,9 +56,9 @@ BAD: tuple[tuple[str, str], ...] = (
 )
 
 
-@pytest.mark.parametrize("text, said", BAD)
-def test_parameters_that_make_no_sense(text: str, said: str) -> None:
-    with pytest.raises(PosxError, match=said):
+@pytest.mark.parametrize("text, expected_message", BAD)
+def test_invalid_parameters_are_refused(text: str, expected_message: str) -> None:
+    with pytest.raises(PosxError, match=expected_message):
         parse_extension(text)
 
 

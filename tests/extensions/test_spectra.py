@@ -21,7 +21,7 @@ from posx.extensions.resonance import Resonance
 from posx.extensions.yarn import Yarn
 
 
-def test_what_a_fine_tune_keeps_acts_everywhere() -> None:
+def test_frozen_parameters_act_at_every_length() -> None:
     theta = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
     cases: list[tuple[Any, dict[str, Any]]] = [(DynamicNTK, {"f": 4.0}), (ByParts, {}), (Yarn, {}), (Llama3, {})]
     cases.append((LongRope, {"factors": ":".join(["1.5"] * 32)}))
@@ -34,8 +34,8 @@ def test_what_a_fine_tune_keeps_acts_everywhere() -> None:
             assert kept.amplitude(here) == extension.amplitude(far)
 
 
-def test_pairs_that_do_not_rotate_stay() -> None:
-    """p-rope's zeros, under every scaling of frequencies; and the others are those of the whole rope."""
+def test_unrotated_pairs_are_unchanged() -> None:
+    """p-rope's zeros stay zero under every scaling; other pairs are scaled as in rope."""
     theta = make_scheme("p-rope", ModelConfig(d_model=64, n_heads=1), kept=0.5).frequencies()
     whole = make_scheme("rope", ModelConfig(d_model=64, n_heads=1)).frequencies()
     slower = LongRope(LongRope.Config(factors=":".join(["1.5"] * 32)))
@@ -44,5 +44,5 @@ def test_pairs_that_do_not_rotate_stay() -> None:
         cls = type(extension)
         found = extension.spectrum(theta, Target(CONTEXT, LONG))
         assert bool((found[16:] == 0).all()), cls
-        # The slope of a ramp by numbers is read off the frequencies: to rounding.
+        # The slope of a ramp by index is computed from the frequencies: equal to rounding.
         torch.testing.assert_close(found[:16], extension.spectrum(whole, Target(CONTEXT, LONG))[:16], rtol=1e-5, atol=0)

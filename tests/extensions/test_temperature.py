@@ -27,7 +27,7 @@ def test_temperatures_multiply() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["cope", "stick-breaking", "dape", "transformer-xl"])
 def test_temperature_multiplies_what_enters_the_softmax(name: str) -> None:
-    """A scheme whose own weights are of logits times λ."""
+    """Compared with a scheme that multiplies logits by λ in its weights."""
     model, tokens = make_model(name), random_tokens(29)
     found = model(tokens, extension=bound("temperature(factor=1.7)", model, 29))
 

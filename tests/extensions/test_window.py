@@ -44,7 +44,7 @@ def brute_force(q: Tensor, k: Tensor, v: Tensor, w: int, bias: Any) -> Tensor:
 @pytest.mark.parametrize("how", [{}, {"backend": "dense"}, {"block": 1}, {"block": 3}])
 @pytest.mark.parametrize("w", [1, 2, 5, 11, 40])
 @pytest.mark.parametrize("name", ["nope", "alibi", "t5"])
-def test_window_is_its_brute_force(name: str, w: int, how: dict[str, Any]) -> None:
+def test_window_matches_brute_force(name: str, w: int, how: dict[str, Any]) -> None:
     """Logits of about 3 in float32 against float64: 1e-6 would do."""
     n_heads, length, width = 3, 11, 4
     config = ModelConfig(d_model=n_heads * width, n_heads=n_heads)
@@ -96,7 +96,7 @@ def test_window_in_gpt2(scheme: str, w: int | None) -> None:
 
 
 @pytest.mark.parametrize("w", [1, 2, 5, CONTEXT, LONG])
-def test_window_is_that_of_mistral(w: int) -> None:
+def test_window_matches_mistral(w: int) -> None:
     model = make_model("rope", family="llama", n_heads=4, n_kv_heads=2, head_dim=16)
     assert_same(model, extend(model, LONG, window={"w": w}), hosts.mistral(model, ROPE, w), LONG)
 
@@ -112,8 +112,8 @@ def test_pi_with_window_is_mistral_with_linear_rope(order: tuple[str, ...]) -> N
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["gpt", "llama"])
 @pytest.mark.parametrize("name", [s for s in MASKABLE if s != "randomized"])
-def test_a_window_of_one_sees_the_token_alone(name: str, family: str) -> None:
-    """Each output is that of a sequence of one token at that position. Shapes of products differ: 2e-5."""
+def test_window_of_one_sees_only_the_token(name: str, family: str) -> None:
+    """Each output equals that of a one-token sequence at that position. Shapes of products differ: 2e-5."""
     model = make_model(name, family=family)
     tokens = random_tokens(CONTEXT)
     whole = model(tokens, extension=extend(model, CONTEXT, window={"w": 1}))

@@ -82,7 +82,7 @@ def test_parameters_arrive_with_their_types() -> None:
         ("none(s=1)", "none cannot be combined"),
     ],
 )
-def test_what_is_no_extension_is_a_sentence(text: str, says: str) -> None:
+def test_invalid_extensions_are_refused(text: str, says: str) -> None:
     with pytest.raises(PosxError) as caught:
         parse_extension(text)
     assert says in str(whole(caught.value))
@@ -134,11 +134,11 @@ REFUSED = (
 )
 
 
-@pytest.mark.parametrize("name, text, said", REFUSED)
-def test_what_makes_no_sense_is_refused(name: str, text: str, said: str) -> None:
+@pytest.mark.parametrize("name, text, expected_message", REFUSED)
+def test_invalid_combinations_are_refused(name: str, text: str, expected_message: str) -> None:
     from posx.models.binding import check_fit
 
-    with pytest.raises(PosxError, match=said):
+    with pytest.raises(PosxError, match=expected_message):
         check_fit(parse_extension(text), name, make_model(name).scheme, extensions())
 
 

@@ -21,7 +21,7 @@ from posx.models.build import build_model
 from posx.runs.directory import Run, open_run
 
 
-def test_a_folder_without_a_manifest_is_no_checkpoint(text: Path, unbroken: Run, tmp_path: Path) -> None:
+def test_folder_without_a_manifest_is_ignored(text: Path, unbroken: Run, tmp_path: Path) -> None:
     config = tiny_config(text, "scheme=learned", *STEPS)
     run = crashed(tmp_path, config, 8)
     half = run.checkpoints / "step-000009"
@@ -39,7 +39,7 @@ def test_a_flipped_byte_is_caught(unbroken: Run, tmp_path: Path) -> None:
     assert found is not None
     path = found.path / "model.safetensors"
     content = bytearray(path.read_bytes())
-    content[-5] ^= 1  # in the values: the file still opens, and holds other weights
+    content[-5] ^= 1  # in the values: the file still opens, with different weights
     path.write_bytes(content)
     model = build_model(unbroken.config, unbroken.meta["vocab_size"])
     with pytest.raises(PosxError) as caught:
@@ -97,8 +97,8 @@ except PosxError as error:
 """
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(text: Path, unbroken: Run, tmp_path: Path) -> None:
-    """Room for the weights, and for a part of the optimizer's moments."""
+def test_full_disk_preserves_the_previous_checkpoint(text: Path, unbroken: Run, tmp_path: Path) -> None:
+    """There is space for the weights and part of the optimizer's moments."""
     overrides = ["scheme=learned", *STEPS]
     done = python(FULL, text, tmp_path, 200_000, *overrides)
     run = open_run(tmp_path / "run")

@@ -18,7 +18,7 @@ def shared_parameters(model: Decoder) -> dict[str, Tensor]:
 @both_families
 @every_scheme
 def test_shared_parameters_start_equal(name: str, family: str) -> None:
-    """Equal seeds: what a scheme shares with nope has the same bits. Another seed: no matrix is the same."""
+    """Equal seeds: parameters shared with nope are bit-identical. Different seeds: no matrix is equal."""
     nope, model = (shared_parameters(small_model(n, family, sharp=False, seed=5)) for n in ("nope", name))
     other = shared_parameters(small_model(name, family, sharp=False, seed=6))
     narrower = name.endswith("-concat")
@@ -31,8 +31,8 @@ def test_shared_parameters_start_equal(name: str, family: str) -> None:
 
 
 @every_scheme
-def test_initial_values_are_those_of_gpt2(name: str) -> None:
-    """0.02, over √(2 · layers) where a matrix writes to the stream; norms are one. To 4 standard errors."""
+def test_initial_values_match_gpt2(name: str) -> None:
+    """0.02, divided by √(2 · layers) for matrices that write to the stream; norms are 1. To 4 standard errors."""
     model = make_model(name, n_layers=3, d_model=96, sharp=False)
     for key, value in shared_parameters(model).items():
         if value.ndim == 1:

@@ -31,7 +31,7 @@ def loss_and_gradients(how: Any, hidden: Tensor, weight: Tensor) -> tuple[Tensor
 @pytest.mark.parametrize("rows", [1, 37, 512, 513, 1061])
 @pytest.mark.parametrize("ignored", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("sharpness", [1.0, 100.0])
-def test_head_cross_entropy_is_torchs(
+def test_head_cross_entropy_matches_torch(
     rows: int, ignored: float, sharpness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and both gradients; relative 1e-5, which is a hundred roundings of float32. In chunks of chunks."""
@@ -60,7 +60,7 @@ def test_head_cross_entropy_is_torchs(
 
 
 def test_head_cross_entropy_in_bf16() -> None:
-    """Products of bf16 values (2^-9 each, sums of 24), added up in float32: within 2 % of float32."""
+    """Products of bf16 values (2^-9 each, sums of 24), summed in float32: within 2% of float32."""
     draw = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(1100, 24, generator=draw), 0.3 * torch.randn(97, 24, generator=draw)
     targets = torch.randint(97, (1100,), generator=draw)
@@ -73,7 +73,7 @@ def test_head_cross_entropy_in_bf16() -> None:
         assert gap(value, wanted) < 0.02 * float(wanted.abs().max())
 
 
-def test_the_loss_of_training_is_that_of_evaluation() -> None:
+def test_training_loss_equals_evaluation_loss() -> None:
     """Fused and chunked on one side, torch's cross-entropy over whole rows on the other."""
     model = make_model("rope")
     tokens = random_tokens(16, batch=3)

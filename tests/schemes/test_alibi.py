@@ -19,7 +19,7 @@ HEADS = (1, 2, 3, 4, 6, 7, 8, 12, 16)
 
 
 @pytest.mark.parametrize("n_heads", HEADS)
-def test_slopes_are_those_of_bloom_and_mpt(n_heads: int) -> None:
+def test_slopes_match_bloom_and_mpt(n_heads: int) -> None:
     """Powers of two in float32: a few roundings at most. BLOOM adds +m·j: its bias at j = 1 is the slope."""
     ours = torch.tensor(slopes(n_heads))
     bloom = build_alibi_tensor(torch.ones(1, 2), n_heads, torch.float32)[:, 0, 1]
@@ -37,8 +37,8 @@ def test_known_slopes() -> None:
 
 
 @pytest.mark.parametrize("n_heads", HEADS)
-def test_alibi_bias_is_that_of_mpt(n_heads: int) -> None:
-    """MPT keeps the row of the last query, −m·(T − 1 − j): query i of ours is the end of it."""
+def test_bias_matches_mpt(n_heads: int) -> None:
+    """MPT stores the row of the last query, −m·(T − 1 − j); query i corresponds to its end."""
     length = 40
     scheme = make_scheme("alibi", ModelConfig(d_model=8 * n_heads, n_heads=n_heads))
     positions = torch.arange(length)

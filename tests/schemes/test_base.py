@@ -25,7 +25,7 @@ pytestmark = pytest.mark.every_processor
 @torch.no_grad()
 @pytest.mark.parametrize("name", [s for s in SCHEMES if small_model(s, "gpt").scheme.capabilities.bias_is_by_distance])
 def test_a_bias_by_distance_is_one(name: str) -> None:
-    """What is added for a query and a key, wherever they stand; the fused path reads all of it off the last query."""
+    """The addend is the same at any position; the fused backend uses the row of the last query for all queries."""
     scheme, length = small_model(name, "gpt").scheme, 41
     heads = scheme.shape.n_heads
 
@@ -39,14 +39,14 @@ def test_a_bias_by_distance_is_one(name: str) -> None:
 
 
 class Landmarks(Alibi):
-    """A bias of its own, of the key's place too, which inherits what alibi says about itself."""
+    """A bias that also depends on the key's position; the subclass inherits alibi's attributes."""
 
     def bias(self, site: Site) -> Closure:
         return lambda b, h, i, j: -self.slopes[h] * site.distance(b, i, j) + (j % 5 == 0)
 
 
 @torch.no_grad()
-def test_a_subclass_with_a_bias_of_its_own_says_its_own_of_it() -> None:
+def test_subclass_with_its_own_bias_does_not_inherit_bias_by_distance() -> None:
     model = small_model("alibi", "gpt")
     assert model.scheme.bias_is_by_distance
     model.scheme = Landmarks(model.scheme.config, model.scheme.shape)
@@ -56,7 +56,7 @@ def test_a_subclass_with_a_bias_of_its_own_says_its_own_of_it() -> None:
 
 
 def test_entries_of_rows() -> None:
-    """One gather, also for a row of entries for each sequence; its gradient counts how often an entry was taken."""
+    """One gather, also with different entries per sequence; the gradient counts how often an entry was used."""
     rows = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     b, h, i = torch.arange(2)[:, None, None, None], torch.arange(3)[:, None, None], torch.arange(4)[:, None]
     for n in (torch.arange(28).view(4, 7) % 3, torch.arange(56).view(2, 1, 4, 7) % 5):

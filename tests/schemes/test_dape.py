@@ -14,7 +14,7 @@ from posx.models.decoder import Decoder
 pytestmark = pytest.mark.every_processor
 
 
-def test_dape_wants_a_bias() -> None:
+def test_dape_requires_a_bias() -> None:
     with pytest.raises(PosxError, match="requires an inner scheme that only adds a bias"):
         make_scheme("dape", ModelConfig(), inner="rope")
     with pytest.raises(PosxError, match="must be at least 1"):
@@ -25,7 +25,7 @@ def test_a_model_of_a_wrapper_is_a_decoder() -> None:
     assert isinstance(make_model("dape", inner="kerple-log"), Decoder)
 
 
-def test_no_pair_of_dape_can_stand_elsewhere() -> None:
-    """It asks its inner scheme, which could, for all biases at once."""
+def test_dape_does_not_support_distances() -> None:
+    """Its inner scheme does, but the network needs all biases at once."""
     assert fits(ReRope, make_scheme("alibi", ModelConfig()))
     assert not fits(ReRope, make_scheme("dape", ModelConfig()))

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.every_processor
 
 @everywhere
 @pytest.mark.parametrize(("c", "multiple", "end"), [(0.1, 1, 16), (-0.3, -0.25, 16), (2.0, 3, 16), (0.1, 1, 9.5)])
-def test_fire_as_the_paper_writes_it(heads: int, length: int, places: Any, c: float, multiple: Any, end: Any) -> None:
-    """T is 16, 4, 48 or 9.5: queries stand below, at and beyond it. c and T go in by absolute value."""
+def test_fire_matches_the_paper(heads: int, length: int, places: Any, c: float, multiple: Any, end: Any) -> None:
+    """T is 16, 4, 48 or 9.5: queries are below, at and beyond it. Absolute values of c and T are used."""
     scheme = drawn(scheme_of("fire", heads, hidden=5, threshold=None if end == CONTEXT else end), seed=heads)
     scheme.c.data.fill_(c)
     scheme.multiple.data.fill_(multiple)
@@ -30,7 +30,7 @@ def test_fire_as_the_paper_writes_it(heads: int, length: int, places: Any, c: fl
     )
 
 
-# Hidden weights and biases: drawn, then slopes of 0, knees that coincide, at 0 and at 1, far off, or all on one side.
+# Hidden weights and biases: random; then zero slopes; knees that coincide, at 0 and 1, far away, or on one side.
 NETWORKS: list[tuple[list[float], list[float]] | None] = [
     None,
     ([0, 0, 0, 1], [0.5, -0.5, 0, -0.5]),
@@ -45,8 +45,8 @@ NETWORKS: list[tuple[list[float], list[float]] | None] = [
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("heads", HEADS)
-def test_fires_lines_are_its_network(heads: int, network: Any) -> None:
-    """Without gradients it is looked up between knees: beside the network in float64, at shares from 0 to 3 and 40.
+def test_piecewise_linear_form_matches_the_network(heads: int, network: Any) -> None:
+    """Without gradients f is interpolated between knees: compared with the network in float64 for 0 to 3 and 40.
 
     To 1e-6 of what the units of a head add up to, up to some roundings of 50 · share where slopes are steep. With
     gradients it is the network itself.
@@ -72,8 +72,8 @@ def test_fires_lines_are_its_network(heads: int, network: Any) -> None:
         assert bool(((found.double() - expected).abs() <= bound + 1e-12).all())
 
 
-def test_fire_starts_as_it_says() -> None:
-    """As torch's Linear, uniform to ±1/√(inputs), but for the hidden biases: from 0.1 to 1."""
+def test_initial_values_of_fire() -> None:
+    """Like torch's Linear, uniform in ±1/√(inputs), except for the hidden biases: from 0.1 to 1."""
     scheme = make_model("fire", sharp=False, hidden=200).scheme
     assert (scheme.c.item(), scheme.multiple.item()) == (pytest.approx(0.1), 1.0)
     assert scheme.threshold == CONTEXT

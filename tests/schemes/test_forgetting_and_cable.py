@@ -163,7 +163,7 @@ def test_gradients_are_those_of_the_decoder_written_out(name: str, heads: int, b
 @torch.no_grad()
 @by_gate
 def test_positions_change_nothing(name: str) -> None:
-    """Wherever the tokens are said to stand, in whatever order: the same bits."""
+    """Wherever the tokens are expected_message to stand, in whatever order: the same bits."""
     model, tokens = decoder(name, 3), random_tokens(29, batch=3)
     draw = torch.Generator().manual_seed(0)
     expected = model(tokens)

@@ -20,7 +20,7 @@ LIMITS = ([0.7, -3.0, 1.9, 0.001, 0.01, 1.0], [1.3, 0.4, -0.2, 2.7, 0.005, 2.0])
 @everywhere
 @pytest.mark.parametrize("values", [([], []), LIMITS], ids=["drawn", "limits"])
 @pytest.mark.parametrize("kernel", ["log", "power"])
-def test_kerple_as_the_paper_writes_it(heads: int, length: int, places: Any, values: Any, kernel: str) -> None:
+def test_kerple_matches_the_paper(heads: int, length: int, places: Any, values: Any, kernel: str) -> None:
     """The two kernels, and the limits of the released code: 0.01 at the least, a power of 2 at most."""
     scheme = drawn(scheme_of(f"kerple-{kernel}", heads), seed=heads)
     for parameter, value in zip((scheme.r1, scheme.r2), values, strict=True):
@@ -33,7 +33,7 @@ def test_kerple_as_the_paper_writes_it(heads: int, length: int, places: Any, val
 @pytest.mark.parametrize(("r1", "r2"), [(0.7, 0.6), (-1.0, 0.6), (0.7, -1.0), (0.01, 0.01), (0.7, 3.0), (-2.0, 5.0)])
 @pytest.mark.parametrize("kernel", ["log", "power"])
 def test_the_gradient_passes_the_limits(kernel: str, r1: float, r2: float) -> None:
-    """It is that at the limit, not 0: derivatives by hand, of a weighted sum of 36 biases in float32."""
+    """It is the gradient at the limit, not 0: derivatives by hand, for a weighted sum of 36 biases in float32."""
     scheme = scheme_of(f"kerple-{kernel}", 1)
     set_values(scheme.r1, [r1])
     set_values(scheme.r2, [r2])
@@ -49,8 +49,8 @@ def test_the_gradient_passes_the_limits(kernel: str, r1: float, r2: float) -> No
     assert (scheme.r1.grad.item(), scheme.r2.grad.item()) == pytest.approx((by_r1, by_r2), rel=1e-5)
 
 
-def test_kerple_starts_where_its_authors_start() -> None:
-    """Uniform from 0 up to 2 and 1 (log), 1 and 2 (power); of 300 numbers the largest is within 5 % of the end."""
+def test_initial_values_match_the_authors_code() -> None:
+    """Uniform from 0 up to 2 and 1 (log), 1 and 2 (power); the largest of 300 numbers is within 5% of the upper end."""
     for name, ends in (("kerple-log", (2.0, 1.0)), ("kerple-power", (1.0, 2.0))):
         scheme = make_model(name, n_heads=300, d_model=600, n_layers=1, sharp=False).scheme
         for parameter, end in zip((scheme.r1.detach(), scheme.r2.detach()), ends, strict=True):

@@ -21,12 +21,12 @@ def test_equal_layers_are_the_scheme_itself() -> None:
     for name in ("rope", "alibi", "stick-breaking", "linear-rope", "ssmax"):
         itself = make_model(name, n_layers=3)
         assert gap(make_model("layers", n_layers=3, layers=[name])(tokens), itself(tokens)) < TOLERANCE
-        if not list(itself.scheme.parameters()):  # else two places have parameters of their own
+        if not list(itself.scheme.parameters()):  # otherwise, two entries have separate parameters
             assert gap(make_model("layers", n_layers=3, layers=[name, name])(tokens), itself(tokens)) < TOLERANCE
 
 
 @torch.no_grad()
-def test_schemes_of_layers_have_parameters_for_their_own_layers_alone() -> None:
+def test_parameters_exist_only_for_own_layers() -> None:
     """Gates in layers 0 and 2 of three: two rows, and layer 2 has the second."""
     model = make_model("layers", n_layers=3, layers=["forgetting", "nope"])
     assert model.scheme.inner[0].weight.shape[0] == 2
@@ -39,14 +39,18 @@ def test_schemes_of_layers_have_parameters_for_their_own_layers_alone() -> None:
     assert gap(before[1], before[2]) > 1e-2
 
 
-def test_layers_that_cannot_be() -> None:
-    for layers, said in ((["sinusoidal", "nope"], "acts on all layers"), ([], "names 0"), (["rope"] * 3, "names 3")):
-        with pytest.raises(PosxError, match=said):
+def test_invalid_layers_are_refused() -> None:
+    for layers, expected_message in (
+        (["sinusoidal", "nope"], "acts on all layers"),
+        ([], "names 0"),
+        (["rope"] * 3, "names 3"),
+    ):
+        with pytest.raises(PosxError, match=expected_message):
             make_scheme("layers", ModelConfig(n_layers=2), layers=layers)
 
 
 @torch.no_grad()
-def test_an_extension_acts_on_the_layers_that_listen() -> None:
+def test_extension_acts_on_layers_that_support_it() -> None:
     model = make_model("layers", layers=["rope", "nope"])
     known = known_extensions()
     assert fits(known["pi"], model.scheme)

@@ -14,7 +14,7 @@ from posx.verify.oracles import papers as written
 LENGTHS = (1, 5, CONTEXT, 40)  # below, at and beyond the training length
 
 
-SHAPES = [(1, 4), (3, 8), (4, 16)]  # heads, and the width of one
+SHAPES = [(1, 4), (3, 8), (4, 16)]  # heads, head dimension
 
 
 def drawn(heads: int, width: int, length: int) -> list[Tensor]:
@@ -25,7 +25,7 @@ def drawn(heads: int, width: int, length: int) -> list[Tensor]:
 
 @pytest.mark.parametrize(("heads", "width"), SHAPES)
 @pytest.mark.parametrize("length", LENGTHS)
-def test_linear_rope_in_chunks_is_as_the_paper_writes_it(
+def test_linear_rope_in_chunks_matches_the_paper(
     heads: int, width: int, length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Equation 19. Outputs of size 1; relative to the largest, since weights may cancel."""

@@ -14,8 +14,8 @@ from posx.errors import PosxError
 
 @pytest.mark.parametrize("kept", [0.1, 0.25, 0.5, 0.7, 0.75, 15 / 22, 0.999, 1.0])  # 15 / 22 · 22 < 15
 @pytest.mark.parametrize("head_dim", [8, 16, 20, 44, 64])
-def test_p_rope_has_transformers_frequencies(kept: float, head_dim: int) -> None:
-    """How many pairs are kept too: theirs rounds down."""
+def test_frequencies_match_transformers(kept: float, head_dim: int) -> None:
+    """The number of rotated pairs also matches: transformers rounds down."""
     parameters = {"rope_type": "proportional", "rope_theta": 500.0, "partial_rotary_factor": kept}
     config = LlamaConfig(hidden_size=head_dim, num_attention_heads=1, rope_parameters=parameters)
     expected, _ = ROPE_INIT_FUNCTIONS["proportional"](config, device=torch.device("cpu"))

@@ -32,8 +32,8 @@ def test_rope_scores_depend_on_distance_only(fraction: float) -> None:
 
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 @pytest.mark.parametrize("learned", [False, True], ids=["given angles", "angles with gradients"])
-def test_the_gradient_of_a_rotation_is_that_of_a_complex_product(fraction: float, learned: bool) -> None:
-    """In float64 and by autograd: pairs as complex numbers, times e^(i p θ)."""
+def test_gradient_of_a_rotation_matches_a_complex_product(fraction: float, learned: bool) -> None:
+    """Reference in float64 with autograd: pairs as complex numbers, times e^(i p θ)."""
     draw = torch.Generator().manual_seed(0)
     x, wanted = (torch.randn(2, 3, 11, 8, generator=draw) for _ in range(2))
     half = int(fraction * 8) // 2
@@ -51,8 +51,8 @@ def test_the_gradient_of_a_rotation_is_that_of_a_complex_product(fraction: float
 
 @torch.no_grad()
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
-def test_rope_keeps_norms(fraction: float) -> None:
-    """Each pair keeps its norm to a few roundings; what is not rotated keeps every bit; position 0 too."""
+def test_rope_preserves_norms(fraction: float) -> None:
+    """Norms of pairs are equal to a few roundings; unrotated dimensions and position 0 are bit-identical."""
     scheme = make_scheme("rope", ModelConfig(d_model=64, n_heads=2), fraction=fraction)
     q, k = torch.randn(2, 3, 2, 50, 32, generator=torch.Generator().manual_seed(0))
     half = scheme.rotated // 2
@@ -65,8 +65,8 @@ def test_rope_keeps_norms(fraction: float) -> None:
 
 
 @pytest.mark.parametrize("head_dim, fraction", [(4, 1.0), (8, 1.0), (16, 0.25), (64, 0.5), (64, 1.0)])
-def test_rotation_is_that_of_x_transformers(head_dim: int, fraction: float) -> None:
-    """Theirs interleaves, ours is half-split. Angles up to 200 differ by a rounding or two of 200, 2^-16."""
+def test_rotation_matches_x_transformers(head_dim: int, fraction: float) -> None:
+    """x-transformers interleaves, posx uses halves. Angles up to 200 differ by one or two roundings of 200, 2^-16."""
     scheme = make_scheme("rope", ModelConfig(d_model=2 * head_dim, n_heads=2), fraction=fraction)
     width = round(fraction * head_dim)
     draw = torch.Generator().manual_seed(1)
@@ -78,7 +78,7 @@ def test_rotation_is_that_of_x_transformers(head_dim: int, fraction: float) -> N
         assert gap(turned[..., order], apply_rotary_pos_emb(x[..., order], angles)) < 2**-16 * float(x.abs().max())
 
 
-def test_angles_stay_float32_beside_bf16() -> None:
+def test_angles_stay_float32_with_bf16() -> None:
     """bf16 has 8 bits: a position of 4097 would become 4096, and the first angle be off by a radian."""
     scheme = make_scheme("rope", ModelConfig(d_model=8, n_heads=1))
     q = torch.randn(1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).bfloat16()

@@ -36,7 +36,7 @@ BAD_SETTINGS = [
 def test_settings_that_cannot_work_are_refused(
     name: str, shape: dict[str, int], own: dict[str, Any], message: str
 ) -> None:
-    """In a sentence that ends in a way out."""
+    """The message says what to do."""
     with pytest.raises(PosxError, match=message) as raised:
         make_scheme(name, ModelConfig(d_model=48, n_heads=3, **shape), **own)
     assert raised.value.hint
@@ -44,7 +44,7 @@ def test_settings_that_cannot_work_are_refused(
 
 
 def test_limits_themselves_are_fine() -> None:
-    """One step inside each refusal above; the smallest settings give finite outputs."""
+    """One step inside each limit above; the smallest settings give finite outputs."""
     for name, own in [
         ("rope", {"fraction": 0.125}),
         ("learned-concat", {"width": 47}),
@@ -72,9 +72,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "settings", "said"), REFUSED)
-def test_settings_without_a_meaning_are_refused(name: str, settings: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("name", "settings", "expected_message"), REFUSED)
+def test_invalid_settings_are_refused(name: str, settings: dict[str, Any], expected_message: str) -> None:
     good = scheme_of(name, 2)
-    with pytest.raises(PosxError, match=said) as error:
+    with pytest.raises(PosxError, match=expected_message) as error:
         type(good).check(dataclasses.replace(good.config, **settings), good.shape)
     assert error.value.hint

@@ -8,8 +8,8 @@ from fixtures.models import CONTEXT, make_scheme
 from posx.config.schema import ModelConfig
 
 
-def test_shape_shifts_each_sequence_as_a_whole() -> None:
-    """Of 8,000 shifts each of 0 .. 9 comes 800 times, give or take 27."""
+def test_shape_shifts_whole_sequences() -> None:
+    """Of 8,000 shifts, each of 0 .. 9 occurs 800 times, with a standard deviation of 27."""
     scheme = make_scheme("shape", ModelConfig(), shift=9)
     positions = scheme.train_positions(8000, 6, torch.Generator().manual_seed(0))
     assert bool((positions.diff() == 1).all())

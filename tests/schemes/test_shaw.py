@@ -21,7 +21,7 @@ pytestmark = pytest.mark.every_processor
 
 
 def test_shaw_settings() -> None:
-    assert scheme_of("shaw", 1, 4).table.shape == (2, CONTEXT, 4)  # no row that a context of 16 cannot train
+    assert scheme_of("shaw", 1, 4).table.shape == (2, CONTEXT, 4)  # every row occurs in a context of 16
     assert make_scheme("shaw", ModelConfig(), context=64).clip == 16
     with pytest.raises(PosxError, match="must be at least 1"):
         make_scheme("shaw", ModelConfig(), clip=0)
@@ -36,7 +36,7 @@ def attended(scheme: Scheme, site: Site, v: Tensor, tail: int | None = None, blo
 
 @torch.no_grad()
 def test_shaws_values_of_16384_keys() -> None:
-    """With q = 0 every key weighs the same: of the value's table a mean, whose last row counts for all but 16 keys.
+    """With q = 0 all keys have equal weights: the result is a mean of the value table, mostly of its last row.
 
     In float64 the mean over the keys up to each query. Shares of 1 / 16,384 are off by 2^-24 of themselves.
     """
@@ -55,8 +55,8 @@ def test_shaws_values_of_16384_keys() -> None:
 
 
 @pytest.mark.parametrize(("heads", "width"), [(1, 4), (3, 8), (4, 16)])
-def test_gradients_reach_every_number_of_shaws_tables(heads: int, width: int) -> None:
-    """Those of the tables beside a central difference in one direction, through blocks of queries."""
+def test_gradients_reach_every_entry_of_the_tables(heads: int, width: int) -> None:
+    """Gradients of the tables compared with a central difference in one direction, through blocks of queries."""
     scheme = scheme_of("shaw", heads, width, values=True)
     site = site_of(scheme, 2 * CONTEXT)
     v = torch.randn(2, heads, 2 * CONTEXT, width, generator=torch.Generator().manual_seed(6))
@@ -79,8 +79,8 @@ def test_gradients_reach_every_number_of_shaws_tables(heads: int, width: int) ->
         assert (found[0] - found[1]) / 2e-2 == pytest.approx(slope, rel=1e-2)
 
 
-def test_without_values_shaw_has_none() -> None:
-    """Neither the table nor the slower way through all weights; and the tables that it has start as without."""
+def test_values_are_off_by_default() -> None:
+    """Neither the table nor the slower path with all weights; other tables have the same initial values."""
     one, other = make_model("shaw", sharp=False), make_model("shaw", sharp=False, values=True)
     assert [name for name, _ in one.scheme.named_parameters()] == ["table"]
     assert (one.scheme.has_values, one.scheme.needs_logits) == (False, False)

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.every_processor
 
 
 @pytest.mark.parametrize("base", [10000.0, 50.0])
-def test_sinusoids_move_by_one_rotation(base: float) -> None:
-    """PE(p + n) = M_n·PE(p) for all p. M_n is read off PE(n) itself, which holds sin and cos of n·θ."""
+def test_shifts_are_rotations(base: float) -> None:
+    """PE(p + n) = M_n·PE(p) for all p. M_n is computed from PE(n), which contains sin and cos of n·θ."""
     scheme = make_scheme("sinusoidal", ModelConfig(d_model=24, n_heads=1), base=base)
     table = scheme.vectors(torch.arange(400)).double()
     for n in (1, 7, 150):
@@ -37,7 +37,7 @@ LENGTHS = (5, CONTEXT, 3 * CONTEXT + 1)
 
 @pytest.mark.parametrize("base", [10000.0, 500.0])
 @pytest.mark.parametrize("width", [2, 7, 48])
-def test_sinusoids_as_the_paper_writes_them(width: int, base: float) -> None:
+def test_sinusoids_match_the_paper(width: int, base: float) -> None:
     config = ModelConfig(d_model=width, n_heads=1)
     scheme = make_scheme("sinusoidal", config, base=base)
     positions = [0, 1, 2, 15, 16, 47, 300, 4095]
@@ -58,7 +58,7 @@ def test_known_sinusoids() -> None:
 @pytest.mark.parametrize("family", ["gpt", "llama"])
 @pytest.mark.parametrize("settings", [{}, {"scale_tokens": False}, {"base": 100.0}])
 def test_sinusoidal_added(family: str, length: int, settings: dict[str, Any]) -> None:
-    """The host gets the paper's sum, √C · token + PE, as its input vectors."""
+    """The reference model gets the paper's sum, √C · token + PE, as input."""
     model = make_model("sinusoidal", family=family, **settings)
     width = model.config.d_model
     scale = width**0.5 if settings.get("scale_tokens", True) else 1.0
@@ -71,7 +71,7 @@ def test_sinusoidal_added(family: str, length: int, settings: dict[str, Any]) ->
 @pytest.mark.parametrize("family", ["gpt", "llama"])
 @pytest.mark.parametrize("settings", [{}, {"width": 9, "scale_tokens": False}])
 def test_sinusoidal_concatenated(family: str, length: int, settings: dict[str, Any]) -> None:
-    """The host gets [√C · token ; PE]; its head reads the token part alone (a table padded with zeros)."""
+    """The reference model gets [√C · token ; PE]; its head reads only the token part (a table padded with zeros)."""
     model = make_model("sinusoidal-concat", family=family, **settings)
     width = settings.get("width", 12)  # a quarter of 48
     scale = 48**0.5 if settings.get("scale_tokens", True) else 1.0

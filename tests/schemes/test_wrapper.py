@@ -24,7 +24,7 @@ pytestmark = pytest.mark.every_processor
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["randomized", "shape"])
 def test_a_training_step_trains_the_drawn_positions(name: str, threads: int, tmp_path: Path) -> None:
-    """Rows of a learned table get a gradient where they were drawn, and nowhere else; on any number of threads."""
+    """Only drawn rows of a learned table get a gradient, with any number of threads."""
     own = {"randomized": "scheme.longest=200", "shape": "scheme.shift=184"}[name]
     corpus = by_hand([40] * 30)
     corpus.splits["train"] = corpus.splits["test"]
@@ -43,12 +43,12 @@ def test_a_training_step_trains_the_drawn_positions(name: str, threads: int, tmp
     moved = (scheme.inner.table.detach() != initial).any(-1).nonzero().flatten()
     assert int(moved.max()) >= 16
     assert set(moved.tolist()) <= set(drawn.unique().tolist())
-    assert len(moved) > 0.8 * len(drawn.unique())  # a window may be short of tokens
+    assert len(moved) > 0.8 * len(drawn.unique())  # a window can have fewer tokens
 
 
 @torch.no_grad()
-def test_a_wrapper_knows_that_its_inner_scheme_differs_by_layer() -> None:
-    """shape around ssmax, with another s in each layer: as ssmax itself at the same positions."""
+def test_inner_scheme_can_differ_by_layer() -> None:
+    """shape around ssmax, with a different s per layer, equals ssmax at the same positions."""
     model = make_model("shape", n_layers=3, shift=4, inner={"name": "ssmax", "inner": "rope"})
     itself = make_model("ssmax", n_layers=3, inner="rope")
     itself.load_state_dict({k.replace("scheme.inner.", "scheme.", 1): v for k, v in model.state_dict().items()})
@@ -58,15 +58,15 @@ def test_a_wrapper_knows_that_its_inner_scheme_differs_by_layer() -> None:
 
 @pytest.mark.parametrize("inner", ["nope", "cope", "forgetting", "cable", "stick-breaking"])
 @pytest.mark.parametrize("outer", ["shape", "randomized"])
-def test_who_does_not_hear_positions_is_refused(outer: str, inner: str) -> None:
-    """Around them both would be the inner scheme itself, under another name."""
+def test_inner_scheme_without_positions_is_refused(outer: str, inner: str) -> None:
+    """The wrapper would have no effect."""
     with pytest.raises(PosxError, match="does not use them"):
         make_scheme(outer, ModelConfig(), inner=inner)
 
 
 @pytest.mark.parametrize("outer", ["shape", "randomized"])
-def test_an_inner_scheme_keeps_what_it_derives_from_the_context(outer: str) -> None:
-    """A longer range of positions is one for tables alone: t5's buckets and fire's threshold follow L as they did."""
+def test_defaults_that_depend_on_the_context_do_not_change(outer: str) -> None:
+    """A longer range of positions affects only tables; t5's buckets and fire's threshold still depend on L."""
     for inner in ("t5", "fire", "ssmax"):
         own = {"name": inner, **({"buckets": 8} if inner == "t5" else {})}
         inside: Any = make_scheme(outer, ModelConfig(), inner=own).inner
@@ -80,15 +80,15 @@ def test_an_inner_scheme_keeps_what_it_derives_from_the_context(outer: str) -> N
 
 @pytest.mark.parametrize("inner", ["randomized", "shape", "layers"])
 @pytest.mark.parametrize("outer", ["ssmax", "shape", "randomized"])
-def test_what_a_wrapper_would_not_ask_is_refused(outer: str, inner: str) -> None:
+def test_inner_scheme_that_chooses_positions_or_layers_is_refused(outer: str, inner: str) -> None:
     with pytest.raises(PosxError, match="cannot wrap"):
         make_scheme(outer, ModelConfig(n_layers=4), inner={"name": inner})
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("outer", ["shape", "randomized"])
-def test_a_wrapper_hands_on_a_term_on_the_values(outer: str) -> None:
-    """And layers ask each scheme: shaw with values, given to a wrapper or as the only layer, is itself."""
+def test_wrapper_forwards_the_value_term(outer: str) -> None:
+    """shaw with values gives the same result in a wrapper, and as the only entry of layers."""
     inner, tokens = {"name": "shaw", "values": True, "clip": 7}, random_tokens(30)
     itself = make_model("shaw", values=True, clip=7)
     own = {k.removeprefix("scheme."): v for k, v in itself.state_dict().items() if k.startswith("scheme.")}
@@ -103,7 +103,7 @@ def test_a_wrapper_hands_on_a_term_on_the_values(outer: str) -> None:
 
 
 @pytest.mark.parametrize("outer", ["dape", "ssmax"])
-def test_a_term_on_the_values_is_refused_where_it_would_be_lost(outer: str) -> None:
+def test_unsupported_value_term_is_refused(outer: str) -> None:
     with pytest.raises(PosxError, match=r"only adds a bias|does not support inner schemes"):
         make_scheme(outer, ModelConfig(), inner={"name": "shaw", "values": True})
     make_scheme(outer, ModelConfig(), inner={"name": "shaw", "values": False})

@@ -16,8 +16,8 @@ from posx.verify.oracles import papers as written
 @pytest.mark.parametrize("at", [range(5), range(CONTEXT), range(900, 961), range(0, 2000, 41)])
 @pytest.mark.parametrize(("base", "scale_base"), [(10000.0, 512.0), (300.0, 100.0)])
 @pytest.mark.parametrize("width", [2, 6, 64])
-def test_xpos_scores_as_the_paper_writes_them(width: int, base: float, scale_base: float, at: range) -> None:
-    """Positions count from 0 there and from the middle here, which no score can tell; ours are in halves."""
+def test_scores_match_the_paper(width: int, base: float, scale_base: float, at: range) -> None:
+    """The paper counts from 0, posx from the middle, with the same scores; posx uses the half-split layout."""
     scheme = make_scheme("xpos", ModelConfig(d_model=width, n_heads=1), base=base, scale_base=scale_base)
     q, k = torch.randn(2, len(at), width, generator=torch.Generator().manual_seed(width))
     there = [written.xpos(x, list(at), base, scale_base, sign) for x, sign in ((q, 1), (k, -1))]
@@ -45,7 +45,7 @@ def test_xpos_refuses_lengths_at_which_its_factors_leave_float32() -> None:
 
 
 def test_xpos_stays_in_range_at_64_times_its_context() -> None:
-    """Counted from the middle of 16,384 tokens factors reach ζ_0^-16 = 5e8; from the first it would be 3e17."""
+    """Counted from the middle of 16,384 tokens, factors reach ζ_0^-16 = 5e8; from the first token, 3e17."""
     scheme = make_scheme("xpos", ModelConfig(d_model=64, n_heads=1), context=256)
     *_, scale = scheme.prepare(torch.arange(16384), NONE)
     assert 4e8 < float(scale.max()) < 6e8

@@ -116,7 +116,7 @@ def weights_of(flow: Flow, logits: Tensor, site: Site) -> Tensor:
 
 
 def final_logits(flow: Flow, logits: Tensor, site: Site) -> Tensor:
-    """The input of the softmax, or of the scheme's replacement of it."""
+    """The input of the softmax, or of the scheme's replacement."""
     logits = flow.scheme.rescore(logits, site)
     return logits if flow.sharpness == 1 else logits * flow.sharpness
 

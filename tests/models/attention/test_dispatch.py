@@ -1,4 +1,4 @@
-"""Tests of ``posx.models.attention.dispatch``: what is chosen, and that what is recorded is what ran."""
+"""Tests of ``posx.models.attention.dispatch``: the choice of a backend, and that records name the backend that ran."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def chosen(model: Decoder, extension: Applied = NONE, **call: Any) -> str:
     return choose(scheme, extension, Call(2, 3, **call), CONTEXT, CPU).name
 
 
-# ---------------------------------------------------------------- what is chosen
+# ---------------------------------------------------------------- choice of a backend
 
 
 @pytest.mark.parametrize("name", ["nope", "rope", "alibi", "t5", "kerple-log", "fire"])
@@ -82,10 +82,10 @@ def test_an_extension_that_moves_pairs_runs_in_blocks(
     assert choose(model.scheme, applied, Call(2, 3), 4 * CONTEXT, CPU).name == expected
 
 
-def test_what_a_backend_cannot_compute_another_one_does() -> None:
+def test_unsupported_cases_use_another_backend() -> None:
     plain, bias, content = make_model("nope"), make_model("alibi"), make_model("shaw")
     assert chosen(plain, backend="fused") == "fused"
-    assert chosen(bias, backend="fused") == "dense"  # its addend would get no gradient
+    assert chosen(bias, backend="fused") == "dense"  # its addend would not get a gradient
     assert chosen(content, backend="fused") == "blocks"
     assert chosen(content, backend="tiles") == "blocks"
     assert chosen(plain, backend="fused", queries=3) == "blocks"
@@ -96,15 +96,15 @@ def test_what_a_backend_cannot_compute_another_one_does() -> None:
         assert chosen(bias, backend="flex", queries=3) == "blocks"
 
 
-def test_a_long_training_leaves_tiles() -> None:
-    """Whose weights for the backward pass grow with the square of the length."""
+def test_long_training_does_not_use_tiles() -> None:
+    """Their stored weights grow with the square of the length."""
     for name, backend in (("nope", "fused"), ("alibi", "blocks")):
         scheme = make_model(name).scheme
         assert choose(scheme, NONE, Call(1, 4), 4096, CPU).name == "tiles"
         assert choose(scheme, NONE, Call(8, 4), 4096, CPU).name == backend
 
 
-def test_a_gpu_is_not_asked_for_what_only_a_cpu_has() -> None:
+def test_gpu_does_not_use_cpu_backends() -> None:
     gpu = torch.device("cuda", 0)
     scheme = make_model("nope").scheme
     assert choose(scheme, NONE, Call(2, 4), 4096, gpu).name == "fused"
@@ -115,11 +115,11 @@ def test_a_choice_can_be_forced() -> None:
     model = make_model("alibi")
     with forced("blocks"):
         assert chosen(model) == "blocks"
-        assert chosen(model, backend="dense") == "dense"  # a caller that names one gets it
+        assert chosen(model, backend="dense") == "dense"  # an explicit backend takes precedence
     assert chosen(model) == "tiles"
 
 
-# ---------------------------------------------------------------- what is recorded is what ran
+# ---------------------------------------------------------------- recorded backend
 
 RUNS: dict[str, tuple[Any, str]] = {  # the function behind each name
     "dense": (dense, "products"),

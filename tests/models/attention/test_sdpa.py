@@ -23,8 +23,8 @@ BF16_ROUNDING = 3e-2  # of outputs of size 1: products of bf16 values, softmax w
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["t5", "alibi"])
-def test_a_bias_stays_float32_beside_bf16(name: str) -> None:
-    """A bias of 300 ± 0.5 in bf16 would be one of 300, 301 and 302: what it says would be lost.
+def test_bias_stays_float32_with_bf16(name: str) -> None:
+    """In bf16, the differences within a bias of 300 ± 0.5 would be lost.
 
     Only queries, keys, values and weights are rounded: by 2^-9 each, where a lost bias moves logits by up to 1.
     """

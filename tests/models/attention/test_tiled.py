@@ -38,7 +38,7 @@ def masked(addend: Tensor) -> Tensor:
 
 
 class Tiled:
-    """Tiles of a given size, while it lasts."""
+    """Context manager that sets the size of tiles."""
 
     def __init__(self, most: int, queries: int):
         self.values = {"TILE_BYTES": most, "QUERIES": queries, "FEWEST_QUERIES": min(queries, 3)}
@@ -53,7 +53,7 @@ class Tiled:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_values_and_gradients_are_those_of_the_formula(data: st.DataObject) -> None:
+def test_values_and_gradients_match_the_formula(data: st.DataObject) -> None:
     batch, heads = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 2, 3, 4, 6]))
     length, width = data.draw(st.integers(1, 13)), data.draw(st.sampled_from([1, 4]))
     most, queries = data.draw(st.sampled_from([1, 200, 600, 2000, 10**6])), data.draw(st.integers(1, 16))
@@ -114,8 +114,8 @@ def gradients(model: Any, tokens: Tensor, backend: str, dtype: torch.dtype) -> d
 
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("family", ["gpt", "llama"])
-def test_a_model_learns_the_same_by_tiles(name: str, family: str) -> None:
-    """Every parameter's gradient beside the reference path; in bf16 no further from it than plain torch in bf16."""
+def test_gradients_match_the_dense_backend(name: str, family: str) -> None:
+    """Every parameter's gradient compared with the dense backend; in bf16, as close to it as plain torch in bf16."""
     own = {"n_heads": 4, "n_kv_heads": 2, "head_dim": 16} if family == "llama" else {}
     model = make_model(name, family=family, **own)
     tokens = random_tokens(16, batch=3)
@@ -127,5 +127,5 @@ def test_a_model_learns_the_same_by_tiles(name: str, family: str) -> None:
     for key, wanted in exact.items():
         assert gap(found[key], wanted) <= 2e-5 * float(wanted.abs().max()), key
         error, plain = ((x[key] - wanted).norm() / wanted.norm() for x in (found_rounded, rounded))
-        if wanted.numel() > 16:  # of fewer numbers either error is chance
+        if wanted.numel() > 16:  # with fewer numbers, errors are due to chance
             assert error <= 1.5 * plain + 1e-3, key
