@@ -16,7 +16,7 @@ from fixtures.models import MASKABLE, SCHEMES, posx
 from posx.models.classes import known_extensions
 
 
-def test_what_an_extension_cannot_reach_is_said() -> None:
+def test_a_length_beyond_an_extension_is_reported() -> None:
     found = explained("learned", "--extension", "window")
     assert set(found["refused"]) == {"none", "window"}
     far = explained("rope", "--extension", "self-extend(w=4)", case=("--train-length", "16", "--length", "1000"))
@@ -24,7 +24,7 @@ def test_what_an_extension_cannot_reach_is_said() -> None:
     assert all(row["extended"] is None for row in far["facts"])
 
 
-def test_layers_are_told_apart() -> None:
+def test_layers_with_different_schemes_are_listed_separately() -> None:
     what = [row["what"] for row in explained("layers")["facts"]]
     assert "layers 1–3: distances to keys" in what
     assert what[-2:] == ["keys of the last query", "entropy of uniform attention"]
@@ -53,7 +53,7 @@ def test_every_scheme_answers(name: str) -> None:
             assert all(v["keys"] == context for v in inside if set(v) == {"keys"})
 
 
-def test_of_each_kind_the_extension_with_least_to_choose_is_named() -> None:
+def test_the_simplest_extension_of_each_kind_is_suggested() -> None:
     names = ("ntk", "rerope", "log-n", "window")
     evaluate = shlex.split(explained("rope")["commands"][1])
     assert sorted(evaluate[5::2][1:5]) == sorted(names)
@@ -80,7 +80,7 @@ class Root(Scheme):
 """
 
 
-def test_a_scheme_of_ones_own_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_scheme_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "roots_of_mine.py").write_text(OWN)
     (tmp_path / "own" / "scheme").mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_a_multiple_and_a_long_context() -> None:
 def test_the_commands_measure_it(
     scheme: str, extension: str | None, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As printed, one after the other, in a folder of their own."""
+    """As printed, one after the other, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "a.jsonl", [sentence(120, n) for n in range(24)])
     own = [setting for setting in TINY if not setting.startswith("train.context")]

@@ -95,7 +95,7 @@ def test_rope_after_an_extension(extension: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["rope", "t5"])
-def test_pairs_that_stand_elsewhere(name: str, extension: str, farthest: int, new: int) -> None:
+def test_changed_distances(name: str, extension: str, farthest: int, new: int) -> None:
     found = explained(name, "--extension", extension)
     values = fact(found, "distances to keys", "extended")[2]
     assert values == {"new": new, "farthest": pytest.approx(farthest, abs=1e-3)}
@@ -129,7 +129,7 @@ def test_p_rope_xpos_and_partial_rope() -> None:
     assert trained.startswith(digits((0.4 / 1.4) ** (2047 / 512)))
 
 
-def test_learned_has_no_row_for_952_positions() -> None:
+def test_learned_has_no_rows_for_952_positions() -> None:
     found = explained("learned")
     assert fact(found, "positions")[:2] == ("2048 rows, 0–2047", "0–2999: 952 have no row")
     assert "learned positions end at 2048" in found["refused"]["none"]
@@ -182,7 +182,7 @@ def test_alibi_by_hand(heads: int) -> None:
     assert values["added"] == pytest.approx([-m * 99 for m in slopes])
 
 
-def test_nope_and_ssmax_know_the_number_of_keys_alone() -> None:
+def test_nope_and_ssmax_depend_only_on_the_number_of_keys() -> None:
     found = explained("nope")
     assert [row["what"] for row in found["facts"]] == ["keys of the last query", "entropy of uniform attention"]
     assert fact(found, "keys of the last query")[:2] == ("2048", "3000")
@@ -213,7 +213,7 @@ def test_sinusoids_by_hand() -> None:
     assert fact(distances, "pairs with an incomplete rotation")[2]["further"] == slow
 
 
-def test_what_clips_counts_draws_and_shifts() -> None:
+def test_facts_of_shaw_cope_randomized_and_shape() -> None:
     assert fact(explained("shaw"), "keys that share the last vector")[:2] == (
         "2032 of 2048 keys (distance 16 and up)", "2984 of 3000 keys (99%)")  # fmt: skip
     assert fact(explained("shaw", "scheme.clip=2500"), "rows of the table")[2] == {"new": 453}  # 2048 .. 2500
@@ -241,7 +241,7 @@ def test_sums_over_gates_by_hand() -> None:
     assert fact(explained("linear-rope"), "terms in numerator and denominator")[2] == {"products": 3000}
 
 
-def test_fire_is_given_shares_below_one() -> None:
+def test_the_input_of_fire_is_at_most_one() -> None:
     trained, _, values = fact(explained("fire"), "input of the network, c = 0.100")
     assert values["farthest"] == pytest.approx(1, abs=1e-5)
     assert trained == "0–1.00"
@@ -249,7 +249,7 @@ def test_fire_is_given_shares_below_one() -> None:
     assert values["near"] == pytest.approx(math.log(1.1) / math.log(300.9), rel=1e-4)
 
 
-def test_dape_tells_which_biases_are_new_to_its_network() -> None:
-    """Over alibi all distances from 2048 on are: each head's bias is below what it was."""
+def test_dape_counts_new_biases() -> None:
+    """Over alibi, all distances from 2048 on have new biases, below the trained ones in each head."""
     assert fact(explained("dape"), "input biases of the network")[2] == {"new": 952}
     assert fact(explained("dape", "--extension", "window"), "input biases of the network", "extended")[2] == {"new": 0}

@@ -9,7 +9,7 @@ from fixtures.cases import EXERCISE, explained, fact
 from fixtures.models import posx
 
 
-def test_a_page_reads_as_text() -> None:
+def test_the_page_of_one_scheme() -> None:
     shown = posx("explain", "--scheme", "rope", *EXERCISE, "--extension", "pi", "scheme.base=500").stdout
     assert "rope: trained on up to 2048 tokens, evaluated at 3000" in shown
     assert "What to expect without an extension: It breaks" in shown

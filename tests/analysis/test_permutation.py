@@ -23,7 +23,7 @@ def rows() -> dict[str, dict[str, float | None]]:
     return {row["name"]: row for row in json.loads(printed)}
 
 
-def test_without_mask_and_positions_both_sentences_are_one_set(rows: dict[str, dict[str, float | None]]) -> None:
+def test_without_mask_and_positions_both_sentences_give_the_same_set(rows: dict[str, dict[str, float | None]]) -> None:
     assert rows["nope"]["unmasked"] < 1e-6
     assert list(rows) == ["nope", *sorted(set(SCHEMES) - {"nope"})]
     assert {name for name, row in rows.items() if row["unmasked"] is None} == BY_SUMS
@@ -35,8 +35,8 @@ def test_without_mask_and_positions_both_sentences_are_one_set(rows: dict[str, d
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("kind", ["nope", "alibi"])
-def test_the_layer_is_attention_written_out(kind: str, masked: bool) -> None:
-    """In float64 by loops; float32 sums of 64 products of size 1: to 1e-5."""
+def test_the_layer_equals_attention_in_loops(kind: str, masked: bool) -> None:
+    """Loops in float64; float32 sums of 64 products of size 1 are accurate to 1e-5."""
     scheme = Nope(NopeConfig(), SHAPE) if kind == "nope" else Alibi(AlibiConfig(), SHAPE)
     draw = torch.Generator().manual_seed(2)
     vectors, weights = torch.randn(3, 64, generator=draw), torch.randn(3, 64, 64, generator=draw) / 8
@@ -54,13 +54,13 @@ def test_the_layer_is_attention_written_out(kind: str, masked: bool) -> None:
     assert float((found.double() - expected.flatten(1)).abs().max()) < 1e-5
 
 
-def test_a_seed_repeats() -> None:
+def test_the_same_seed_gives_the_same_result() -> None:
     one, other = (permutation(Alibi(AlibiConfig(), SHAPE), "alibi") for _ in range(2))
     assert one == other
     assert one in permutations(["nope", "alibi"], PACKAGED)
 
 
-def test_the_table_says_it_in_words() -> None:
+def test_the_table_in_words() -> None:
     shown = posx("explain", "permutation", "--scheme", "nope", "--scheme", "rope", "--scheme", "cope").stdout
     assert " ".join(SENTENCE) in shown
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}

@@ -14,8 +14,8 @@ from posx.models.attention.dispatch import attend_rotated, plan
 
 
 @pytest.mark.parametrize("name", ["alibi", "cope", "dape", "forgetting", "rope", "stick-breaking", "transformer-xl"])
-def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
-    """What the probe's weights make of values, against the output of posx.models.attention.dispatch."""
+def test_one_query_at_a_time_equals_the_attention_of_the_model(name: str) -> None:
+    """The probe's weights times values, compared with the output of posx.models.attention.dispatch."""
     one = subject_of(name, length="24")
     told = content(one.scheme, one.positions, seed=3)
     with torch.no_grad():
@@ -26,7 +26,7 @@ def test_a_query_at_a_time_is_the_attention_of_the_model(name: str) -> None:
         assert gap(probed @ v, attend_rotated(q, k, v, flow)) < 1e-5
 
 
-def test_a_long_matrix_is_thinned_out_and_says_where() -> None:
+def test_a_long_matrix_is_subsampled() -> None:
     one = subject_of("alibi", length="1000")
     added = maps(one, "added")
     assert added.tokens == grid(1000).tolist() == list(range(0, 1000, 4))

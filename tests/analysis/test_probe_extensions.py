@@ -17,8 +17,8 @@ from posx.models.build import compose_run, scheme_of
 @pytest.mark.parametrize("extension", ["none", "yarn+window", "self-extend(w=4,G=4)", "dual-chunk+log-n", "sinks",
                                        "lm-infinite", "temperature", "alibi-scale+rerope", "interpolate"])  # fmt: skip
 @pytest.mark.parametrize("name", ["alibi", "fire", "learned", "nope", "rope", "shaw", "ssmax", "t5", "xpos", "layers"])
-def test_the_probe_attends_as_the_model_does(name: str, extension: str) -> None:
-    """What the probe's weights make of values, against attention of the model, with what an extension does to it."""
+def test_the_probe_equals_the_attention_of_the_model(name: str, extension: str) -> None:
+    """The probe's weights times values, compared with the model's attention, both with the extension."""
     specs, config = parse_extension(extension), compose_run([f"scheme={name}", *SMALL, *FEWER.get(name, ())])
     if not all(fits(type(spec), scheme_of(config)) for spec in specs):
         return

@@ -28,7 +28,7 @@ from posx.schemes.base import Scheme
 
 
 def test_xpos_changes_norms_by_its_formula() -> None:
-    """Most of all those of pair 0: ζ_0 = 0.4 / 1.4, counted from the middle, 31.5 tokens from both ends."""
+    """Most for pair 0: ζ_0 = 0.4 / 1.4, at both ends, 31.5 tokens from the middle."""
     found = measured("xpos")
     assert found.norms == pytest.approx((0.4 / 1.4) ** (-31.5 / 512) - 1, rel=1e-4)
     assert found.distance_alone is not None
@@ -38,7 +38,7 @@ def test_xpos_changes_norms_by_its_formula() -> None:
     assert "bound" not in kinds
 
 
-def test_rope_keeps_norms_and_shifts_by_a_rotation() -> None:
+def test_rope_preserves_norms_and_shifts_by_a_rotation() -> None:
     found = measured("rope")
     assert found.norms is not None
     assert found.shift is not None
@@ -59,7 +59,7 @@ def test_sinusoids_shift_by_a_rotation_and_learned_vectors_do_not() -> None:
     assert learned > 0.1
 
 
-def test_distance_alone_is_told_from_more_than_distance() -> None:
+def test_dependence_on_distance_only_is_detected() -> None:
     assert measured("alibi").distance_alone == 0
     assert measured("nope").distance_alone == 0
     for name in set(SCHEMES) - {"linear-rope"}:
@@ -76,13 +76,13 @@ def test_along_diagonals_of_numbers() -> None:
     assert along_diagonals(torch.where(logits.isnan(), nan, 5.0)) == 0
 
 
-def test_reach_is_where_the_tail_ends() -> None:
+def test_reach_by_hand() -> None:
     assert reach(torch.tensor([0.6, 0.3, 0.06, 0.04])) == 2
     assert reach(torch.tensor([0.96, 0.04])) == 0
     assert reach(torch.full((128,), 1 / 128)) == 121
 
 
-def test_linear_attention_weighs_by_its_own_rule() -> None:
+def test_weights_of_linear_attention() -> None:
     """φ(0) = 1 in all dimensions: the decay, over the number of keys."""
     one = subject_of("linear-rope")
     exact = decay_of(one.scheme.frequencies(), 8, 64) / 64  # type: ignore[operator]
@@ -123,7 +123,7 @@ class Mirror(Scheme):
 '''
 
 
-def test_a_scheme_of_ones_own_is_shown_by_what_it_does(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_scheme_is_shown(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (there / "mirrors_of_mine.py").write_text(OWN)
     (there / "own" / "scheme").mkdir(parents=True)
     (there / "own" / "scheme" / "mirror.yaml").write_text("_target_: mirrors_of_mine.Mirror\n")
@@ -145,7 +145,7 @@ def test_a_scheme_of_ones_own_is_shown_by_what_it_does(there: Path, monkeypatch:
     assert lines(one, "decay").values["every head"][:4].tolist() == [1, -1, 1, -1]
 
 
-def test_overrides_reach_the_scheme_and_the_model() -> None:
+def test_overrides_apply_to_the_scheme_and_the_model() -> None:
     one = subject_of("rope", "scheme.base=50", "model.head_dim=4", "train.seed=5", length="20")
     assert maps(one, "angles").values[""][1].tolist() == pytest.approx([1, 50**-0.5])
     assert (one.length, one.seed) == (20, 5)
@@ -154,7 +154,7 @@ def test_overrides_reach_the_scheme_and_the_model() -> None:
     assert not torch.equal(tables[0], tables[2])  # type: ignore[arg-type]
 
 
-def test_what_is_shown_is_what_training_begins_with() -> None:
+def test_the_values_shown_are_those_at_the_start_of_training() -> None:
     config = compose_run(["scheme=learned", *SMALL])
     one = make_subject(config, "1x")
     other = subject_of("learned").scheme

@@ -26,7 +26,7 @@ from posx.utils.console import Display
 def test_scaling_counts_seconds_of_as_many_tokens_at_every_context(
     text: Path, obedient: list[tuple[str, dict[str, Any]]]
 ) -> None:
-    """A step of 128 tokens is longer than one of 64, which says nothing about the context."""
+    """A step of 128 tokens takes longer than one of 64 at any context."""
     plan = scaling.make_plan(tiny(text), [64, 128], [], [])
     data = scaling.measure(plan, 2, 0.5, Display(quiet=True), "")
     assert [point["seconds"] for point in data["points"]] == [[2.0, 2.0], [2.0, 2.0]]
@@ -35,13 +35,13 @@ def test_scaling_counts_seconds_of_as_many_tokens_at_every_context(
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"schema": 1}', '{"schema": 9}', "nonsense"])
-def test_a_file_that_holds_no_measurements_is_a_sentence(tmp_path: Path, content: str) -> None:
+def test_a_file_without_measurements_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)
     assert str(path) in refused("--scaling", "--from", path)
 
 
-def test_numbers_that_are_none_are_a_sentence_with_json_too(scaled: tuple[Path, str], tmp_path: Path) -> None:
+def test_invalid_numbers_are_an_error_with_json_too(scaled: tuple[Path, str], tmp_path: Path) -> None:
     data = json.loads((scaled[0] / "scaling.json").read_text())
     data["points"][0]["seconds"] = [float("nan")]
     (tmp_path / "scaling.json").write_text(json.dumps(data))
@@ -49,7 +49,7 @@ def test_numbers_that_are_none_are_a_sentence_with_json_too(scaled: tuple[Path, 
         assert "a cost is not a number" in refused("--scaling", "--from", source, "--json")
 
 
-def test_a_folder_without_measurements_is_a_sentence(tmp_path: Path) -> None:
+def test_a_directory_without_measurements_is_an_error(tmp_path: Path) -> None:
     assert "scaling.json is missing" in refused("--scaling", "--from", tmp_path)
 
 
@@ -71,14 +71,14 @@ def test_least_squares_by_hand() -> None:
     assert law.local == pytest.approx(0, abs=1e-12)
 
 
-def test_a_sum_of_powers_has_the_larger_one_at_its_end() -> None:
+def test_the_last_two_points_of_a_sum_of_powers_follow_the_larger_one() -> None:
     law = scaling.fit([(2.0**n, 2.0**n + 4.0**n) for n in range(-6, 7)])  # x + x², as long below 1 as above
     assert law is not None
     assert law.exponent == pytest.approx(1.5, abs=1e-9)  # x → 1/x turns log(1 + x) by log x: symmetrical
     assert law.local == pytest.approx(1 + math.log2(65 / 33))
 
 
-def test_no_law_without_two_points() -> None:
+def test_a_fit_requires_two_points() -> None:
     assert scaling.fit([]) is None
     assert scaling.fit([(128, 1.0)]) is None
     assert scaling.fit([(128, 1.0), (256, 0.0)]) is None
@@ -116,7 +116,7 @@ def scaled(text: Path, shared_cache: Path, tmp_path_factory: pytest.TempPathFact
     return folder, result.stdout
 
 
-def test_scaling_measures_and_says_what_could_not_be(scaled: tuple[Path, str]) -> None:
+def test_scaling_reports_points_that_could_not_be_measured(scaled: tuple[Path, str]) -> None:
     data = json.loads((scaled[0] / "scaling.json").read_text("utf-8"))
     points = {(point["axis"], point["x"]): point for point in data["points"]}
     assert list(points) == [("context", 8), ("context", 16), ("context", 5000), ("corpus", 1)]

@@ -47,7 +47,7 @@ def until(ready: Callable[[], bool], what: str) -> None:
 def test_children_end_with_the_command(
     text: Path, own: Path, tmp_path: Path, number: signal.Signals, when: str
 ) -> None:
-    """The signal goes to the command alone: while its first child begins, or while one works for minutes."""
+    """The signal is sent only to the command: while its first child starts, or during a long burst."""
     marker = tmp_path / "asleep"
     asked = ["--schemes", "sleeps", "--lengths", "1x", "--config-dir", str(own), "--trust"]
     process = subprocess.Popen(

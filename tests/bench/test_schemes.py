@@ -27,7 +27,7 @@ from posx.reporting.formats.markdown import markdown
 from posx.utils.console import Display
 
 
-def test_what_works_has_every_figure(measured: Any) -> None:
+def test_a_scheme_that_runs_has_every_number(measured: Any) -> None:
     rows = measured[0]
     for row in (rows["nope"], rows["heavy"]):
         assert [cell["length"] for cell in row["eval"]] == [CONTEXT, 4 * CONTEXT]
@@ -40,7 +40,7 @@ def test_what_works_has_every_figure(measured: Any) -> None:
     assert rows["learned"]["parameters"] - rows["nope"]["parameters"] == CONTEXT * 16
 
 
-def test_figures_are_medians_of_the_rounds_and_of_their_ratios(measured: Any) -> None:
+def test_numbers_are_medians_over_rounds(measured: Any) -> None:
     rows = measured[0]
     for cell, beside in zip(cells(rows["heavy"]), cells(rows["nope"]), strict=True):
         assert cell["tokens_per_second"] == 1 / sorted(cell["seconds_a_token"])[1]
@@ -63,8 +63,8 @@ def test_learned_past_its_table_is_a_dash(measured: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("dies", "killed by SIGKILL"), ("stops", "no more of this")])
-def test_a_child_that_is_gone_is_a_row_of_dashes_with_its_reason(measured: Any, name: str, reason: str) -> None:
-    """`dies` could evaluate at 4x before it was killed: not even that is shown."""
+def test_a_killed_child_is_a_row_of_dashes_with_the_reason(measured: Any, name: str, reason: str) -> None:
+    """`dies` evaluated at 4x before it was killed, which is not shown either."""
     rows, table, _ = measured
     for cell in cells(rows[name]):
         assert reason in cell["reason"]
@@ -74,7 +74,7 @@ def test_a_child_that_is_gone_is_a_row_of_dashes_with_its_reason(measured: Any, 
     assert any(fields[0].removeprefix("– ") in line and reason in line for line in table.splitlines())
 
 
-def test_an_error_at_one_length_leaves_the_other_figures(measured: Any) -> None:
+def test_an_error_at_one_length_does_not_affect_other_numbers(measured: Any) -> None:
     train, short, long = cells(measured[0]["breaks"])
     assert long["reason"] == "ValueError: too long for me"
     assert train["ratio"] > 0
@@ -82,8 +82,8 @@ def test_an_error_at_one_length_leaves_the_other_figures(measured: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-def test_a_peak_is_that_of_its_work(measured: Any) -> None:
-    """200 MB that only the long evaluation holds, and that come first, are not in training's peak."""
+def test_peak_memory_is_measured_separately_for_each_kind_of_work(measured: Any) -> None:
+    """200 MB that only the long evaluation uses, before training, are not part of training's peak."""
     (train, short, long), plain = cells(measured[0]["heavy"]), cells(measured[0]["nope"])
     assert long["peak_memory_bytes"] > 200e6
     assert max(cell["peak_memory_bytes"] for cell in (train, short, *plain)) < 150e6
@@ -96,8 +96,8 @@ def rows_of(monkeypatch: pytest.MonkeyPatch, text: Path, groups: dict[str, Measu
     return bench.measure(plan, 3, 0.0, Display(quiet=True), "posx bench")
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
-    """The second round was slow for all: the ratio of the medians would be 1.5."""
+def test_a_ratio_is_the_median_of_the_ratios_within_rounds(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
+    """The second round was slow for all schemes: the ratio of the medians would be 1.5."""
     _, rope = rows_of(
         monkeypatch,
         text,
@@ -124,13 +124,13 @@ def test_without_the_baseline_there_are_rates_and_no_ratios(monkeypatch: pytest.
     assert "- [1] it died" in table
 
 
-def test_where_nothing_can_be_measured_the_command_fails(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
+def test_the_command_fails_if_nothing_can_be_measured(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
     with pytest.raises(PosxError, match="no luck") as caught:
         rows_of(monkeypatch, text, {"nope": found([], [], "no luck"), "rope": found([], [], "nor here")})
     assert caught.value.code == 1
 
 
-def test_each_group_is_measured_beside_a_baseline_of_its_own(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
+def test_each_group_has_its_own_baseline(monkeypatch: pytest.MonkeyPatch, text: Path) -> None:
     monkeypatch.setattr(bench, "GROUP", 1)
     seen: list[list[str]] = []
 
@@ -147,8 +147,8 @@ def test_each_group_is_measured_beside_a_baseline_of_its_own(monkeypatch: pytest
     assert rope["train"]["ratio"] == alibi["train"]["ratio"] == 3
 
 
-def test_all_sides_alternate_and_memory_comes_first(text: Path, obedient: list[tuple[str, dict[str, Any]]]) -> None:
-    """The longest evaluation first of all: no optimizer holds memory yet. Then rounds, there and back."""
+def test_schemes_alternate_and_memory_is_measured_first(text: Path, obedient: list[tuple[str, dict[str, Any]]]) -> None:
+    """The longest evaluation first, before the optimizer allocates memory. Then rounds, forwards and backwards."""
     plan = bench.make_plan(tiny(text), ["rope", "alibi"], ["1x", "4x"])
     rows = bench.measure(plan, 2, 0.5, Display(quiet=True), "")
     looks = [(name, request["length"]) for name, request in obedient if request["memory"]]
@@ -174,7 +174,7 @@ def test_by_default_every_scheme_at_the_reference_shape() -> None:
     assert plan.baseline.data.name == "sotu"
 
 
-def test_overrides_win_over_the_reference() -> None:
+def test_overrides_replace_the_reference_settings() -> None:
     plan = bench.make_plan(["model=tiny", "train.batch_tokens=128", "eval.lengths=[1x,3x]", "eval.dtype=bfloat16"])
     assert plan.baseline.model.d_model == 128
     assert plan.baseline.train.batch_tokens == 128
@@ -182,8 +182,8 @@ def test_overrides_win_over_the_reference() -> None:
     assert plan.eval.dtype == "bfloat16"
 
 
-def test_a_scheme_that_refuses_the_shape_is_a_dash_with_its_sentence() -> None:
-    """At a context of 16 T5's 32 buckets would give one to each distance."""
+def test_a_scheme_that_refuses_the_shape_has_a_reason() -> None:
+    """T5's 32 buckets are more than the distances at a context of 16."""
     plan = bench.make_plan(["model=tiny", "train.context=16", "train.batch_tokens=64"], ["t5"])
     with pytest.raises(bench.Refused, match="bucket"):
         plan.spec("t5")

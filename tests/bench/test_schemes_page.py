@@ -24,7 +24,7 @@ from posx.reporting.formats.terminal import show_page
 from posx.utils.format import figure
 
 
-def test_markdown_says_the_numbers_of_the_json_and_what_they_hold_for(measured: Any) -> None:
+def test_markdown_has_the_numbers_and_the_setup_of_the_json(measured: Any) -> None:
     rows, table, arguments = measured
     heavy = rows["heavy"]
     train, short, long = cells(heavy)
@@ -63,8 +63,8 @@ def shown(rows: list[dict[str, Any]], width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-def test_a_narrow_terminal_gets_every_figure_in_three_tables(measured: Any, width: int) -> None:
-    """A line for each scheme in each of them, so that schemes stand beneath and lengths beside each other."""
+def test_a_narrow_terminal_shows_every_number_in_three_tables(measured: Any, width: int) -> None:
+    """Each table has one row per scheme and one column per length."""
     rows = measured[0]
     text = shown(list(rows.values()), width)
     tables = text.partition("\n[1] ")[0]

@@ -12,7 +12,7 @@ from posx.bench import synthetic_text as pseudotext
 
 
 def test_generated_text_is_like_text() -> None:
-    """The smaller corpus begins the larger, no word has two ranks, and new words come as about the 0.55th power."""
+    """A larger corpus starts with a smaller one, words are unique, and vocabulary grows as about the 0.55th power."""
     assert list(islice(pseudotext.documents(), 3)) == list(islice(pseudotext.documents(), 5))[:3]
     assert len({pseudotext.word(rank) for rank in range(200_000)}) == 200_000
     distinct: set[str] = set()
@@ -26,7 +26,7 @@ def test_generated_text_is_like_text() -> None:
     assert 0.45 < math.log(more / fewer) / math.log(many / few) < 0.65
 
 
-def test_a_corpus_has_the_size_that_was_asked(tmp_path: Path) -> None:
+def test_a_corpus_has_the_requested_size(tmp_path: Path) -> None:
     told: list[int] = []
     pseudotext.write_corpus(tmp_path / "a.jsonl", 300_000, told.append)
     texts = [json.loads(line)["text"] for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]

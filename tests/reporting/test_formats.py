@@ -59,6 +59,6 @@ def test_every_kind_of_plot_has_its_function(kind: str) -> None:
         ("posx.results.aggregate", "torch"),
     ],
 )
-def test_heavy_imports_wait(module: str, absent: str) -> None:
+def test_heavy_imports_are_deferred(module: str, absent: str) -> None:
     program = f"import sys, {module}; sys.exit({absent!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -27,7 +27,7 @@ from posx.results.aggregate import aggregate
 from posx.results.cells import Cell
 
 
-def test_unlike_targets_never_share_a_sheet() -> None:
+def test_different_targets_have_separate_tables() -> None:
     cells = aggregate([record(5.0), record(9.0, targets_sha256="66" * 32, **OTHER)])
     pages = sheets(cells)
     assert [[group.label for group, _ in page.rows] for page in pages] == [["rope"], ["alibi"]]
@@ -39,11 +39,11 @@ def test_unlike_targets_never_share_a_sheet() -> None:
 
 
 @pytest.mark.parametrize("change", [{"protocol": "stream"}, {"split": "validation"}, {"data": "text"}])
-def test_nor_do_unlike_protocols_splits_or_corpora(change: dict[str, Any]) -> None:
+def test_different_protocols_splits_and_corpora_have_separate_tables(change: dict[str, Any]) -> None:
     assert len(sheets(aggregate([record(5.0), record(6.0, **(OTHER | change))]))) == 2
 
 
-def test_two_configs_under_one_label_are_told_apart() -> None:
+def test_two_configs_with_the_same_label_are_distinguished() -> None:
     cells = aggregate([record(5.0), record(6.0, config_sha256="ab" * 32, run="other")])
     text = render(cells, "md")
     assert "rope [333333]" in text
@@ -51,8 +51,8 @@ def test_two_configs_under_one_label_are_told_apart() -> None:
     assert len(sheets(cells)[0].rows) == 2
 
 
-def test_intervals_of_a_table_are_simultaneous_and_as_wide_as_student_says(tmp_path: Path) -> None:
-    """One change alone has Student's interval over documents; among seven, a wider one. The table prints the latter."""
+def test_intervals_of_a_table_are_simultaneous_with_the_width_of_students_t(tmp_path: Path) -> None:
+    """A single change has Student's interval over documents, one of seven a wider one, which the table prints."""
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.05)}, **ROPE)
     (alone,) = [c for c in aggregate(shelf.records) if c.length == 128]
@@ -75,7 +75,7 @@ def test_intervals_of_a_table_are_simultaneous_and_as_wide_as_student_says(tmp_p
     assert "95% intervals, simultaneous over the 10 changes of this table" in remarks(text)
 
 
-def test_the_table_says_what_its_intervals_speak_of(judged: list[Cell]) -> None:
+def test_the_table_states_what_its_intervals_cover(judged: list[Cell]) -> None:
     mixed = remarks(render(judged, "md"))
     assert "Intervals cover document sampling and training variance." in mixed
     assert "Intervals of cells with only one seed cover document sampling only." in mixed
@@ -88,7 +88,7 @@ def test_the_table_says_what_its_intervals_speak_of(judged: list[Cell]) -> None:
         assert "and training variance" not in text
 
 
-def test_under_twenty_documents_the_table_says_few_documents(tmp_path: Path, judged: list[Cell]) -> None:
+def test_fewer_than_twenty_documents_give_a_warning(tmp_path: Path, judged: list[Cell]) -> None:
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.05)}, documents=FEW, **ROPE)
     cells = aggregate(shelf.records)
@@ -99,7 +99,7 @@ def test_under_twenty_documents_the_table_says_few_documents(tmp_path: Path, jud
 
 
 @pytest.mark.parametrize("number, few", [(19, True), (20, False)])
-def test_twenty_are_not_few(tmp_path: Path, number: int, few: bool) -> None:
+def test_twenty_documents_give_no_warning(tmp_path: Path, number: int, few: bool) -> None:
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.05)}, documents=np.repeat(np.arange(number), 4), **ROPE)
     assert ("too few for reliable intervals" in render(aggregate(shelf.records), "md")) == few
@@ -113,7 +113,7 @@ def test_one_document_gives_no_interval(tmp_path: Path) -> None:
     assert "all targets are in one document" in remarks(text)
 
 
-def test_the_table_says_on_what_its_numbers_rest(judged: list[Cell]) -> None:
+def test_the_table_states_data_targets_and_protocol(judged: list[Cell]) -> None:
     for text in (render(judged, "md"), shown(judged), render(judged, "latex"), shown(judged, 80)):
         for part in (
             *("sotu", "fixed-targets", "test split", "128 targets in 24 documents", "S = 2", "11111111", "L = 64"),
@@ -122,13 +122,13 @@ def test_the_table_says_on_what_its_numbers_rest(judged: list[Cell]) -> None:
             assert part in flat(text), part
 
 
-def test_notes_of_the_corpus_reach_the_table() -> None:
+def test_notes_of_the_corpus_are_in_the_table() -> None:
     cells = aggregate([record(5.0, notes=["The corpus has only 1 document: cut into 20 contiguous pieces."])])
     for text in (render(cells, "md"), shown(cells), render(cells, "latex")):
         assert "cut into 20 contiguous pieces" in text
 
 
-def test_models_of_unlike_contexts_stand_under_tokens_not_multiples() -> None:
+def test_models_with_different_contexts_have_headings_in_tokens() -> None:
     long = {"base_context": 128, "train_context": 128, "config_sha256": "99" * 32, "label": "rope-long"}
     cells = aggregate([record(5.0), record(5.5, length=128), record(4.9, length=128, **long)])
     head, *rows = markdown_rows(render(cells, "md"))
@@ -137,13 +137,13 @@ def test_models_of_unlike_contexts_stand_under_tokens_not_multiples() -> None:
     assert rows[1][5] == "134.3 · 4.900"  # its own 1x: no change beside it
 
 
-def test_a_bfloat16_evaluation_says_so() -> None:
+def test_a_bfloat16_evaluation_is_labelled() -> None:
     cells = aggregate([record(5.0), record(5.1, dtype="bfloat16")])
     _, *rows = markdown_rows(render(cells, "md"))
     assert [row[0] for row in rows] == ["rope", "rope (bfloat16)"]
 
 
-def test_a_fine_tune_stands_below_its_model_and_says_what_it_was_trained_with() -> None:
+def test_a_fine_tuned_model_follows_its_base_model_with_its_extension() -> None:
     tuned = {"config_sha256": "77" * 32, "parent_sha256": "33" * 32, "train_context": 256, "train_extension": "pi(s=4)"}
     records = [
         record(5.0),
@@ -156,7 +156,7 @@ def test_a_fine_tune_stands_below_its_model_and_says_what_it_was_trained_with() 
     assert "fine-tuned at 256" in text
 
 
-def test_other_protocols_say_that_context_grows(protocol_cells: list[Cell]) -> None:
+def test_other_protocols_warn_about_growing_context(protocol_cells: list[Cell]) -> None:
     text = render(choose(protocol_cells, "non-overlapping"), "md")
     assert "perplexity can fall even if the model makes no use of the longer context" in text
     assert "The same targets at every length" not in text

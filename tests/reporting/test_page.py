@@ -38,7 +38,7 @@ from posx.results.records import Record
 torch.set_num_threads(1)
 
 
-def test_it_is_whole_and_its_parts_are_there(root: Node) -> None:
+def test_the_page_has_all_sections(root: Node) -> None:
     sections = {n.attributes["id"]: n for n in root.all("section")}
     assert list(sections) == ["answer", "setup", "tables", "plots", "costs", "reproduce", "versions"]
     links = [a.attributes["href"] for a in root.all("nav")[0].all("a")]
@@ -54,7 +54,7 @@ def test_it_is_whole_and_its_parts_are_there(root: Node) -> None:
         assert len(section.text.strip()) > len(section.all("h2")[0].text)
 
 
-def test_it_asks_for_nothing_outside_itself(page: Path, root: Node) -> None:
+def test_the_page_is_self_contained(page: Path, root: Node) -> None:
     fetching = {"src", "srcset", "href", "poster", "data", "action", "background", "xlink:href", "style"}
     ids = {n.attributes.get("id") for n in root}
     for node in root:
@@ -79,7 +79,7 @@ def test_it_asks_for_nothing_outside_itself(page: Path, root: Node) -> None:
     assert list(page.parent.glob("report*")) == [page]
 
 
-def test_plots_hold_their_drawing_and_nothing_active(root: Node) -> None:
+def test_plots_are_embedded_without_active_content(root: Node) -> None:
     for image in root.all("img"):
         svg = base64.b64decode(image.attributes["src"].partition(",")[2], validate=True).decode("utf-8")
         assert svg.rstrip().endswith("</svg>")
@@ -88,7 +88,7 @@ def test_plots_hold_their_drawing_and_nothing_active(root: Node) -> None:
         assert all((a or b).startswith("#") for a, b in references)
 
 
-def test_labels_and_titles_stay_text(root: Node, page: Path) -> None:
+def test_labels_and_titles_are_escaped(root: Node, page: Path) -> None:
     text = page.read_text("utf-8")
     assert "<script>alert" not in text
     assert len(root.all("script")) == 1
@@ -99,7 +99,7 @@ def test_labels_and_titles_stay_text(root: Node, page: Path) -> None:
     assert LONG in {row[0].text for row in grid.rows}
 
 
-def test_every_plot_is_there(root: Node) -> None:
+def test_the_page_has_every_plot(root: Node) -> None:
     alts = [image.attributes["alt"] for image in root.all("img")]
     starts = (
         "Perplexity by evaluation length",
@@ -114,11 +114,11 @@ def test_every_plot_is_there(root: Node) -> None:
 
 
 def test_a_long_label_leaves_room_for_the_axes(made: tuple[Path, list[str]]) -> None:
-    """matplotlib warns where a legend or a label has pushed the axes out of the drawing."""
+    """matplotlib warns if a legend or a label pushes the axes out of the figure."""
     assert [text for text in made[1] if "constrained_layout not applied" in text] == []
 
 
-def test_every_cell_config_command_and_version_is_there(root: Node, runs: Path, records: list[Record]) -> None:
+def test_the_page_has_every_cell_config_command_and_version(root: Node, runs: Path, records: list[Record]) -> None:
     (cells,) = [t for t in tables_of(root) if t.title == "All cells"]
     keys = Counter(row[0].text for row in cells.rows)
     assert keys == Counter(r.key for r in records)
@@ -162,7 +162,7 @@ def usable_text(cell: Cell) -> str:
     return f"{cell.usable_sure}–{cell.usable}?" if cell.usable_sure != cell.usable else f"{cell.usable}"
 
 
-def test_numbers_are_those_of_the_records(root: Node, records: list[Record]) -> None:
+def test_numbers_equal_those_of_the_records(root: Node, records: list[Record]) -> None:
     """Each cell of the first table, with its change, interval and verdict."""
     sheet = fixed_targets(records)
     grid = tables_of(root)[0]
@@ -206,7 +206,7 @@ def check_number(shown: Node, cell: Cell) -> int:
     return 1
 
 
-def test_changes_of_seeds_gains_and_costs_are_those_of_the_records(root: Node, records: list[Record]) -> None:
+def test_changes_gains_and_costs_equal_those_of_the_records(root: Node, records: list[Record]) -> None:
     found = {t.title: t for t in tables_of(root)}
     cells = [c for c in aggregate(records) if c.comparison.protocol == "fixed-targets"]
     (seeds,) = [t for title, t in found.items() if "by seed" in title]
@@ -238,7 +238,7 @@ def test_changes_of_seeds_gains_and_costs_are_those_of_the_records(root: Node, r
 MINUS_NOTHING = re.compile(r"(?<![\w.])[-−]0(\.0+)?(?![\d.])")  # but not in the names of runs, as rope-0
 
 
-def test_nothing_is_minus_nothing(root: Node) -> None:
+def test_there_is_no_negative_zero(root: Node) -> None:
     assert all(MINUS_NOTHING.search(text) for text in ("-0%", "[-0%, 1%]", "1.2 -0.000", "[-0.000, +0.001]", "−0"))
     assert not any(MINUS_NOTHING.search(text) for text in ("rope-0", "-0.012", "-0.5%", "[-0.001, +0.001]"))
     for table in tables_of(root):
@@ -251,8 +251,8 @@ def listed(numbers: list[int]) -> str:
     return " and ".join(map(str, numbers))
 
 
-def test_a_sentence_for_each_row(root: Node, records: list[Record]) -> None:
-    """Each row stands in one sentence, which says of each of its lengths past 1x what the table says, and no more."""
+def test_the_summary_has_a_sentence_for_each_row(root: Node, records: list[Record]) -> None:
+    """Each row is in one sentence, with exactly the verdicts of the table past 1x."""
     answers = answers_of(root)
     assert not [line for line in answers if re.search(r"\.\)|\.\.|  ", line)], "two full stops, or a gap"
     told = dict(line.split(": ", 1) for line in answers)
@@ -278,8 +278,8 @@ def test_a_sentence_for_each_row(root: Node, records: list[Record]) -> None:
     assert set(names) == {HOSTILE, "rope", "rope with pi", f"{LONG} with pi(s=4) (trained)"}
 
 
-def test_every_row_says_what_it_is_wherever_it_is_sorted_to(root: Node) -> None:
-    """A blank that means 'as above' means something else once the rows have moved: the name is said again, softly."""
+def test_every_row_has_its_names_in_any_order(root: Node) -> None:
+    """Blank cells that mean 'as above' repeat the name in grey, because rows can be sorted."""
     again = 0
     for table in tables_of(root):
         named = [n for n, head in enumerate(table.heads) if n == 0 or head in ("scheme", "extension", "protocol")]
@@ -296,7 +296,7 @@ def test_every_row_says_what_it_is_wherever_it_is_sorted_to(root: Node) -> None:
 
 
 def test_numbers_sort_as_numbers(root: Node) -> None:
-    """A column that is not text carries its numbers: '+0.005' comes before '-0.012', and '10' before '2'."""
+    """Cells have data-sort: as text, '+0.005' would sort before '-0.012', and '10' before '2'."""
     for table in tables_of(root):
         for row in table.rows:
             for head, cell in zip(table.heads, row, strict=True):
@@ -306,8 +306,8 @@ def test_numbers_sort_as_numbers(root: Node) -> None:
                 assert "data-sort" in cell.attributes, f"{table.title}, {head}: {cell.text}"
 
 
-def test_a_run_that_lost_its_files(runs: Path, tmp_path: Path) -> None:
-    """No meta.json, no first run of a fine-tune: the page is written and says so."""
+def test_runs_with_missing_files(runs: Path, tmp_path: Path) -> None:
+    """Without meta.json, or the base run of a fine-tuned run, the page is written with a message."""
     own = tmp_path / "runs"
     for name in ("tuned", "rope-1"):
         shutil.copytree(runs / name, own / name)
@@ -320,8 +320,8 @@ def test_a_run_that_lost_its_files(runs: Path, tmp_path: Path) -> None:
     assert [c.text for c in training.rows[0]] == ["rope-1", *["–"] * 7]
 
 
-def test_a_training_of_no_time_is_not_one_of_unknown_time(runs: Path, tmp_path: Path) -> None:
-    """meta.json rounds seconds, so that a few steps take 0.0 of them; a dash says that nobody knows."""
+def test_zero_seconds_are_not_missing_seconds(runs: Path, tmp_path: Path) -> None:
+    """meta.json rounds seconds, so a few steps may take 0.0; a dash means that they are missing."""
     shutil.copytree(runs / "rope-1", tmp_path / "runs" / "rope-1")
     change_meta(tmp_path / "runs" / "rope-1", seconds=0.0)
     posx("report", "--runs-dir", tmp_path / "runs", "-o", tmp_path / "r.html")
@@ -329,7 +329,7 @@ def test_a_training_of_no_time_is_not_one_of_unknown_time(runs: Path, tmp_path: 
     assert [(row[5].text, row[5].attributes.get("data-sort")) for row in training.rows] == [("0 s", "0.0")]
 
 
-def test_the_config_in_the_page_is_the_run(root: Node) -> None:
+def test_the_config_in_the_page_is_that_of_the_run(root: Node) -> None:
     """It is YAML that can be copied out of the page, with the label as it was given."""
     for details in root.all("details"):
         values = yaml.safe_load(details.all("pre")[1].text)

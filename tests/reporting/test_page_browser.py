@@ -142,7 +142,7 @@ def looked(page: Path, browser: Any, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.parametrize("width", ["1280", "390"])
-def test_without_scripts_everything_is_there(looked: dict[str, Any], root: Node, width: str) -> None:
+def test_the_page_is_complete_without_scripts(looked: dict[str, Any], root: Node, width: str) -> None:
     seen = looked[width]
     assert seen["scripted"] is False
     assert seen["width"] == int(width)
@@ -165,7 +165,7 @@ def test_without_scripts_everything_is_there(looked: dict[str, Any], root: Node,
 
 @pytest.mark.parametrize("width", ["1280", "390"])
 def test_the_page_itself_never_scrolls_sideways(looked: dict[str, Any], width: str) -> None:
-    """Wide tables and long commands scroll in boxes of their own; a label of 60 signs breaks."""
+    """Wide tables and long commands scroll within their boxes; a label of 60 characters is wrapped."""
     seen = looked[width]
     for one in (seen, seen["opened"]):  # the latter with the commands and configs open
         assert one["outside"] == []
@@ -177,8 +177,8 @@ def test_the_page_itself_never_scrolls_sideways(looked: dict[str, Any], width: s
         assert any(box["inner"] > box["own"] for box in seen["boxes"])
 
 
-def test_on_a_phone_a_row_keeps_its_name_while_it_is_scrolled(looked: dict[str, Any]) -> None:
-    """The first column stays where it is."""
+def test_the_first_column_stays_visible_on_a_phone(looked: dict[str, Any]) -> None:
+    """While the table is scrolled sideways."""
     wide = [box for box in looked["390"]["boxes"] if box["inner"] > box["own"]]
     assert len(wide) >= 4
     for box in wide:
@@ -189,7 +189,7 @@ def test_on_a_phone_a_row_keeps_its_name_while_it_is_scrolled(looked: dict[str, 
 
 @pytest.mark.parametrize("width", ["1280", "390"])
 def test_a_caption_ends_within_its_box(looked: dict[str, Any], width: str) -> None:
-    """It is never what makes a table scroll: it breaks its lines by its box, of which a scrollbar takes some."""
+    """Captions are wrapped to the width of the box, without its scrollbar."""
     over = [round(box["caption"] - box["own"], 1) for box in looked[width]["boxes"]]
     assert [by for by in over if by > 0.5] == [], "pixels too wide"
 
@@ -203,8 +203,8 @@ def number_in(text: str) -> float | None:
     return float(found[1].replace(",", "")) * {"": 1, "k": 1e3, "M": 1e6}[found[2]] if found else None
 
 
-def test_tables_sort_where_scripts_run(looked: dict[str, Any]) -> None:
-    """Click, Enter and Space turn the order round. Numbers as numbers, cells without one last, rows whole."""
+def test_tables_can_be_sorted(looked: dict[str, Any]) -> None:
+    """Click, Enter and Space reverse the order. Numbers sort as numbers, cells without a number come last."""
     assert looked["scripted"]["scripted"] is True
     assert looked["scripted"]["resources"] == []
     assert len(looked["sorted"]) >= 6
@@ -233,7 +233,7 @@ def check_order(texts: list[str], way: str, as_text: bool, where: str) -> None:
     assert others == sorted(others, reverse=down), f"{where}, {way}: {texts}"
 
 
-def test_a_dead_network_changes_nothing(page: Path, browser: Any) -> None:
+def test_the_page_works_offline(page: Path, browser: Any) -> None:
     with_network = browser(page, "--dump-dom", "--virtual-time-budget=5000")
     without = browser(page, DEAD, "--dump-dom", "--virtual-time-budget=5000")
     assert with_network == without

@@ -39,7 +39,7 @@ def facts(root: Node) -> dict[str, str]:
     return {d.text: e.text for d, e in zip(first.all("dt"), first.all("dd"), strict=True)}
 
 
-def test_sizes_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_sizes_are_sorted_as_numbers(tmp_path: Path) -> None:
     many = [
         record(4.0, base_context=n, train_context=n, length=n, label=f"r{n}", config_sha256=f"{n:04x}" * 16,
                train_tokens=n * 100, seed=seed, parameters=n * 1000, model="tiny" if n < 512 else "small")
@@ -53,7 +53,7 @@ def test_sizes_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert "at most 64, 128 or 512 tokens at a time" in page.all("header")[0].text
 
 
-def test_nothing_but_dashes(tmp_path: Path) -> None:
+def test_a_report_without_numbers(tmp_path: Path) -> None:
     page = written(tmp_path, *(record(None, length=n) for n in (64, 128)))
     assert "No plots: these results contain nothing to plot." in page.text
     reason = "learned positions end at 64. Try --extension interpolate"
@@ -61,7 +61,7 @@ def test_nothing_but_dashes(tmp_path: Path) -> None:
     assert [row[5].text for row in tables_of(page)[-1].rows] == ["unsupported"] * 2
 
 
-def test_the_answer_says_what_is_used_what_breaks_and_the_worst_of_it(tmp_path: Path) -> None:
+def test_the_summary_names_verdicts_and_the_worst_change(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     for about, changes in (
         (ROPE, {128: 0.155, 256: 0.1, 512: 0.004}),
@@ -84,13 +84,13 @@ def test_the_answer_says_what_is_used_what_breaks_and_the_worst_of_it(tmp_path: 
     assert other == "alibi and cope: uses the longer context at 128 and 512; survives 256. Usable context: 512 tokens."
 
 
-def test_a_perplexity_past_all_numbers(tmp_path: Path) -> None:
+def test_an_infinite_perplexity(tmp_path: Path) -> None:
     page = written(tmp_path, record(4.0), record(800.0, length=128))
     assert "∞" in tables_of(page)[0].rows[0][5].text
 
 
-def test_the_validation_split_is_not_passed_off_as_test(tmp_path: Path) -> None:
-    """`posx recommend` leaves records on validation; every table and fact of the page is about test all the same."""
+def test_the_validation_split_is_not_mixed_with_test(tmp_path: Path) -> None:
+    """`posx recommend` writes validation records; all tables and facts of the page are of the test split."""
     other = {"split": "validation", "targets_sha256": "99" * 32}
     page = written(
         tmp_path, record(4.0), record(4.5, length=128), record(3.0, **other), record(3.5, length=128, **other)

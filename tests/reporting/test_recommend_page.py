@@ -26,7 +26,7 @@ from posx.results.records import current_records
 torch.set_num_threads(1)
 
 
-def test_the_page_shows_rank_cost_interval_and_the_line(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_shows_rank_cost_interval_and_command(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     result = asked(own, "learned", "--length", 40)
     shown = result.stdout
@@ -44,7 +44,7 @@ def test_the_page_shows_rank_cost_interval_and_the_line(own: Path, monkeypatch: 
     assert rows[0]["line"] in result.stderr
 
 
-def test_the_line_to_use_runs_as_it_is(own: Path, shell: Callable[..., Any]) -> None:
+def test_the_suggested_command_runs(own: Path, shell: Callable[..., Any]) -> None:
     """A runs directory with a space in it; the number is on the test split."""
     line = asked(own, "rope", "--length", 40).stdout.partition("Use: ")[2].strip()
     before = {r.key for r in current_records(own / "rope")}
@@ -54,8 +54,10 @@ def test_the_line_to_use_runs_as_it_is(own: Path, shell: Callable[..., Any]) -> 
     assert 40 in {r.length for r in made}
 
 
-def test_the_line_finds_a_run_given_by_its_path(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a folder in which runs/ is none of its business."""
+def test_the_suggested_command_finds_a_run_given_by_path(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a directory without this runs/."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     shown = posx("recommend", own / "alibi", "--length", 40, *TARGETS).stdout

@@ -26,8 +26,8 @@ from fixtures.reproduced_runs import (
 torch.set_num_threads(1)
 
 
-def test_the_printed_commands_of_a_run_give_its_numbers(runs: Path, tmp_path: Path, shell: Callable[..., Any]) -> None:
-    """Unusual settings, two protocols: trained once from the printed line, evaluated by each line."""
+def test_the_commands_of_a_run_reproduce_its_numbers(runs: Path, tmp_path: Path, shell: Callable[..., Any]) -> None:
+    """Unusual settings, two protocols: trained with the printed command, evaluated with each printed command."""
     cells = [
         cell(runs, "rope", extension="ntk(s=3)+window(w=8)", length=40),
         cell(runs, "rope", protocol="non-overlapping", extension="pi"),
@@ -52,10 +52,10 @@ def test_the_printed_commands_of_a_run_give_its_numbers(runs: Path, tmp_path: Pa
         assert made.label == LABEL
 
 
-def test_the_printed_commands_of_a_fine_tune_give_its_number(
+def test_the_commands_of_a_fine_tuned_run_reproduce_its_number(
     runs: Path, tmp_path: Path, shell: Callable[..., Any]
 ) -> None:
-    """Two trainings, the first one first; through the folder that posx takes where none is named."""
+    """Two training runs in order, in the default runs directory."""
     one = cell(runs, "tuned", extension="trained", length=48)
     lines = printed(runs, one)
     assert [line.split()[:4] for line in lines[:2]] == [["posx", "train", "--name", n] for n in ("rope", "tuned")]
@@ -70,7 +70,7 @@ def test_the_printed_commands_of_a_fine_tune_give_its_number(
     assert made.config_sha256 == one.config_sha256
 
 
-def test_each_line_says_what_differs_and_no_more(runs: Path) -> None:
+def test_commands_contain_only_the_settings_that_differ(runs: Path) -> None:
     train, evaluate = map(shlex.split, printed(runs, cell(runs, "rope", extension="none", length=40)))
     set_ = dict(part.partition("=")[::2] for part in train if "=" in part)
     for override in (*UNUSUAL, f"train.steps={STEPS}", "train.seed=3", "scheme=rope", "data=text"):

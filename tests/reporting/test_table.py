@@ -8,14 +8,14 @@ from posx.reporting.formats import render
 from posx.results.aggregate import aggregate
 
 
-def test_what_could_not_be_computed_is_a_dash_with_its_footnote() -> None:
+def test_a_missing_number_is_a_dash_with_a_footnote() -> None:
     for text in (render(example(), "md"), shown(example()), shown(example(), 80)):
         assert "– [1]" in text
         assert "[1] unsupported: learned positions end at 64. Try --extension interpolate." in text
     assert "-- [1]" in render(example(), "latex")
 
 
-def test_equal_reasons_share_a_footnote_and_others_have_their_own() -> None:
+def test_equal_reasons_share_a_footnote() -> None:
     cells = aggregate(
         [
             record(5.0),

@@ -56,7 +56,7 @@ def test_the_table_shows_difference_interval_change_and_verdict(shelf: Shelf) ->
     assert "Next: posx table" in result.stderr
 
 
-def test_one_seed_and_few_documents_are_said(shelf: Shelf) -> None:
+def test_one_seed_and_few_documents_give_warnings(shelf: Shelf) -> None:
     shelf.put(hardness(0, FEW), FEW, **ROPE)
     shelf.put(hardness(0, FEW) + by_document(0.1, 0.02, FEW), FEW, **ALIBI)
     text = posx("compare", "rope", "alibi", "--runs-dir", shelf.folder).stdout
@@ -64,7 +64,7 @@ def test_one_seed_and_few_documents_are_said(shelf: Shelf) -> None:
     assert "Only 7 documents: too few for reliable intervals" in text
 
 
-def test_records_without_losses_keep_their_numbers(tmp_path: Path) -> None:
+def test_records_without_losses_have_numbers_without_intervals(tmp_path: Path) -> None:
     alibi = {"label": "alibi", "run": "alibi", "config_sha256": "55" * 32}
     runs = stored(tmp_path, record(5.0), record(5.25, **alibi))
     text = posx("compare", "rope", "alibi", "--runs-dir", runs).stdout
@@ -76,8 +76,8 @@ def test_records_without_losses_keep_their_numbers(tmp_path: Path) -> None:
     assert (one["difference"], one["interval"], one["verdict"]) == (pytest.approx(-0.25), None, "")
 
 
-def test_targets_and_documents_of_every_set_are_said(shelf: Shelf) -> None:
-    """64 rests on 24 documents, 1024 on 7: the caption must not say 24 for both, nor keep silent that 7 are few."""
+def test_the_caption_lists_targets_and_documents_of_every_set(shelf: Shelf) -> None:
+    """64 has 24 documents, 1024 has 7: the caption lists both, and 7 give a warning."""
     pair(shelf, {64: (0.1, 0.02)}, seeds=1)
     own = {"targets_sha256": "66" * 32, "target_context": 1024, "length": 1024}
     shelf.put(hardness(0, FEW), FEW, **own, **ROPE)
@@ -88,8 +88,8 @@ def test_targets_and_documents_of_every_set_are_said(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 90, 100, 120])
-def test_a_narrow_terminal_gets_every_number_and_verdict_whole(shelf: Shelf, width: int) -> None:
-    """On the line of their length: 79 columns without lines."""
+def test_a_narrow_terminal_shows_every_number_and_verdict(shelf: Shelf, width: int) -> None:
+    """In one line per length, which takes 79 columns without borders."""
     pair(shelf, {64: (-0.2, 0.05), 128: (0.0, 0.001), 256: (0.3, 0.05), 512: (0.01, 0.2)})
     sides = [find_row(shelf.folder, name)[1] for name in ("rope", "alibi")]
     page = compared_page(differences(*sides), "rope", "alibi", shelf.records[0])

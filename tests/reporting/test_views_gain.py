@@ -19,8 +19,8 @@ from posx.results.aggregate import aggregate
 from posx.results.cells import Cell
 
 
-def test_the_share_of_the_attainable_gain_is_as_the_protocol_defines_it(attainable: list[Cell]) -> None:
-    """(nats(1x) − nats(ℓ)) / (nats(1x) − nats_long(ℓ)): 0.10/0.40 = 25 % for pi, −0.20/0.40 = −50 % without."""
+def test_the_share_of_the_attainable_gain_by_hand(attainable: list[Cell]) -> None:
+    """(nats(1x) − nats(ℓ)) / (nats(1x) − nats_long(ℓ)): 0.10/0.40 = 25% for pi, −0.20/0.40 = −50% without."""
     page = gain(sheets(attainable)[0])
     assert page is not None
     rows = [[entry.text for entry in row] for row in page.rows]
@@ -46,13 +46,13 @@ def test_the_share_of_the_attainable_gain_is_as_the_protocol_defines_it(attainab
     assert "trained from scratch at ℓ" in notes
 
 
-def test_controls_are_no_row_of_the_grid(attainable: list[Cell]) -> None:
+def test_controls_are_not_in_the_grid(attainable: list[Cell]) -> None:
     _, *rows = markdown_rows(render(attainable, "md").split("Share of the attainable gain")[0])
     assert [row[:2] for row in rows] == [["rope", "none"], ["rope", "pi"], ["alibi", "none"]]
 
 
-def test_a_gain_that_is_not_shown_to_be_there_is_a_dash(tmp_path: Path) -> None:
-    """The denominator's interval holds 0: no share, but the attainable gain and its interval are shown."""
+def test_a_gain_that_is_not_significant_has_no_share(tmp_path: Path) -> None:
+    """The interval of the denominator contains 0: only the attainable gain and its interval are shown."""
     shelf = Shelf(tmp_path)
     base, own = hardness(), {"recipe_sha256": RECIPE}
     shelf.put(base, **own, **ROPE)
@@ -66,6 +66,6 @@ def test_a_gain_that_is_not_shown_to_be_there_is_a_dash(tmp_path: Path) -> None:
     assert row[8].text == "–"  # the long model was not evaluated at L
 
 
-def test_without_controls_there_is_no_page_of_shares(judged: list[Cell]) -> None:
+def test_without_controls_there_is_no_table_of_shares(judged: list[Cell]) -> None:
     assert gain(sheets(judged)[0]) is None
     assert "attainable" not in render(judged, "md")

@@ -25,8 +25,8 @@ from posx.results.aggregate import aggregate
 from posx.results.cells import Cell
 
 
-def test_usable_context_is_one_number_for_each_row(tmp_path: Path) -> None:
-    """Up to the first that breaks, or that could not be computed; a length past a gap never counts."""
+def test_each_row_has_one_usable_context(tmp_path: Path) -> None:
+    """Up to the first length that breaks or is missing; later lengths do not count."""
     shelf = Shelf(tmp_path)
     fine, broken = (0.001, 0.001), (0.5, 0.01)
     for name, row in {
@@ -63,8 +63,8 @@ def named_rows(page: Page) -> list[tuple[str, str, list[list[Entry]]]]:
     return found
 
 
-def test_the_number_of_seeds_stands_in_every_form_of_the_table(judged: list[Cell]) -> None:
-    """The issue: "spread and number of seeds are always shown"."""
+def test_every_format_shows_the_number_of_seeds(judged: list[Cell]) -> None:
+    """Spread and number of seeds are always shown."""
     page = grid(sheets(judged)[0])
     assert page.heads[3] == "seeds"
     assert [row[3].text for row in page.rows] == ["3", "3", "1"]
@@ -85,8 +85,8 @@ def test_the_number_of_seeds_stands_in_every_form_of_the_table(judged: list[Cell
         assert [text.count(part) for part in parts] == [2, 1, 1]
 
 
-def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
-    """At 512 two of three seeds ran out of memory: the row says 1–3, and this number alone has no spread."""
+def test_a_cell_with_fewer_seeds_than_its_row_is_noted(tmp_path: Path) -> None:
+    """At 512, two of three seeds ran out of memory: the row shows 1–3 seeds, and this cell has no spread."""
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.01)}, seeds=3, **ROPE)
     shelf.put(hardness(0) + 0.2, length=512, **ROPE)
@@ -108,8 +108,8 @@ def test_a_number_over_fewer_seeds_than_its_row_says_so(tmp_path: Path) -> None:
     assert re.search(r"│ +1–3 │", shown(cells, 200))
 
 
-def test_a_row_of_equally_many_other_seeds_has_one_number_of_seeds(tmp_path: Path) -> None:
-    """Two of three seeds at each length, never the same two; a length without any number is no row of 0 seeds."""
+def test_a_row_with_equally_many_different_seeds_has_one_number_of_seeds(tmp_path: Path) -> None:
+    """Two of three seeds at each length, in different combinations; a length without numbers is ignored."""
     shelf = Shelf(tmp_path)
     for seed, length in ((0, 64), (1, 64), (1, 128), (2, 128), (0, 256), (2, 256)):
         shelf.put(hardness(seed), seed=seed, length=length, **ROPE)
@@ -119,7 +119,7 @@ def test_a_row_of_equally_many_other_seeds_has_one_number_of_seeds(tmp_path: Pat
     assert row[3] == "2"
 
 
-def test_failed_seeds_are_left_out_of_the_mean_and_of_the_count(tmp_path: Path) -> None:
+def test_failed_seeds_do_not_count(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     for seed in (0, 2):
         shelf.put(hardness(seed), seed=seed, **ROPE)
@@ -133,7 +133,7 @@ def test_failed_seeds_are_left_out_of_the_mean_and_of_the_count(tmp_path: Path) 
     assert "+0.100 [" in row[5]
 
 
-def test_a_row_for_each_number_says_what_the_grid_says(judged: list[Cell]) -> None:
+def test_the_long_form_has_the_same_numbers_as_the_grid(judged: list[Cell]) -> None:
     (sheet,) = sheets(judged)
     wide, narrow = grid(sheet), long_form(sheet)
     assert len(judged) == 8
@@ -165,14 +165,14 @@ def test_a_row_for_each_number_says_what_the_grid_says(judged: list[Cell]) -> No
             assert one.lines == again
 
 
-def test_the_row_for_each_number_has_the_usable_context_too(judged: list[Cell]) -> None:
-    """The issue: "the table then shows … usable context, one number for each scheme × extension"."""
+def test_the_long_form_has_the_usable_context(judged: list[Cell]) -> None:
+    """One number for each scheme and extension."""
     page = long_form(sheets(judged)[0])
     assert "256?" in " ".join(one.text for row in page.rows for one in row) + " ".join(page.notes)
 
 
-def test_without_any_verdict_no_context_is_called_usable(tmp_path: Path) -> None:
-    """exp(3) times the perplexity of 1x, and not one interval: 128 must not stand under "usable", nor by a ?."""
+def test_without_verdicts_there_is_no_usable_context(tmp_path: Path) -> None:
+    """exp(3) times the perplexity of 1x without an interval: 128 must not be called usable."""
     runs = stored(tmp_path / "runs", record(5.0), record(8.0, length=128))
     _, row = markdown_rows(posx("table", "--runs-dir", runs, "--format", "md").stdout)
     assert row[-1] == "–"

@@ -19,7 +19,7 @@ from posx.results.aggregate import aggregate
 from posx.results.cells import Cell
 
 
-def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: list[Cell]) -> None:
+def test_protocols_are_compared_row_by_row(protocol_cells: list[Cell]) -> None:
     text = render(protocol_cells, "md", side_by_side=True)
     head, *rows = markdown_rows(text)
     assert head == ["scheme", "extension", "protocol", "seeds", "64 (1x)", "128 (2x)", "256 (4x)"]
@@ -46,7 +46,7 @@ def test_side_by_side_shows_what_the_literatures_number_hides(protocol_cells: li
     assert page.left == 3
 
 
-def test_the_protocols_have_their_own_numbers_of_seeds(tmp_path: Path) -> None:
+def test_each_protocol_has_its_own_number_of_seeds(tmp_path: Path) -> None:
     """Three under fixed-targets; under stream two, and one at 256."""
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.01)}, seeds=3, **ROPE)
@@ -58,7 +58,7 @@ def test_the_protocols_have_their_own_numbers_of_seeds(tmp_path: Path) -> None:
     assert [row[2:4] for row in rows] == [["fixed-targets", "3"], ["stream", "1–2"]]
 
 
-def test_two_target_sets_of_one_protocol_are_told_apart(tmp_path: Path) -> None:
+def test_two_target_sets_of_one_protocol_are_distinguished(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.01)}, **ROPE)
     shelf.row({128: (0.2, 0.01)}, targets_sha256="66" * 32, **ROPE)
@@ -67,7 +67,7 @@ def test_two_target_sets_of_one_protocol_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_curve_is_a_table_by_available_context(tmp_path: Path) -> None:
-    """Means over targets by context 1, 2, 3–4, 5–8, …, by plain loops; two seeds, three documents."""
+    """Means over targets by context 1, 2, 3–4, 5–8, …, recomputed with loops; two seeds, three documents."""
     shelf = Shelf(tmp_path)
     sums: dict[str, list[float]] = {}
     for seed in range(2):

@@ -53,7 +53,7 @@ def test_every_scheme_is_drawn(name: str, there: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("alibi", "added"), ("rope", "angles"), ("sinusoidal", "vectors")])
-def test_heat_maps_hold_the_numbers(name: str, kind: str) -> None:
+def test_heat_maps_contain_the_numbers(name: str, kind: str) -> None:
     one = subject_of(name)
     figure = picture(one)
     drawn = [axis.images[0] for axis in axes(figure) if axis.images]
@@ -69,7 +69,7 @@ def test_heat_maps_hold_the_numbers(name: str, kind: str) -> None:
     plt.close(figure)
 
 
-def test_the_training_context_is_marked_where_there_is_more() -> None:
+def test_the_training_context_is_marked_in_longer_plots() -> None:
     def said(one: Subject) -> list[str]:
         figure = picture(one)
         found = [text.get_text() for axis in axes(figure) for text in axis.texts]

@@ -35,7 +35,7 @@ def ntk(s: float) -> list[float]:
 
 
 @pytest.mark.parametrize(("extension", "theta"), [("pi", [t / 4 for t in THETA]), ("ntk", ntk(4)), ("window", THETA)])
-def test_wavelengths_and_who_goes_past_what_was_trained(extension: str, theta: list[float]) -> None:
+def test_wavelengths_and_pairs_beyond_their_trained_angles(extension: str, theta: list[float]) -> None:
     shown = panel(subject_of("rope", extension), "wavelength")
     assert isinstance(shown, Lines)
     assert shown.values["none"] == pytest.approx([2 * math.pi / t for t in THETA], rel=1e-5)
@@ -96,7 +96,7 @@ DISTANCES = {
 
 @pytest.mark.parametrize("extension", DISTANCES)
 @pytest.mark.parametrize("name", ["rope", "kerple-log"])
-def test_how_far_keys_seem_to_be(name: str, extension: str) -> None:
+def test_effective_distances(name: str, extension: str) -> None:
     one = subject_of(name, extension)
     exact = np.array([[DISTANCES[extension](i, j) if j <= i else math.nan for j in range(N)] for i in range(N)])
     assert np.abs(panel(one, "apart").values[""] - exact)[~np.isnan(exact)].max() < 1e-5
@@ -107,7 +107,7 @@ def test_how_far_keys_seem_to_be(name: str, extension: str) -> None:
     assert line.values[label] == pytest.approx(exact[N - 1][::-1], abs=1e-5, nan_ok=True)
 
 
-def test_a_pair_of_a_rotation_has_a_distance_of_its_own() -> None:
+def test_each_pair_of_a_rotation_has_its_own_distance() -> None:
     shown = panel(subject_of("rope", "ntk"), "distance").values
     assert list(shown) == ["none", "pair 0", "pair 1", "pair 2", "pair 3"]
     for k in range(4):
@@ -136,7 +136,7 @@ def test_masks_and_temperatures() -> None:
     assert measure(one)[0].reach == (8, 9)  # the steepest: the least d with r^(d+1) < 0.05 + 0.95 r^10, r = e^-0.25
 
 
-def test_slopes_and_sharpness_reach_what_is_added() -> None:
+def test_slopes_and_sharpness_change_the_bias() -> None:
     added = panel(subject_of("alibi", "alibi-scale+temperature"), "added").values["head 1"]
     assert added[N - 1, 0] == pytest.approx(-0.25 / 4 * 63 * (1 + 0.1 * math.log(4)), rel=1e-5)
 

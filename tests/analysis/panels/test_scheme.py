@@ -26,8 +26,8 @@ def test_decay_and_bound_of_two_pairs_by_hand() -> None:
 
 
 @pytest.mark.parametrize("settings", [(), ("scheme.base=50",), ("scheme.fraction=0.5",)])
-def test_the_bound_lies_above_all_logits_whose_pairs_differ_by_one_at_most(settings: tuple[str, ...]) -> None:
-    """|Σ h_k e^{idθ_k}| ≤ max |h_{k+1} − h_k| Σ_j |S_j|, for many h and not for the drawn one alone."""
+def test_the_bound_holds_for_logits_whose_pairs_differ_by_at_most_one(settings: tuple[str, ...]) -> None:
+    """|Σ h_k e^{idθ_k}| ≤ max |h_{k+1} − h_k| Σ_j |S_j|, for many h, not only for the one drawn."""
     one = subject_of("rope", *settings, "model.d_model=128")
     shown = lines(one, "bound").values[""]
     assert (shown >= lines(one, "decay").values["every head"] - 1e-9).all()
@@ -53,7 +53,7 @@ def test_angles_are_positions_times_frequencies() -> None:
     assert (maps(subject_of("p-rope", "scheme.kept=0.5"), "angles").values[""][:, 2:] == 0).all()
 
 
-def test_vectors_and_their_likeness_by_hand() -> None:
+def test_vectors_and_their_similarity_by_hand() -> None:
     one = subject_of("sinusoidal-concat")
     vectors = maps(one, "vectors").values[""]
     assert vectors.shape == (64, 8)
@@ -68,7 +68,7 @@ def test_vectors_and_their_likeness_by_hand() -> None:
 
 
 @pytest.mark.parametrize("heads", [4, 3])
-def test_alibi_weighs_as_the_softmax_by_hand(heads: int) -> None:
+def test_alibi_weights_by_hand(heads: int) -> None:
     one = subject_of("alibi", f"model.n_heads={heads}", "model.head_dim=8")
     slopes = [2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8] if heads == 4 else [2.0**-4, 2.0**-8, 2.0**-2]
     shown = lines(one, "weight").values
@@ -84,8 +84,8 @@ def test_alibi_weighs_as_the_softmax_by_hand(heads: int) -> None:
         assert np.isnan(values[j[i > j], i[i > j]]).all()
 
 
-def test_weights_known_by_heart() -> None:
-    """nope gives each of 64 the same; a stick broken in halves; the nearest 61 of 64 hold 95 %."""
+def test_weights_with_known_values() -> None:
+    """nope: 64 equal weights, of which the nearest 61 are 95%; stick-breaking: halves."""
     nope = subject_of("nope")
     assert np.abs(lines(nope, "weight").values["every head"] - 1 / 64).max() < 1e-8
     assert measured("nope").reach == (60, 60)

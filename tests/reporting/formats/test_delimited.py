@@ -20,7 +20,7 @@ from posx.results.cells import Cell
 from posx.results.records import Record
 
 
-def test_csv_reads_back_a_row_a_cell_with_every_field(judged: list[Cell]) -> None:
+def test_csv_has_a_row_per_cell_with_every_field(judged: list[Cell]) -> None:
     rows = list(csv.DictReader(io.StringIO(render(judged, "csv"))))
     assert len(rows) == len(judged) == 8
     wanted = {f.name for f in fields(Record)} - {"path"}
@@ -60,7 +60,7 @@ def test_csv_reads_back_a_row_a_cell_with_every_field(judged: list[Cell]) -> Non
     assert failed["reason"] == "learned positions end at 64. Try --extension interpolate."
 
 
-def test_csv_survives_what_csv_is_made_of() -> None:
+def test_csv_escapes_its_special_characters() -> None:
     label = 'a,"b"\nc;\t|'
     rows = list(
         csv.DictReader(io.StringIO(render(aggregate([record(5.0, label=label), record(5.1, length=128)]), "csv")))
@@ -94,7 +94,7 @@ def test_json_is_an_array_of_cells(judged: list[Cell]) -> None:
     assert empty == [None, None, None, None, None, []]
 
 
-def test_json_measures_multiples_in_the_training_context() -> None:
-    """``multiple`` of the training context. L = 64, and so 96 tokens are 1.5x."""
+def test_json_multiples_refer_to_the_training_context() -> None:
+    """For L = 64, 96 tokens are 1.5x."""
     (cell,) = json.loads(render(aggregate([record(5.0, length=96)]), "json"))
     assert cell["multiple"] == 1.5

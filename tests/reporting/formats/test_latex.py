@@ -84,14 +84,14 @@ def test_latex_is_balanced_and_every_row_has_every_column(
         assert one.index("\\caption") < one.index("\\begin{tabular}")
 
 
-def test_labels_are_set_as_they_are_written() -> None:
+def test_special_characters_in_labels_are_escaped() -> None:
     text = render(nasty(), "latex")
     assert r"50\%\_of \{x\} \& \$y\$ \#1 \textasciitilde{} \textasciicircum{} \textbackslash{}z & none &" in text
     assert r"a\_b\%c\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{} & none &" in text
 
 
-def test_signs_that_the_old_font_encoding_sets_as_others_are_named() -> None:
-    """In OT1, LaTeX's default, < > | come out as ¡ ¿ —, and -- as –."""
+def test_characters_that_differ_in_ot1_are_commands() -> None:
+    """In OT1, LaTeX's default, < > | are printed as ¡ ¿ —, and -- as –."""
     names = [row.split("&")[0].strip() for row in body_rows(render(nasty(), "latex"))]
     assert r"\textless{}a\textgreater{} \textbar{} b" in names
     assert "a-{}-b" in names
@@ -112,12 +112,12 @@ def test_signs_that_the_old_font_encoding_sets_as_others_are_named() -> None:
         *(("non-overlapping", "non-overlapping"), ("ntk(s=-1)", "ntk(s=$-$1)")),
     ],
 )
-def test_each_text_is_set_as_it_is_meant(text: str, wanted: str) -> None:
+def test_escaping_by_example(text: str, wanted: str) -> None:
     assert tex(text) == wanted
 
 
 def test_negative_numbers_have_a_minus(judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]) -> None:
-    """A hyphen before a number is too short. Perplexities of a share, of a change in per cent, of an interval."""
+    """A hyphen is too short: in shares, changes in percent, and intervals."""
     for cells, least in ((judged, 4), (attainable, 4), (protocol_cells, 4)):
         text = render(cells, "latex", side_by_side=cells is protocol_cells)
         assert re.findall(r"(?<![\w$)-])-\d", text) == []
@@ -125,7 +125,7 @@ def test_negative_numbers_have_a_minus(judged: list[Cell], attainable: list[Cell
 
 
 @pytest.mark.parametrize("sign", ["[", "*"])
-def test_no_row_begins_with_what_the_end_of_a_row_would_take_for_itself(sign: str) -> None:
+def test_no_row_starts_with_an_argument_of_the_previous_row_end(sign: str) -> None:
     r"""``\\`` and ``\\*`` look past the line's end for [length], and ``\\`` for a star; so does \addlinespace."""
     rows = body_rows(render(nasty(), "latex"))
     assert any("[0.5ex] x" in row for row in rows)
@@ -150,7 +150,7 @@ def test_the_caption_has_units_and_protocol(judged: list[Cell]) -> None:
         assert part in caption.group(1), part
 
 
-def test_a_latex_cell_has_all_that_a_markdown_cell_has(judged: list[Cell]) -> None:
+def test_latex_cells_contain_the_same_as_markdown_cells(judged: list[Cell]) -> None:
     text = render(judged, "latex")
     rows = [[part.strip() for part in row.rstrip("\\*").split("&")] for row in body_rows(text)]
     for cell in judged:
@@ -165,9 +165,7 @@ def test_a_latex_cell_has_all_that_a_markdown_cell_has(judged: list[Cell]) -> No
 
 
 @pytest.mark.parametrize("which", ["example", "judged", "gain", "all"])
-def test_latex_holds_nothing_that_plain_latex_cannot_set(
-    which: str, judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]
-) -> None:
+def test_latex_is_ascii(which: str, judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]) -> None:
     cells = {"example": example(), "judged": judged, "gain": attainable, "all": protocol_cells}[which]
     text = render(cells, "latex", side_by_side=which == "all")
     assert [sign for sign in text if ord(sign) > 127] == []

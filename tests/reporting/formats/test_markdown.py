@@ -43,7 +43,7 @@ def test_markdown_without_losses_has_every_number_and_no_verdict() -> None:
 
 
 def test_a_cell_shows_perplexity_nats_change_interval_and_verdict(judged: list[Cell]) -> None:
-    """All numbers from the arrays that went to disk, but the bounds: their middle must be the change."""
+    """All numbers are recomputed from the stored arrays, except bounds, whose centre must be the change."""
     text = render(judged, "md")
     head, *rows = markdown_rows(text)
     assert head[4:] == ["64 (1x)", "128 (2x)", "256 (4x)", "512 (8x)", "usable"]

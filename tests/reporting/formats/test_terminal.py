@@ -83,7 +83,7 @@ def ordinary(folder: Path) -> list[Cell]:
 def test_a_narrow_terminal_has_every_number_on_the_line_of_its_length(
     tmp_path: Path, judged: list[Cell], which: str, width: int
 ) -> None:
-    """Below its own name, and beside no name: 3.965 would stand beside "usable 256"."""
+    """Below the line with its name, which contains no other number."""
     cells = judged if which == "judged" else ordinary(tmp_path)
     text = shown(cells, width)
     parts = parts_of(text)
@@ -99,8 +99,8 @@ def test_a_narrow_terminal_has_every_number_on_the_line_of_its_length(
 
 
 @pytest.mark.parametrize("width", [80, 90, 100, 120])
-def test_a_narrow_terminal_cuts_no_ordinary_name(tmp_path: Path, width: int) -> None:
-    """82 columns with lines, 79 without them and with names of 16: at 80 only what is longer may be folded."""
+def test_a_narrow_terminal_does_not_truncate_ordinary_names(tmp_path: Path, width: int) -> None:
+    """82 columns with borders, 79 without and with names of 16: at 80, only longer names may be wrapped."""
     text = shown(ordinary(tmp_path), width)
     assert "…" not in text
     assert ("┏" in text, "│" in text) == (width > 80, width > 80)
@@ -111,8 +111,8 @@ def test_a_narrow_terminal_cuts_no_ordinary_name(tmp_path: Path, width: int) -> 
     assert max(map(len, table_lines(text))) <= width
 
 
-def test_a_name_wider_than_its_column_is_folded_and_not_cut(tmp_path: Path) -> None:
-    """One word of 33 letters: its numbers fit beside 16 columns of it."""
+def test_a_name_wider_than_its_column_is_wrapped(tmp_path: Path) -> None:
+    """A word of 33 letters: wrapped to 16 columns, its numbers fit next to it."""
     name = "sinusoidal-concatenated-and-tuned"
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.02)}, seeds=3, **(ROPE | {"label": name}))
@@ -140,8 +140,8 @@ def listed(text: str) -> list[list[list[str]]]:
     return [[pair for pair in block if len(pair) == 2] for block in parts]  # names stand alone above their rows
 
 
-def test_a_narrow_terminal_cuts_no_vast_number(tmp_path: Path) -> None:
-    """86 columns are too many for 80, even without lines: a list of values for each length."""
+def test_a_narrow_terminal_does_not_truncate_huge_numbers(tmp_path: Path) -> None:
+    """86 columns exceed 80 even without borders: a list of values is printed for each length."""
     cells = vast(tmp_path)
     text = shown(cells, 80)
     assert "…" not in text
@@ -166,10 +166,10 @@ def test_only_lengths_are_listed_under_the_length_heading(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("which, rows", [("gain", 2), ("all", 5), ("curve", 1)])
-def test_a_narrow_terminal_cuts_no_other_table(
+def test_a_narrow_terminal_does_not_truncate_other_tables(
     tmp_path: Path, attainable: list[Cell], protocol_cells: list[Cell], which: str, rows: int
 ) -> None:
-    """Shares, protocols side by side, and curves by context, of four octaves past L, have names and numbers too."""
+    """Tables of shares, protocols, and curves by context over four octaves past L."""
     cells = {"gain": attainable, "all": protocol_cells}.get(which)
     if cells is None:
         shelf = Shelf(tmp_path)
@@ -201,8 +201,8 @@ def test_a_narrow_terminal_cuts_no_other_table(
 
 
 @pytest.mark.parametrize("no_colour", ["1", ""])
-def test_a_terminal_without_colours_is_still_a_terminal(tmp_path: Path, no_colour: str) -> None:
-    """NO_COLOR takes colours away, and not the numbers: 80 columns are no pipe."""
+def test_no_color_does_not_change_the_width(tmp_path: Path, no_colour: str) -> None:
+    """With NO_COLOR, a terminal of 80 columns still gets the narrow table."""
     shelf = Shelf(tmp_path)
     shelf.row({128: (0.1, 0.02), 256: (0.2, 0.02)}, seeds=3, **ROPE)
     pty = pytest.importorskip("pty")
@@ -226,8 +226,8 @@ def test_a_terminal_without_colours_is_still_a_terminal(tmp_path: Path, no_colou
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
-def test_a_terminal_gets_every_number_and_name_whole_whatever_its_width(judged: list[Cell], width: int) -> None:
-    """One too narrow for the grid gets a row for each number."""
+def test_a_terminal_of_any_width_shows_every_number_and_name(judged: list[Cell], width: int) -> None:
+    """If it is too narrow for the grid, there is one line per number."""
     text = shown(judged, width)
     assert ("change, 95% interval" in text) == (width < 160)
     assert grid_heads(text) == (width >= 160)
@@ -255,7 +255,7 @@ def test_a_pipe_gets_the_grid(tmp_path: Path, lengths: int) -> None:
     assert "\x1b" not in text
 
 
-def test_colours_say_the_verdict(judged: list[Cell]) -> None:
+def test_colours_match_the_verdict(judged: list[Cell]) -> None:
     out = io.StringIO()
     show(judged, Console(file=out, width=200, highlight=False, force_terminal=True, color_system="standard"))
     text = out.getvalue()

@@ -25,7 +25,7 @@ def close_figures() -> Iterator[None]:
 
 
 def test_gain_draws_shares_with_their_intervals(shelf: Shelf) -> None:
-    """−0.2/0.4 = 50 % by pi, 0.04/0.4 = −10 % by none."""
+    """−0.2/0.4 = 50% with pi, 0.04/0.4 = −10% without."""
     cells = attainable(shelf, {"none": 0.04, "pi": -0.2})
     axis = only_axis(plot_gain(cells))
     labels = [text.get_text() for text in axis.get_yticklabels()]
@@ -48,8 +48,8 @@ def test_gain_draws_shares_with_their_intervals(shelf: Shelf) -> None:
     assert marks == [0.0, 1.0]
 
 
-def test_a_share_out_of_sight_is_an_arrow_with_its_number(shelf: Shelf) -> None:
-    """+1.2 nats where there were 0.40 to gain: −300 %; −0.8: 200 %."""
+def test_a_share_outside_the_axis_is_an_arrow_with_its_number(shelf: Shelf) -> None:
+    """With an attainable gain of 0.40, a change of +1.2 nats is −300%, and of −0.8 nats 200%."""
     axis = only_axis(plot_gain(attainable(shelf, {"none": 1.2, "pi": -0.8})))
     arrows = {line.get_marker(): float(line.get_xdata()[0]) for line in axis.lines if line.get_marker() in ("<", ">")}  # type: ignore[index]
     assert arrows == {"<": -1.0, ">": 1.5}
@@ -58,7 +58,7 @@ def test_a_share_out_of_sight_is_an_arrow_with_its_number(shelf: Shelf) -> None:
     assert low < -1.0 < 1.5 < high
 
 
-def test_nothing_written_beside_the_bars_is_cut_off(shelf: Shelf) -> None:
+def test_labels_of_bars_are_not_cut_off(shelf: Shelf) -> None:
     figure = plot_gain(attainable(shelf, {"none": 0.1, "window(w=64)+interpolate(how=linear)": -0.1}))
     figure.canvas.draw()
     axis = only_axis(figure)

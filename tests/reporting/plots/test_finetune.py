@@ -35,8 +35,8 @@ def close_figures() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("label", ["_hidden", "$x_{$"])
-def test_a_fine_tuned_model_of_any_label_is_named(shelf: Shelf, label: str) -> None:
-    """Where several models were fine-tuned, their labels begin the names of the lines."""
+def test_fine_tuned_models_with_any_label_are_in_the_legend(shelf: Shelf, label: str) -> None:
+    """If several models were fine-tuned, the names of lines start with their labels."""
     for name, digit in ((label, "1"), ("rope", "2")):
         first = {"label": name, "scheme": "rope", "config_sha256": digit * 64, "run": f"first{digit}"}
         shelf.put(hardness(), **first)
@@ -51,7 +51,7 @@ def test_a_fine_tuned_model_of_any_label_is_named(shelf: Shelf, label: str) -> N
     assert shown == {f"{name}, pi, fine-tuned at 256" for name in (label, "rope")}
 
 
-def test_finetune_draws_the_change_against_the_first_models_1x_over_steps(shelf: Shelf) -> None:
+def test_finetune_draws_the_change_from_the_base_model_at_1x_over_steps(shelf: Shelf) -> None:
     cells = fine_tuned(shelf)
     axis = only_axis(plot_finetune(cells))
     lines = named(axis)
@@ -85,8 +85,8 @@ def test_finetune_draws_the_change_against_the_first_models_1x_over_steps(shelf:
         assert (one.length, one.comparison) == (256, cells[0].comparison)
 
 
-def test_fine_tunes_over_unlike_targets_never_share_a_line(shelf: Shelf) -> None:
-    """Two target sets of the test split, of another level each: a line through both would say that training hurt."""
+def test_fine_tuned_models_with_different_targets_have_separate_lines(shelf: Shelf) -> None:
+    """Two target sets with different losses: a line through both would look like harmful training."""
     for change, own in ((0.0, {}), (1.0, {"targets_sha256": "66" * 32, "target_context": 1024})):
         shelf.put(hardness(), **own, **ROPE)
         for steps in (100, 400):
@@ -117,7 +117,7 @@ def test_every_length_has_a_panel(shelf: Shelf) -> None:
     assert titles == [f"sotu, test split, fixed targets: evaluated at {length} tokens" for length in (256, 512)]
 
 
-def test_gain_and_finetune_come_out_as_whole_files(tmp_path: Path) -> None:
+def test_gain_and_finetune_plots_are_complete_files(tmp_path: Path) -> None:
     for kind, make in (("gain", lambda s: attainable(s, {"none": 0.1})), ("finetune", fine_tuned)):
         folder = tmp_path / kind
         shelf = Shelf(folder / "runs")

@@ -80,7 +80,7 @@ def test_length_draws_perplexity_and_the_interval_of_its_change(shelf: Shelf) ->
     assert found == [pytest.approx(bar, rel=1e-5) for bar in sorted(bars)]
 
 
-def test_a_bar_stands_around_its_own_seeds(shelf: Shelf) -> None:
+def test_an_error_bar_belongs_to_its_own_seeds(shelf: Shelf) -> None:
     """At 256 only seed 1 has a number: its bar is around the 1x of seed 1, not around the mean of both."""
     shelf.row({128: (0.1, 0.05)}, seeds=2, **ROPE)
     shelf.put(hardness(1) + by_document(0.3, 0.05), seed=1, length=256, **ROPE)
@@ -103,7 +103,7 @@ def test_without_losses_there_are_points_and_no_bars(tmp_path: Path) -> None:
     assert upright(axis, line) == {}
 
 
-def test_both_files_are_whole_and_the_drawing_names_its_lines(tmp_path: Path) -> None:
+def test_both_files_are_complete_and_the_lines_have_labels(tmp_path: Path) -> None:
     records = [
         *curve("rope", [4.0, 4.2, 5.0, 6.0], 1),
         *curve("rope", [4.1, 4.1, 4.3, 4.6], 1, extension="pi"),
@@ -118,7 +118,7 @@ def test_both_files_are_whole_and_the_drawing_names_its_lines(tmp_path: Path) ->
 
 
 def test_a_higher_perplexity_is_drawn_higher(tmp_path: Path) -> None:
-    """The one line rises from left to right where its numbers do."""
+    """The line rises from left to right exactly when its numbers do."""
     heights = []
     for number, nats in enumerate(([4.0, 4.5, 5.0, 5.5], [5.5, 5.0, 4.5, 4.0])):
         folder = tmp_path / str(number)
@@ -130,7 +130,7 @@ def test_a_higher_perplexity_is_drawn_higher(tmp_path: Path) -> None:
     assert heights[0] < -100 < 100 < heights[1]  # pixels count downwards
 
 
-def test_only_dashes_are_a_sentence_and_write_nothing(tmp_path: Path) -> None:
+def test_cells_without_numbers_are_an_error_and_write_nothing(tmp_path: Path) -> None:
     with pytest.raises(PosxError, match="no number to plot") as caught:
         plot("length", aggregate(curve("learned", [None, None])), tmp_path / "p")
     assert "posx table" in caught.value.hint
@@ -143,7 +143,7 @@ def test_one_cell_is_enough(tmp_path: Path) -> None:
     assert ink(png).sum() > 20  # its marker
 
 
-def test_fine_tunes_are_left_to_their_own_picture_where_there_are_too_many_lines() -> None:
+def test_fine_tuned_models_are_left_out_if_there_are_too_many_lines() -> None:
     few = [r for n in range(MOST_LINES - 1) for r in curve(f"s{n}", [4.0, 4.2], n)]
     tuned = curve("tuned", [4.0, 4.1], 99, parent_sha256=f"{0:032x}" * 2)
     assert "tuned" in named(only_axis(plot_length(aggregate([*few, *tuned]))))
@@ -160,7 +160,7 @@ def test_the_title_counts_the_seeds(tmp_path: Path) -> None:
     assert "3 seeds" in draw(records, tmp_path)[1]
 
 
-def test_unlike_targets_have_a_panel_each(tmp_path: Path) -> None:
+def test_each_set_of_targets_has_a_panel(tmp_path: Path) -> None:
     records = [*curve("rope", [4.0, 4.2]), *curve("alibi", [4.0, 4.2], 1, targets_sha256="66" * 32)]
     _, text = draw(records, tmp_path)
     assert text.count("100 test targets in 7 documents") == 2
@@ -168,7 +168,7 @@ def test_unlike_targets_have_a_panel_each(tmp_path: Path) -> None:
     assert [list(named(axis)) for axis in axes] == [["rope"], ["alibi"]]
 
 
-def test_unlike_training_contexts_are_all_marked(tmp_path: Path) -> None:
+def test_all_training_contexts_are_marked(tmp_path: Path) -> None:
     records = [*curve("rope", [4.0, 4.2]), record(4.0, length=256, base_context=256, label="long", run="long")]
     _, text = draw(records, tmp_path)
     assert "trained at 64" in text
@@ -176,8 +176,8 @@ def test_unlike_training_contexts_are_all_marked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nats", [[4.0, 800.0], [800.0, 900.0], [800.0]])
-def test_a_perplexity_past_all_numbers_does_not_crash(tmp_path: Path, nats: list[float]) -> None:
-    """exp(800) is no float. The cell is in the table as ∞; the plot leaves it out, or says that there is none."""
+def test_an_infinite_perplexity_does_not_crash(tmp_path: Path, nats: list[float]) -> None:
+    """exp(800) overflows. The table shows ∞; the plot leaves the cell out, or reports that there is nothing to plot."""
     assert all(math.isinf(cell.ppl or 0) for cell in aggregate(curve("rope", nats)) if cell.nats_per_token == 800.0)
     if len(nats) == 2 and nats[0] < 700:
         draw(curve("rope", nats), tmp_path)
@@ -188,8 +188,8 @@ def test_a_perplexity_past_all_numbers_does_not_crash(tmp_path: Path, nats: list
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interval_past_all_numbers_is_left_out(shelf: Shelf) -> None:
-    """The point is a float, exp of its upper bound is none."""
+def test_an_infinite_interval_is_left_out(shelf: Shelf) -> None:
+    """The point is finite, but exp of its upper bound overflows."""
     shelf.row({128: (690.0, 20.0)}, **ROPE)
     cells = aggregate(shelf.records)
     interval = at(cells, "rope", 128).interval
@@ -201,7 +201,7 @@ def test_an_interval_past_all_numbers_is_left_out(shelf: Shelf) -> None:
     figure.canvas.draw()
 
 
-def test_validation_numbers_are_not_drawn_beside_those_of_the_test_split(tmp_path: Path) -> None:
+def test_validation_and_test_numbers_are_not_mixed(tmp_path: Path) -> None:
     records = [*curve("rope", [4.0, 4.2]), *curve("rope", [4.0, 4.2], split="validation", targets_sha256="66" * 32)]
     _, text = draw(records, tmp_path)
     assert "validation" not in text

@@ -52,7 +52,7 @@ def band(axis: Axes, like: Line2D) -> dict[float, tuple[float, float]]:
 
 @pytest.mark.parametrize("length", [64, 100])
 def test_nats_by_context_are_the_means_of_their_buckets(shelf: Shelf, length: int) -> None:
-    """Two seeds, six documents of unlike size; every mean again by plain loops."""
+    """Two seeds, six documents of different sizes; every mean recomputed with loops."""
     windows = [1, 3, 2, 1, 4, 2]
     kept = []
     for seed in range(2):
@@ -87,7 +87,7 @@ def test_nats_by_context_are_the_means_of_their_buckets(shelf: Shelf, length: in
 
 
 def test_curves_of_two_lengths_have_a_panel_each(shelf: Shelf) -> None:
-    """Whole windows of 64 and of 256 score other tokens, and have hashes of their own."""
+    """Windows of 64 and of 256 tokens score different targets and have different hashes."""
     for length, windows in ((64, [4, 8, 2]), (256, [1, 2, 1])):
         for label in (ROPE, ALIBI):
             shelf.curve(np.linspace(6, 4, sum(windows) * length), length, windows, **label)
@@ -96,8 +96,8 @@ def test_curves_of_two_lengths_have_a_panel_each(shelf: Shelf) -> None:
     assert [axis.get_xlabel().rpartition(" ")[2] for axis in axes] == ["64", "256"]
 
 
-def test_changes_by_place_are_the_means_of_equal_parts(shelf: Shelf) -> None:
-    """128 targets at unlike positions: eight parts of 16, by plain sorting."""
+def test_changes_by_position_are_means_of_equal_parts(shelf: Shelf) -> None:
+    """128 targets at different positions: eight parts of 16, recomputed by sorting."""
     position = 512 + 3 * np.random.default_rng(5).permutation(TARGETS)
     change = by_document(0.2, 0.1) + 0.001 * (position - 512)
     for seed in range(2):
@@ -123,7 +123,7 @@ def test_changes_by_place_are_the_means_of_equal_parts(shelf: Shelf) -> None:
 
 
 def test_changes_by_document_go_from_gain_to_loss(shelf: Shelf) -> None:
-    """One point a document: the mean over seeds, with their range; by plain loops."""
+    """One point per document: the mean over seeds and their range, recomputed with loops."""
     changes = []
     for seed in range(3):
         change = by_document(0.1, 0.3, seed=seed)
@@ -152,7 +152,7 @@ def test_changes_by_document_go_from_gain_to_loss(shelf: Shelf) -> None:
     assert {p.interval for p in by_each_document(one, control).points} == {None}
 
 
-def test_positions_are_drawn_at_the_longest_length_with_extensions_against_the_model_as_trained(shelf: Shelf) -> None:
+def test_positions_are_drawn_at_the_longest_length_relative_to_the_model_as_trained(shelf: Shelf) -> None:
     shelf.row({128: (0.1, 0.05), 256: (0.9, 0.05)}, **ROPE)
     shelf.row({256: (0.3, 0.05)}, extension="pi", **ROPE)
     shelf.row({128: (0.2, 0.05)}, **ALIBI)  # not evaluated at 256
@@ -169,7 +169,7 @@ def test_positions_are_drawn_at_the_longest_length_with_extensions_against_the_m
 
 
 @pytest.mark.parametrize("kind, by", [("position", "context"), ("position", "place"), ("position", "document")])
-def test_positions_come_out_as_whole_files(tmp_path: Path, kind: str, by: str) -> None:
+def test_position_plots_are_complete_files(tmp_path: Path, kind: str, by: str) -> None:
     shelf = Shelf(tmp_path / "runs")
     shelf.row({256: (0.2, 0.05)}, **ROPE)
     shelf.curve(np.linspace(6, 4, 5 * 64), 64, [2, 3], **ROPE)
@@ -177,7 +177,7 @@ def test_positions_come_out_as_whole_files(tmp_path: Path, kind: str, by: str) -
     assert ink(png).sum() > 500
 
 
-def test_positions_are_drawn_over_context_unless_another_way_is_asked(tmp_path: Path) -> None:
+def test_positions_are_drawn_over_context_by_default(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "runs")
     shelf.row({256: (0.2, 0.05)}, **ROPE)
     shelf.curve(np.linspace(6, 4, 5 * 64), 64, [2, 3], **ROPE)

@@ -39,8 +39,8 @@ def close_figures() -> Iterator[None]:
     plt.close("all")
 
 
-def test_lines_differ_in_grey_too(tmp_path: Path) -> None:
-    """Colour alone does not carry what is what: schemes have markers of their own, extensions dashes."""
+def test_lines_can_be_distinguished_in_grey(tmp_path: Path) -> None:
+    """Schemes differ in markers and extensions in dashes, not only in colour."""
     records = [
         *curve("rope", [4.0, 4.2, 5.0, 6.0], 1),
         *curve("rope", [4.1, 4.1, 4.3, 4.6], 1, extension="pi"),
@@ -60,13 +60,13 @@ def test_lines_differ_in_grey_too(tmp_path: Path) -> None:
     assert len(dashes) == 2  # none, and pi
 
 
-def test_one_schemes_extensions_have_a_colour_each() -> None:
+def test_the_extensions_of_a_single_scheme_have_different_colours() -> None:
     records = [r for n in ("none", "pi", "ntk") for r in curve("rope", [4.0, 4.2], 1, extension=n)]
     lines = named(only_axis(plot_length(aggregate(records))))
     assert len({to_hex(line.get_color()) for line in lines.values()}) == 3
 
 
-def test_a_scheme_keeps_its_colour_from_kind_to_kind(shelf: Shelf) -> None:
+def test_a_scheme_has_the_same_colour_in_every_plot(shelf: Shelf) -> None:
     for name, digit in (("t5", "1"), ("rope", "2"), ("alibi", "3")):
         own = {"label": name, "config_sha256": digit * 64}
         shelf.row({256: (0.2, 0.05)}, **own)
@@ -82,7 +82,7 @@ def test_a_scheme_keeps_its_colour_from_kind_to_kind(shelf: Shelf) -> None:
 
 
 def test_many_labels(tmp_path: Path) -> None:
-    """Twelve lines that end at one height: more than there are colours, markers and room."""
+    """Twelve lines that end at the same height: more than there are colours, markers and space."""
     names = [f"scheme-{n}" for n in range(12)]
     records = [r for n, name in enumerate(names) for r in curve(name, [4.0, 4.0, 4.0, 4.0], n)]
     _, text = draw(records, tmp_path)
@@ -121,7 +121,7 @@ def test_no_two_of_sixty_four_rows_look_alike() -> None:
 
 @pytest.mark.parametrize("schemes", [1, 2])
 def test_no_two_of_a_schemes_extensions_look_alike(schemes: int) -> None:
-    """Six extensions, as --extension ntk(s=2) ntk(s=4) … makes them, beside another scheme and alone."""
+    """Six extensions, for example ntk(s=2) and ntk(s=4), with and without a second scheme."""
     names = ["none", "interpolate", "ntk(s=2)", "ntk(s=4)", "pi(s=2)", "pi(s=4)", "window(w=64)"]
     records = [r for name in names for r in curve("rope", [4.0, 4.2], 1, extension=name)]
     records += curve("alibi", [4.1, 4.0], 2) * (schemes - 1)
@@ -132,7 +132,7 @@ def test_no_two_of_a_schemes_extensions_look_alike(schemes: int) -> None:
 
 
 def test_no_two_fine_tunes_of_one_model_look_alike() -> None:
-    """With pi and with ntk, under the one label that posx gives both: "rope + 100 steps at 256"."""
+    """With pi and with ntk, which have the same default label: "rope + 100 steps at 256"."""
     records = curve("rope", [4.0, 4.5, 5.0], 1)
     for number, name in enumerate(("pi", "ntk"), 2):
         own: dict[str, Any] = {"parent_sha256": f"{1:032x}" * 2, "train_context": 256, "train_extension": name}
@@ -143,7 +143,7 @@ def test_no_two_fine_tunes_of_one_model_look_alike() -> None:
     assert len(set(looks.values())) == 3, looks
 
 
-def test_names_at_the_lines_ends_lie_inside_the_picture() -> None:
+def test_names_at_the_ends_of_lines_are_inside_the_picture() -> None:
     records = [*curve("a-scheme-with-a-very-long-name", [4.0, 4.2, 5.0, 6.0], 1), *curve("rope", [4.0, 4.1], 2)]
     figure = plot_length(aggregate(records))
     figure.canvas.draw()
@@ -159,7 +159,7 @@ def test_any_label_can_be_drawn(tmp_path: Path, label: str) -> None:
 
 
 @pytest.mark.parametrize("label", ["_hidden", "__init__"])
-def test_a_label_that_begins_with_an_underscore_is_still_named(label: str) -> None:
+def test_a_label_with_a_leading_underscore_is_in_the_legend(label: str) -> None:
     """Matplotlib leaves such labels out of a legend."""
     figure = plot_length(aggregate(curve(label, [4.0, 4.2])))
     legend = only_axis(figure).get_legend()
@@ -177,7 +177,7 @@ def test_an_old_plot_survives_a_failed_one(tmp_path: Path) -> None:
     assert (tmp_path / "p.png").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PosxError, match="cannot be written") as caught:
         plot("length", aggregate([record(4.0)]), tmp_path / "file" / "p")
