@@ -1,4 +1,4 @@
-"""Probes of a scheme: calls its hooks the way attention does, with known content.
+"""Probes of a scheme: calls its hooks the group attention does, with known content.
 
 Results depend only on what the hooks return, never on the name of a scheme.
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from posx.extensions.base import NONE, Applied
-from posx.models.attention.blockwise import final_logits, logits_of, ways_of, weights_of
+from posx.models.attention.blockwise import final_logits, group_pairs, logits_of, weights_of
 from posx.models.attention.context import Call
 from posx.models.attention.dispatch import plan
 from posx.runtime.generator import generator
@@ -105,34 +105,34 @@ class Layer:
         self.scheme, self.positions = scheme, positions
         call = Call(len(inputs.q), inputs.q.shape[1], block=1)
         flow = replace(plan(scheme, positions, extension, call), x=inputs.x)
-        self.ways = [replace(way, precision=torch.float64) for way in ways_of(inputs.q, inputs.k, flow)]
+        self.groups = [replace(group, precision=torch.float64) for group in group_pairs(inputs.q, inputs.k, flow)]
 
     def products(self, i: int) -> Tensor:
         """q·k / √D of query i, float32 [B, H, i + 1]."""
-        return logits_of(self.ways, i, i + 1, addend=False)[0][:, :, 0]
+        return logits_of(self.groups, i, i + 1, addend=False)[0][:, :, 0]
 
     def logits(self, i: int) -> Tensor:
         """The logits of query i with biases and rescoring, before any softmax; float32 [B, H, i + 1].
 
         −inf for hidden keys.
         """
-        logits, site, _ = logits_of(self.ways, i, i + 1)
-        return final_logits(self.ways[0].flow, logits, site)[:, :, 0]
+        logits, site, _ = logits_of(self.groups, i, i + 1)
+        return final_logits(self.groups[0].flow, logits, site)[:, :, 0]
 
     def added(self, i: int) -> Tensor:
         """What the scheme adds to the products of query i, [B, H, i + 1]."""
-        return self.logits(i) - self.products(i) * self.ways[0].flow.sharpness
+        return self.logits(i) - self.products(i) * self.groups[0].flow.sharpness
 
     def weights(self, i: int) -> Tensor:
         """The weight that query i gives to each value, [B, H, i + 1]."""
-        way = self.ways[0]
+        group = self.groups[0]
         if self.scheme.capabilities.has_own_attention:  # with unit vectors as values, the output is the weights
-            q, k = way.q[:, :, i : i + 1], way.k[:, :, : i + 1]
+            q, k = group.q[:, :, i : i + 1], group.k[:, :, : i + 1]
             values = torch.eye(i + 1).expand(*q.shape[:2], -1, -1)
-            assert way.flow.backend is not None
-            return way.flow.backend.attend(q, k, values, way.flow)[:, :, 0]
-        logits, site, _ = logits_of(self.ways, i, i + 1)
-        return weights_of(way.flow, logits, site)[:, :, 0]
+            assert group.flow.backend is not None
+            return group.flow.backend.attend(q, k, values, group.flow)[:, :, 0]
+        logits, site, _ = logits_of(self.groups, i, i + 1)
+        return weights_of(group.flow, logits, site)[:, :, 0]
 
 
 def grid(n: int) -> Tensor:

@@ -64,12 +64,12 @@ class SelfExtend(Extension):
                 if w % group == 0:
                     return w, group
         middle = (context + 1) // 2
-        most = (context - middle) * middle + middle
+        longest = (context - middle) * middle + middle
         raise Unsupported(
             f"self-extend with w={w} cannot keep the distances of {length} tokens below {context}.",
             f"Use w={middle}."
-            if length <= most
-            else f"No w can beyond {most}; self-extend(w={middle}, G={middle}) allows longer distances.",
+            if length <= longest
+            else f"No w can beyond {longest}; self-extend(w={middle}, G={middle}) allows longer distances.",
         )
 
     def resolved(self, target: Target) -> dict[str, Any]:

@@ -69,12 +69,12 @@ def complete_scheme(
         raise PosxError(f"{prefix.rstrip('.')} must be a scheme, not '{given}'.", f"Example: {example}.")
     if "_target_" not in given:
         given = {**catalog.settings("scheme", given["name"]), **given}
-    own = dict(given)
-    name, target = own.pop("name", ""), own.pop("_target_", None)
+    values = dict(given)
+    name, target = values.pop("name", ""), values.pop("_target_", None)
     cls = load_class(target, Scheme, catalog)
     for key in set(CARD) - {field.name for field in fields(cls.Config)}:
-        own.pop(key, None)  # from the YAML, for lists only
-    settings: Any = typed(cls.Config, own, prefix)
+        values.pop(key, None)  # from the YAML, for lists only
+    settings: Any = typed(cls.Config, values, prefix)
     for field in cls.inner_fields:
         value = getattr(settings, field)
         if isinstance(value, list):

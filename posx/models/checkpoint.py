@@ -86,14 +86,14 @@ def _verified(checkpoint: Checkpoint, part: str) -> Path:
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     """Load the model's parameters; names must match exactly."""
     weights = load_file(_verified(checkpoint, PARTS[0]))
-    own = dict(model.named_parameters())
-    if set(weights) != set(own):
-        mismatched = sorted(set(weights) ^ set(own))
+    parameters = dict(model.named_parameters())
+    if set(weights) != set(parameters):
+        mismatched = sorted(set(weights) ^ set(parameters))
         raise PosxError(
             f"{checkpoint.path} does not match its config: {', '.join(mismatched[:3])}.", "Was config.yaml edited?"
         )
     with torch.no_grad():
-        for name, parameter in own.items():
+        for name, parameter in parameters.items():
             if weights[name].shape != parameter.shape:
                 raise PosxError(
                     f"{checkpoint.path}: {name} is {list(weights[name].shape)}, "

@@ -50,8 +50,12 @@ def extension_text(extension: str | type[Extension] | Extension, catalog: Catalo
 def scheme_config(cls: type[Scheme], catalog: Catalog) -> dict[str, str]:
     """``name`` and ``_target_`` of a scheme class. The default name of ``MyScheme`` is my-scheme."""
     target = trust_class(cls, Scheme)
-    own = name_of(target, "scheme", catalog)
-    name = own or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
-    if own is None and name in catalog.options("scheme") and catalog.read("scheme", name).get("_target_") != target:
+    existing_name = name_of(target, "scheme", catalog)
+    name = existing_name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+    if (
+        existing_name is None
+        and name in catalog.options("scheme")
+        and catalog.read("scheme", name).get("_target_") != target
+    ):
         raise PosxError(f"A scheme named {name} exists, and it is not {target}.", "Give the class another name.")
     return {"name": name, "_target_": target}

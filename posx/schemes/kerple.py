@@ -38,9 +38,9 @@ class KerpleConfig:
     kernel: str = "log"
 
 
-def within(value: Tensor, most: float | None = None) -> Tensor:
-    """``value`` clamped to LEAST .. ``most``, with the gradient of the unclamped value."""
-    return value + (value.clamp(LEAST, most) - value).detach()
+def within(value: Tensor, largest: float | None = None) -> Tensor:
+    """``value`` clamped to LEAST .. ``largest``, with the gradient of the unclamped value."""
+    return value + (value.clamp(LEAST, largest) - value).detach()
 
 
 class Kerple(DistanceBias):

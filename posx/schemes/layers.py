@@ -79,5 +79,5 @@ class Layers(Scheme):
         return scheme
 
     def initialise(self, name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:
-        _, number, own = name.split(".", 2)
-        self.at(int(number)).initialise(own, parameter, generator)
+        _, number, inner_name = name.split(".", 2)
+        self.at(int(number)).initialise(inner_name, parameter, generator)

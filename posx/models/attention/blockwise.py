@@ -21,7 +21,7 @@ BLOCK_BYTES = 256 * 2**20  # logits of a block of queries
 
 
 @dataclass(frozen=True)
-class Way:
+class PairGroup:
     """Rotated q [B, H, Tq, D] and k [B, H, Tk, D] for the pairs in ``where`` (None: all remaining pairs).
 
     ``precision``: dtype of their products, None: dtype of q.
@@ -40,26 +40,26 @@ class Blocks(Backend):
     name = "blocks"
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
-        return in_blocks([Way(q, k, flow)], v)
+        return in_blocks([PairGroup(q, k, flow)], v)
 
 
-def ways_of(q: Tensor, k: Tensor, flow: Flow) -> list[Way]:
+def group_pairs(q: Tensor, k: Tensor, flow: Flow) -> list[PairGroup]:
     """Unrotated q [B, H, Tq, D] and k [B, H, Tk, D], rotated once for the default positions and once per branch."""
-    ways = [Way(*flow.rotated(q, k), flow)]
+    groups = [PairGroup(*flow.rotated(q, k), flow)]
     for where, branch in flow.branches:
         branch = replace(branch, layer=flow.layer, x=flow.x, temperature=flow.temperature)
-        ways.append(Way(*branch.rotated(q, k), branch, where))
-    return ways
+        groups.append(PairGroup(*branch.rotated(q, k), branch, where))
+    return groups
 
 
-def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
-    """Attention [B, H, Tq, D] over v [B, H, Tk, D]; the first way is for all pairs that no other way covers."""
-    flow, q, k = ways[0].flow, ways[0].q, ways[0].k
+def in_blocks(groups: Sequence[PairGroup], v: Tensor) -> Tensor:
+    """Attention [B, H, Tq, D] over v [B, H, Tk, D]; the first group is for all pairs that no other group covers."""
+    flow, q, k = groups[0].flow, groups[0].q, groups[0].k
     batch, n_heads, n_queries, _ = q.shape
     n_keys = k.shape[2]
-    by_logits = flow.scheme.capabilities.needs_logits or len(ways) > 1 or flow.sharpness != 1
-    most = BLOCK_BYTES // 32 if by_logits else BLOCK_BYTES  # _by_logits allocates many tensors of this size
-    step = flow.block or max(16, most // (batch * n_heads * n_keys * 4))
+    by_logits = flow.scheme.capabilities.needs_logits or len(groups) > 1 or flow.sharpness != 1
+    budget = BLOCK_BYTES // 32 if by_logits else BLOCK_BYTES  # _by_logits allocates many tensors of this size
+    step = flow.block or max(16, budget // (batch * n_heads * n_keys * 4))
     # Without gradients, write into one output: separate pieces would fragment memory as blocks grow.
     out: list[Tensor] | Tensor = []
     if not torch.is_grad_enabled():
@@ -68,7 +68,7 @@ def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
         end = min(n_queries, start + step)
         last = n_keys - n_queries + end  # later keys are in the future of every query of the block
         if by_logits:
-            part = _by_logits(ways, v[:, :, :last], start, end)
+            part = _by_logits(groups, v[:, :, :last], start, end)
         else:
             part = products(q[:, :, start:end], k[:, :, :last], v[:, :, :last], addend_of(q, k, flow, start, end))
         if isinstance(out, list):
@@ -78,10 +78,10 @@ def in_blocks(ways: Sequence[Way], v: Tensor) -> Tensor:
     return torch.cat(out, dim=2) if isinstance(out, list) else out
 
 
-def _by_logits(ways: Sequence[Way], v: Tensor, start: int, end: int) -> Tensor:
+def _by_logits(groups: Sequence[PairGroup], v: Tensor, start: int, end: int) -> Tensor:
     """Queries ``start`` to ``end`` over v [B, H, last, D], if the scheme or an extension requires all logits."""
-    flow = ways[0].flow
-    logits, site, branches = logits_of(ways, start, end)
+    flow = groups[0].flow
+    logits, site, branches = logits_of(groups, start, end)
     with torch.autocast(v.device.type, enabled=False):
         weights = weights_of(flow, logits, site)
         term = _values(flow.scheme, weights, site, branches) if flow.scheme.capabilities.has_values else None
@@ -90,21 +90,21 @@ def _by_logits(ways: Sequence[Way], v: Tensor, start: int, end: int) -> Tensor:
 
 
 def logits_of(
-    ways: Sequence[Way], start: int, end: int, addend: bool = True
+    groups: Sequence[PairGroup], start: int, end: int, addend: bool = True
 ) -> tuple[Tensor, Site, list[tuple[Tensor, Site]]]:
     """float32 logits [B, H, end − start, last] of queries ``start`` to ``end``, before :meth:`Scheme.rescore`.
 
-    With ``addend`` they include the bias, and masked keys are −inf. Also returns the site of the first way, and for
-    each other way the pairs that it covers and its site.
+    With ``addend`` they include the bias, and masked keys are −inf. Also returns the site of the first group, and for
+    each other group the pairs that it covers and its site.
     """
-    logits, site = _logits(ways[0], start, end, addend)
+    logits, site = _logits(groups[0], start, end, addend)
     branches: list[tuple[Tensor, Site]] = []
     batch, n_heads, n_queries, last = logits.shape
-    for way in ways[1:]:
-        assert way.where is not None
-        where = seen_by(way.where, last - n_queries, last, batch, n_heads, logits.device)
+    for group in groups[1:]:
+        assert group.where is not None
+        where = seen_by(group.where, last - n_queries, last, batch, n_heads, logits.device)
         if bool(where.any()):
-            branch_logits, branch_site = _logits(way, start, end, addend)
+            branch_logits, branch_site = _logits(group, start, end, addend)
             logits = torch.where(where, branch_logits, logits)
             branches.append((where, branch_site))
     return logits, site, branches
@@ -121,15 +121,15 @@ def final_logits(flow: Flow, logits: Tensor, site: Site) -> Tensor:
     return logits if flow.sharpness == 1 else logits * flow.sharpness
 
 
-def _logits(way: Way, start: int, end: int, addend: bool) -> tuple[Tensor, Site]:
-    """float32 logits [B, H, end − start, last] of one way, and its site."""
-    last = way.k.shape[2] - way.q.shape[2] + end
-    q, k = way.q[:, :, start:end], way.k[:, :, :last]
-    precision = way.precision or q.dtype
+def _logits(group: PairGroup, start: int, end: int, addend: bool) -> tuple[Tensor, Site]:
+    """float32 logits [B, H, end − start, last] of one group, and its site."""
+    last = group.k.shape[2] - group.q.shape[2] + end
+    q, k = group.q[:, :, start:end], group.k[:, :, :last]
+    precision = group.precision or q.dtype
     logits = ((q.to(precision) * q.shape[-1] ** -0.5) @ k.to(precision).transpose(-2, -1)).float()
     if addend:
-        logits = logits + addend_of(way.q, way.k, way.flow, start, end)
-    return logits, way.flow.site(last - end + start, last, q, k)
+        logits = logits + addend_of(group.q, group.k, group.flow, start, end)
+    return logits, group.flow.site(last - end + start, last, q, k)
 
 
 def _values(scheme: Scheme, weights: Tensor, site: Site, branches: Sequence[tuple[Tensor, Site]]) -> Tensor:

@@ -31,7 +31,7 @@ class Call:
 class Case:
     """The criteria for a backend. ``plain``: nothing is added to the logits, and only the future is masked."""
 
-    does: Capabilities
+    capabilities: Capabilities
     plain: bool
     training: bool
     batch: int

@@ -16,7 +16,7 @@ class Dense(Backend):
     name = "dense"
 
     def serves(self, case: Case) -> bool:
-        return not case.does.bias_per_layer
+        return not case.capabilities.bias_per_layer
 
     def prepare(self, flow: Flow, n_heads: int) -> Flow:
         return replace(flow, addend=shared_addend(flow, n_heads))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from posx.extensions.base import Applied, Mask
 from posx.models.attention import flex, sdpa
-from posx.models.attention.blockwise import Blocks, in_blocks, ways_of
+from posx.models.attention.blockwise import Blocks, group_pairs, in_blocks
 from posx.models.attention.context import Backend, Call, Case, Flow
 from posx.models.attention.dense import Dense
 from posx.models.attention.scheme import BySchemeItself
@@ -156,7 +156,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, flow: Flow) -> Tensor:
     assert flow.backend is not None
     if flow.branches:
         k, v = (_for_all_heads(x, q.shape[1]) for x in (k, v))
-        return in_blocks(ways_of(q, k, flow), v)
+        return in_blocks(group_pairs(q, k, flow), v)
     q, k = flow.rotated(q, k)
     return attend_rotated(q, k, v, flow)
 

@@ -52,7 +52,7 @@ def is_fast(case: Case) -> bool:
         and find_spec("triton") is not None
         and find_spec("torch.nn.attention.flex_attention") is not None
         and case.head_dim in HEAD_DIMS
-        and not case.does.bias_per_layer
+        and not case.capabilities.bias_per_layer
     )
 
 

@@ -37,7 +37,7 @@ class Tiled(Backend):
     def serves(self, case: Case) -> bool:
         if not case.training:
             return True
-        return case.whole and not case.does.bias_per_layer  # gradients require an addend shared by all layers
+        return case.whole and not case.capabilities.bias_per_layer  # gradients require an addend shared by all layers
 
     def prepare(self, flow: Flow, n_heads: int) -> Flow:
         if flow.plain or not torch.is_grad_enabled():
@@ -192,13 +192,13 @@ def _queries(n_queries: int, n_keys: int) -> Iterator[tuple[int, int, int]]:
 def _tiles(queries: Tensor, n_keys: int, n_heads: int) -> Iterator[slice]:
     """Slices of matrices, one per tile: whole sequences, or some heads of one sequence."""
     matrices, n_queries, _ = queries.shape
-    most = max(1, TILE_BYTES // (4 * n_keys * min(QUERIES, n_queries)))
-    if most >= n_heads:
-        most -= most % n_heads
+    per_tile = max(1, TILE_BYTES // (4 * n_keys * min(QUERIES, n_queries)))
+    if per_tile >= n_heads:
+        per_tile -= per_tile % n_heads
     else:
-        most = next(n for n in range(most, 0, -1) if n_heads % n == 0)
-    for first in range(0, matrices, most):
-        yield slice(first, min(matrices, first + most))
+        per_tile = next(n for n in range(per_tile, 0, -1) if n_heads % n == 0)
+    for first in range(0, matrices, per_tile):
+        yield slice(first, min(matrices, first + per_tile))
 
 
 def _by_heads(x: Tensor, n_heads: int) -> Tensor:
