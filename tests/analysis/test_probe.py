@@ -17,11 +17,11 @@ from posx.models.attention.dispatch import attend_rotated, plan
 def test_one_query_at_a_time_equals_the_attention_of_the_model(name: str) -> None:
     """The probe's weights times values, compared with the output of posx.models.attention.dispatch."""
     one = subject_of(name, length="24")
-    told = content(one.scheme, one.positions, seed=3)
+    inputs = content(one.scheme, one.positions, seed=3)
     with torch.no_grad():
-        probed = matrix(Layer(one.scheme, one.positions, told), "weights").nan_to_num()
-        flow = plan(one.scheme, one.positions, NONE, Call(1, 4)).at(told.x)
-        q, k = one.scheme.rotate(told.q, told.k, flow.site(0, 24))
+        probed = matrix(Layer(one.scheme, one.positions, inputs), "weights").nan_to_num()
+        flow = plan(one.scheme, one.positions, NONE, Call(1, 4)).at(inputs.x)
+        q, k = one.scheme.rotate(inputs.q, inputs.k, flow.site(0, 24))
         v = torch.randn(1, 4, 24, 8, generator=torch.Generator().manual_seed(4))
         assert gap(probed @ v, attend_rotated(q, k, v, flow)) < 1e-5
 

@@ -23,11 +23,11 @@ def test_the_probe_equals_the_attention_of_the_model(name: str, extension: str) 
     if not all(fits(type(spec), scheme_of(config)) for spec in specs):
         return
     one = subject_of(name, extension, length="40")
-    told = content(one.scheme, one.positions, seed=3)
+    inputs = content(one.scheme, one.positions, seed=3)
     n = one.length
     with torch.no_grad():
         scheme = parts(one.scheme)[0].scheme
-        probed = matrix(Layer(scheme, one.positions, told, one.extension), "weights").nan_to_num()
+        probed = matrix(Layer(scheme, one.positions, inputs, one.extension), "weights").nan_to_num()
         v = torch.randn(1, 4, n, 8, generator=torch.Generator().manual_seed(4))
-        flow = plan(scheme, one.positions, one.extension, Call(1, 4, backend="dense")).at(told.x)
-        assert gap(probed @ v, attend(told.q, told.k, v, flow)) < 2e-5
+        flow = plan(scheme, one.positions, one.extension, Call(1, 4, backend="dense")).at(inputs.x)
+        assert gap(probed @ v, attend(inputs.q, inputs.k, v, flow)) < 2e-5

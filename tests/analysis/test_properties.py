@@ -128,8 +128,8 @@ def test_a_custom_scheme_is_shown(there: Path, monkeypatch: pytest.MonkeyPatch) 
     (there / "own" / "scheme").mkdir(parents=True)
     (there / "own" / "scheme" / "mirror.yaml").write_text("_target_: mirrors_of_mine.Mirror\n")
     monkeypatch.syspath_prepend(str(there))
-    told = json.loads(posx("show", "mirror", "--config-dir", "own", "--trust", "--json", *SMALL).stdout)
-    (part,) = told["parts"]
+    output = json.loads(posx("show", "mirror", "--config-dir", "own", "--trust", "--json", *SMALL).stdout)
+    (part,) = output["parts"]
     assert part["kind"] == "Mirror"
     assert part["norms"] == 0
     assert part["shift"] > 0.1  # of the embedding

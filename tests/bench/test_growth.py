@@ -139,8 +139,8 @@ def test_scaling_is_drawn_again_without_measuring(
     scaled: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scaling, "Child", lambda *rest: pytest.fail("it measured"))
-    again = posx("bench", "--scaling", "--from", scaled[0] / "scaling.json", "-o", tmp_path / "again")
-    assert again.stdout == scaled[1]
+    redrawn = posx("bench", "--scaling", "--from", scaled[0] / "scaling.json", "-o", tmp_path / "again")
+    assert redrawn.stdout == scaled[1]
     assert {path.name for path in scaled[0].iterdir()} == {f"scaling.{s}" for s in ("json", "md", "png", "svg")}
     assert {path.name for path in (tmp_path / "again").iterdir()} == {f"scaling.{s}" for s in ("md", "png", "svg")}
     assert (tmp_path / "again" / "scaling.md").read_bytes() == (scaled[0] / "scaling.md").read_bytes()

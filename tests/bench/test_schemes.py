@@ -154,9 +154,9 @@ def test_schemes_alternate_and_memory_is_measured_first(text: Path, obedient: li
     looks = [(name, request["length"]) for name, request in obedient if request["memory"]]
     assert looks == [(name, kind) for name in ("nope", "rope", "alibi") for kind in (32, 8, None) for _ in range(3)]
     bursts = [(name, request["length"]) for name, request in obedient[len(looks) :]]
-    there = [(name, length) for length in (None, 8, 32) for name in ("nope", "rope", "alibi")]
-    back = [(name, length) for length in (None, 8, 32) for name in ("alibi", "rope", "nope")]
-    assert bursts == there + back
+    forwards = [(name, length) for length in (None, 8, 32) for name in ("nope", "rope", "alibi")]
+    backwards = [(name, length) for length in (None, 8, 32) for name in ("alibi", "rope", "nope")]
+    assert bursts == forwards + backwards
     assert all(request["seconds"] == 0.5 and not request["memory"] for _, request in obedient[len(looks) :])
     assert rows[1]["train"]["tokens_per_second"] == 32
     assert rows[1]["train"]["step_ms"] == 2000

@@ -37,7 +37,7 @@ def test_markdown_has_the_numbers_and_the_setup_of_the_json(measured: Any) -> No
         *(f"{cell['peak_memory_bytes'] / 1e6:,.0f}" for cell in (train, short, long)),
     ]
     head = table.splitlines()[0]
-    for said in (
+    for part in (
         heavy["setup"]["device"],
         f"torch {torch.__version__}",
         "1 thread;",
@@ -45,7 +45,7 @@ def test_markdown_has_the_numbers_and_the_setup_of_the_json(measured: Any) -> No
         "training in float32, uncompiled, 64 tokens per step",
         "evaluation in float32",
     ):
-        assert said in head
+        assert part in head
     (made,) = [line for line in table.splitlines() if "Command:" in line]
     command = shlex.split(made.split("`")[1])
     assert command[:2] == ["posx", "bench"]

@@ -65,7 +65,9 @@ def test_intervals_of_a_table_are_simultaneous_with_the_width_of_students_t(tmp_
     number = sum(counts) ** 2 / sum(n * n for n in counts)
     error = math.sqrt(sum(r * r for r in rest)) / sum(counts)
     half = (alone.interval.family[1] - alone.interval.family[0]) / 2
-    assert half == pytest.approx(2.09 * error * math.sqrt(number / (number - 1)), rel=0.12)  # t, 97.5 %, 19 degrees
+    assert half == pytest.approx(
+        2.09 * error * math.sqrt(number / (number - 1)), rel=0.12
+    )  # t, 97.5%, 19 degrees of freedom
     for place in range(6):
         shelf.row({128: (0.1, 0.05)}, **(ROPE | {"label": f"r{place}", "config_sha256": f"{place:032x}" * 2}))
     shelf.row({128: (0.1, 0.05), 256: (0.1, 0.05), 512: (0.1, 0.05)}, **ALIBI)
@@ -134,7 +136,7 @@ def test_models_with_different_contexts_have_headings_in_tokens() -> None:
     head, *rows = markdown_rows(render(cells, "md"))
     assert head[4:] == ["64", "128", "usable"]
     assert [row[0] for row in rows] == ["rope (L = 64)", "rope-long (L = 128)"]
-    assert rows[1][5] == "134.3 · 4.900"  # its own 1x: no change beside it
+    assert rows[1][5] == "134.3 · 4.900"  # its own 1x has no change
 
 
 def test_a_bfloat16_evaluation_is_labelled() -> None:

@@ -255,13 +255,15 @@ def test_the_summary_has_a_sentence_for_each_row(root: Node, records: list[Recor
     """Each row is in one sentence, with exactly the verdicts of the table past 1x."""
     answers = answers_of(root)
     assert not [line for line in answers if re.search(r"\.\)|\.\.|  ", line)], "two full stops, or a gap"
-    told = dict(line.split(": ", 1) for line in answers)
-    assert len(told) == len(answers) == len(set(told.values())), "rows with the same answer share a sentence"
+    answer_by_rows = dict(line.split(": ", 1) for line in answers)
+    assert len(answer_by_rows) == len(answers) == len(set(answer_by_rows.values())), (
+        "rows with the same answer share a sentence"
+    )
     names: list[str] = []
     for group, row in fixed_targets(records).rows:
         extension = extension_of(group)
         names.append(group.label + ("" if extension == "none" else f" with {extension}"))
-        (text,) = [text for of, text in told.items() if names[-1] in of.split(" and ")]
+        (text,) = [text for of, text in answer_by_rows.items() if names[-1] in of.split(" and ")]
         beyond = [cell for length, cell in sorted(row.items()) if length > 16]
         expected = []
         for verdict, verb in (("survives", "survives"), ("undecided", "undecided at")):
@@ -274,13 +276,13 @@ def test_the_summary_has_a_sentence_for_each_row(root: Node, records: list[Recor
             assert {cell.first.reason for cell in refused} == {f"{reason}."}
             expected.append(f"no number at {listed([cell.length for cell in refused])} ({reason})")
         assert text == f"{'; '.join(expected)}. Usable context: {usable_text(beyond[0])} tokens."
-    assert sorted(name for of in told for name in of.split(" and ")) == sorted(names)
+    assert sorted(name for of in answer_by_rows for name in of.split(" and ")) == sorted(names)
     assert set(names) == {HOSTILE, "rope", "rope with pi", f"{LONG} with pi(s=4) (trained)"}
 
 
 def test_every_row_has_its_names_in_any_order(root: Node) -> None:
     """Blank cells that mean 'as above' repeat the name in grey, because rows can be sorted."""
-    again = 0
+    repeated = 0
     for table in tables_of(root):
         named = [n for n, head in enumerate(table.heads) if n == 0 or head in ("scheme", "extension", "protocol")]
         above: dict[int, str] = {}
@@ -290,9 +292,9 @@ def test_every_row_has_its_names_in_any_order(root: Node) -> None:
                 soft = [s.text for s in row[n].all("span") if s.attributes["class"] == "second"]
                 if soft:
                     assert soft == [row[n].text] == [above[n]], table.title
-                    again += 1
+                    repeated += 1
                 above[n] = row[n].text
-    assert again == 4, "two names of each of two rows, learned and rope outside of fixed-targets"
+    assert repeated == 4, "two names of each of two rows, learned and rope outside of fixed-targets"
 
 
 def test_numbers_sort_as_numbers(root: Node) -> None:

@@ -56,7 +56,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 # A page in frames, so that one start of the browser answers all: frames cannot be narrower in a window of their own.
-# Without allow-scripts a frame is what a reader without scripts has; the measuring script stands outside.
+# Without allow-scripts a frame behaves like a browser without scripts; the measuring script is outside of it.
 PROBE = """<!doctype html><meta charset="utf-8"><body style="margin:0"><script>
 const page = %s;
 const frame = (width, sandbox) => new Promise(done => {
@@ -225,11 +225,11 @@ def test_tables_can_be_sorted(looked: dict[str, Any]) -> None:
 
 def check_order(texts: list[str], way: str, as_text: bool, where: str) -> None:
     numbers = [None if as_text else number_in(text) for text in texts]
-    there = [n for n in numbers if n is not None]
+    present = [n for n in numbers if n is not None]
     others = [text for text, n in zip(texts, numbers, strict=True) if n is None]
-    assert numbers[: len(there)] == there, f"{where}: numbers come first, found {texts}"
+    assert numbers[: len(present)] == present, f"{where}: numbers come first, found {texts}"
     down = way == "descending"
-    assert there == sorted(there, reverse=down), f"{where}, {way}: {texts}"
+    assert present == sorted(present, reverse=down), f"{where}, {way}: {texts}"
     assert others == sorted(others, reverse=down), f"{where}, {way}: {texts}"
 
 

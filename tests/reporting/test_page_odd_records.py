@@ -100,8 +100,8 @@ def test_the_validation_split_is_not_mixed_with_test(tmp_path: Path) -> None:
     assert [float(c.attributes["data-sort"]) for c in first.rows[0][4:6]] == [4.0, 4.5]
     everything = tables_of(page)[-1]
     assert len(everything.rows) == 4
-    said = [" ".join(cell.text for cell in row) for row in everything.rows]
-    assert sum("validation" in text for text in said) == 2, "two cells of unlike splits look alike"
+    row_texts = [" ".join(cell.text for cell in row) for row in everything.rows]
+    assert sum("validation" in text for text in row_texts) == 2, "two cells of unlike splits look alike"
     assert Counter(row[3].text for row in everything.rows) == {
         "fixed-targets, test": 2,
         "fixed-targets, validation": 2,

@@ -38,14 +38,14 @@ def test_the_commands_of_a_run_reproduce_its_numbers(runs: Path, tmp_path: Path,
     assert "--seed" in lines[0][0] or "train.seed=3" in lines[0][0]
     where = shlex.quote(str(runs))
     assert all(line.endswith(f"--runs-dir {where}") for found in lines for line in found)
-    again = tmp_path / "new runs"
+    new_runs = tmp_path / "new runs"
     together = [lines[0][0], lines[0][1], lines[1][1]]
-    shell([line.replace(where, shlex.quote(str(again))) for line in together], tmp_path)
-    assert [p.name for p in again.iterdir()] == ["rope"]
+    shell([line.replace(where, shlex.quote(str(new_runs))) for line in together], tmp_path)
+    assert [p.name for p in new_runs.iterdir()] == ["rope"]
     stored = (runs / "rope" / "config.yaml").read_text("utf-8")
-    assert (again / "rope" / "config.yaml").read_text("utf-8") == stored
+    assert (new_runs / "rope" / "config.yaml").read_text("utf-8") == stored
     for one in cells:
-        made = cell(again, "rope", extension=one.extension, protocol=one.protocol, length=40)
+        made = cell(new_runs, "rope", extension=one.extension, protocol=one.protocol, length=40)
         assert values(made)[0] == pytest.approx(values(one)[0], abs=SAME)
         assert values(made)[1] == values(one)[1]
         assert made.n_targets == one.n_targets

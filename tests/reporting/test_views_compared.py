@@ -31,7 +31,7 @@ def test_the_table_shows_difference_interval_change_and_verdict(shelf: Shelf) ->
     assert "A = rope, B = alibi: paired difference in nats/token" in text
     assert "sotu, fixed-targets, test split, 128 targets in 24 documents" in text
     rows = [[p.strip() for p in line.split("│")[1:-1]] for line in result.stdout.splitlines() if line.startswith("│")]
-    # exp(−0.2) − 1 = −18.1 %, exp(0.3) − 1 = 35.0 %.
+    # exp(−0.2) − 1 = −18.1%, exp(0.3) − 1 = 35.0%.
     for row, length, gap, change, verdict in (
         (rows[0], 64, -0.2, "-18.1%", "A is better"),
         (rows[1], 256, 0.3, "+35.0%", "B is better"),

@@ -40,7 +40,7 @@ def test_the_share_of_the_attainable_gain_by_hand(attainable: list[Cell]) -> Non
         assert value == share
         assert low < value < high
         assert high - low < 30
-    assert len(rows) == 2  # alibi has no control, and the control needs none
+    assert len(rows) == 2  # alibi has no control; controls have no row
     notes = flat(" ".join(page.notes))
     assert "Rank schemes by nats, not by share" in notes
     assert "trained from scratch at ℓ" in notes

@@ -51,15 +51,15 @@ def named_rows(page: Page) -> list[tuple[str, str, list[list[Entry]]]]:
     starts = [0, *sorted(page.sections)]
     found = []
     for first, past in zip(starts, [*starts[1:], len(page.rows)], strict=True):
-        name, told, *rows = page.rows[first:past]
-        for above in (name, told):  # rows of their own: nothing stands beside them
+        name, seeds_and_usable, *rows = page.rows[first:past]
+        for above in (name, seeds_and_usable):  # separate rows without numbers
             assert len(above[0].lines) == 1
             assert [one.lines for one in above[1:]] == [("",)] * 4
         for row in rows:
-            assert all(len(one.lines) == 1 for one in row)  # a number stands beside its length
+            assert all(len(one.lines) == 1 for one in row)  # one line per number
             assert re.fullmatch(r"  \d+ \(\d+x\)", row[0].lines[0])
         assert rows
-        found.append((name[0].lines[0], told[0].lines[0], rows))
+        found.append((name[0].lines[0], seeds_and_usable[0].lines[0], rows))
     return found
 
 
@@ -71,13 +71,13 @@ def test_every_format_shows_the_number_of_seeds(judged: list[Cell]) -> None:
     assert [row[0].text for row in page.rows] == ["rope", "rope", "alibi"]
     for row in page.rows:
         assert any("±" in entry.text for entry in row) == (row[3].text == "3")
-    told = named_rows(long_form(sheets(judged)[0]))
-    assert [(name, seeds_) for name, seeds_, _ in told] == [
+    seeds_and_usable = named_rows(long_form(sheets(judged)[0]))
+    assert [(name, seeds_) for name, seeds_, _ in seeds_and_usable] == [
         ("rope", "3 seeds, usable 256"),
         ("rope + pi", "3 seeds, usable 256?"),
         ("alibi", "1 seed, usable 64"),
     ]
-    for name, _, rows in told:
+    for name, _, rows in seeds_and_usable:
         assert ["±" in row[1].text for row in rows] == [name != "alibi"] * len(rows)
     for width in (80, 90, 100, 120):
         text = bare(shown(judged, width))
@@ -100,8 +100,8 @@ def test_a_cell_with_fewer_seeds_than_its_row_is_noted(tmp_path: Path) -> None:
     assert row[6].startswith(f"{math.exp(hardness(0).mean() + 0.2):.2f} · {hardness(0).mean() + 0.2:.3f}<br>+0.200 [")
     assert "Intervals of cells with only one seed cover document sampling only." in remarks(render(cells, "md"))
     assert "& 1--3 &" in render(cells, "latex")
-    ((name, told, rows),) = named_rows(long_form(sheets(cells)[0]))
-    assert (name, told) == ("rope", "1–3 seeds, usable 64")
+    ((name, seeds_and_usable, rows),) = named_rows(long_form(sheets(cells)[0]))
+    assert (name, seeds_and_usable) == ("rope", "1–3 seeds, usable 64")
     assert [row[0].text for row in rows] == ["  64 (1x)", "  128 (2x)", "  512 (8x)"]
     assert ["±" in row[1].text for row in rows] == [True, True, False]
     assert bare(shown(cells, 80)).count("1–3seeds,usable64") == 1
@@ -157,8 +157,8 @@ def test_the_long_form_has_the_same_numbers_as_the_grid(judged: list[Cell]) -> N
             if not one.text:
                 continue
             name = row[0].text + ("" if row[1].text == "none" else f" + {row[1].text}")
-            (nats, ppl, change, verdict), *told = entries[name, head]
-            assert told == [row[3].text, row[-1].text]
+            (nats, ppl, change, verdict), *seeds_and_usable = entries[name, head]
+            assert seeds_and_usable == [row[3].text, row[-1].text]
             if one.text.startswith("–"):
                 continue
             again = (f"{ppl} · {nats}", *((change, verdict) if change else ()))

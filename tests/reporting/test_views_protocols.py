@@ -33,7 +33,7 @@ def test_protocols_are_compared_row_by_row(protocol_cells: list[Cell]) -> None:
     ]
     base = hardness().mean()
     assert rows[0][4] == f"{math.exp(base):.2f}"
-    # exp(0.3) − 1 = 35.0 %, exp(−0.2) − 1 = −18.1 %, exp(0.05) − 1 = 5.1 %.
+    # exp(0.3) − 1 = 35.0%, exp(−0.2) − 1 = −18.1%, exp(0.05) − 1 = 5.1%.
     assert rows[0][6] == f"{math.exp(base + 0.3):.2f} +35.0% breaks"
     assert rows[1][6] == f"{math.exp(base + 0.5 - 0.2):.2f} -18.1% uses"
     assert rows[2][5:] == ["", f"{math.exp(base + 0.05):.2f} +5.1% breaks"]

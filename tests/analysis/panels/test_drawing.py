@@ -36,16 +36,16 @@ def axes(figure: Figure) -> list[Axes]:
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_scheme_is_drawn(name: str, there: Path) -> None:
     overrides = {"layers": ["scheme.layers=[rope,nope]"], "t5": ["scheme.buckets=8"]}.get(name, [])
-    told = json.loads(posx("show", name, "-o", "drawn", "--json", *SMALL, *overrides).stdout)
-    assert told["files"] == ["drawn.png", "drawn.svg"]
-    assert sorted(path.name for path in there.iterdir()) == told["files"]
+    output = json.loads(posx("show", name, "-o", "drawn", "--json", *SMALL, *overrides).stdout)
+    assert output["files"] == ["drawn.png", "drawn.svg"]
+    assert sorted(path.name for path in there.iterdir()) == output["files"]
     with Image.open("drawn.png") as image:
         pixels = np.asarray(image.convert("L"), dtype=float)
     assert min(pixels.shape) > 400
     assert pixels.std() > 10
     root = ElementTree.parse("drawn.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    (first, *others) = told["parts"]
+    (first, *others) = output["parts"]
     assert (first["norms"] is not None) == (name in ROTATE)
     assert (first["shift"] is not None) == (name in ROTATE | EMBED)
     assert (first["reach"] is None) == (name in ROTATE | EMBED)
@@ -57,9 +57,9 @@ def test_heat_maps_contain_the_numbers(name: str, kind: str) -> None:
     one = subject_of(name)
     figure = picture(one)
     drawn = [axis.images[0] for axis in axes(figure) if axis.images]
-    wanted = list(maps(one, kind).values.values())
-    assert len(drawn) == len(wanted)
-    for image, values in zip(drawn, wanted, strict=True):
+    expected = list(maps(one, kind).values.values())
+    assert len(drawn) == len(expected)
+    for image, values in zip(drawn, expected, strict=True):
         shown = np.ma.filled(image.get_array(), np.nan)  # type: ignore[arg-type]
         assert np.array_equal(shown, values, equal_nan=True)
         low, high = image.get_clim()

@@ -23,9 +23,9 @@ from posx.results.records import Record
 def test_csv_has_a_row_per_cell_with_every_field(judged: list[Cell]) -> None:
     rows = list(csv.DictReader(io.StringIO(render(judged, "csv"))))
     assert len(rows) == len(judged) == 8
-    wanted = {f.name for f in fields(Record)} - {"path"}
+    record_fields = {f.name for f in fields(Record)} - {"path"}
     derived = "seeds nats_per_token spread ppl bpb multiple delta deltas interval verdict usable_context share cells"
-    assert wanted | set(derived.split()) <= set(rows[0])
+    assert record_fields | set(derived.split()) <= set(rows[0])
     assert None not in rows[0]  # no row is longer than the head
     row = next(r for r in rows if (r["length"], r["extension"], r["label"]) == ("128", "none", "rope"))
     records = [r for c in judged for r in c.records if (r.length, r.extension, r.label) == (128, "none", "rope")]
@@ -36,7 +36,7 @@ def test_csv_has_a_row_per_cell_with_every_field(judged: list[Cell]) -> None:
     assert json.loads(row["seeds"]) == [0, 1, 2]
     assert json.loads(row["cells"]) == [r.key for r in records]
     per_seed = {"run", "seed", "nats", "checkpoint_sha256", "seconds", "tokens_per_second", "peak_memory_bytes"}
-    for name in wanted - per_seed:
+    for name in record_fields - per_seed:
         value = getattr(records[0], name)
         found: Any = row[name]
         if isinstance(value, dict | list):
@@ -46,9 +46,9 @@ def test_csv_has_a_row_per_cell_with_every_field(judged: list[Cell]) -> None:
         elif not isinstance(value, str):
             found = type(value)(found)
         assert found == value, name
-    kept = [r.nats / TARGETS for r in records if r.nats is not None]
-    assert float(row["nats_per_token"]) == pytest.approx(sum(kept) / 3, rel=1e-12)
-    assert float(row["ppl"]) == pytest.approx(math.exp(sum(kept) / 3))
+    means = [r.nats / TARGETS for r in records if r.nats is not None]
+    assert float(row["nats_per_token"]) == pytest.approx(sum(means) / 3, rel=1e-12)
+    assert float(row["ppl"]) == pytest.approx(math.exp(sum(means) / 3))
     assert float(row["delta"]) == pytest.approx(-0.05, abs=1e-6)
     assert json.loads(row["deltas"]) == pytest.approx([-0.051, -0.05, -0.049], abs=1e-6)
     low, high = json.loads(row["interval"])

@@ -62,7 +62,7 @@ def test_latex_is_balanced_and_every_row_has_every_column(
     assert text.count("% requires \\usepackage{booktabs} and \\usepackage{graphicx}\n") == number
     assert "\\hline" not in text
     for one in text.split("% requires \\usepackage{booktabs} and \\usepackage{graphicx}\n")[1:]:
-        # The one comment there is: it keeps the box around the table from beginning with a blank.
+        # The only comment prevents a space at the start of the box around the table.
         assert one.count("{!}{%\n") == 1
         bare = unescaped(one.replace("{!}{%\n", "{!}{\n"))
         depth = 0
@@ -99,7 +99,7 @@ def test_characters_that_differ_in_ot1_are_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, wanted",
+    "text, expected",
     [
         *(("[0.5ex] x", "{[0.5ex] x}"), ("*star", "{*star}"), ("[1] why", "{[1] why}"), ("a [1] *", "a [1] *")),
         *(("a--b", "a-{}-b"), ("---", "-{}-{}-"), ("--extension", "-{}-extension"), ("a-b", "a-b"), ("1–3", "1--3")),
@@ -112,8 +112,8 @@ def test_characters_that_differ_in_ot1_are_commands() -> None:
         *(("non-overlapping", "non-overlapping"), ("ntk(s=-1)", "ntk(s=$-$1)")),
     ],
 )
-def test_escaping_by_example(text: str, wanted: str) -> None:
-    assert tex(text) == wanted
+def test_escaping_by_example(text: str, expected: str) -> None:
+    assert tex(text) == expected
 
 
 def test_negative_numbers_have_a_minus(judged: list[Cell], attainable: list[Cell], protocol_cells: list[Cell]) -> None:

@@ -28,11 +28,11 @@ def test_markdown_without_losses_has_every_number_and_no_verdict() -> None:
     text = render(example(), "md")
     head, *rows = markdown_rows(text)
     assert head == ["scheme", "extension", "params", "seeds", "64 (1x)", "128 (2x)", "256 (4x)", "usable"]
-    # exp(4.1) = 60.34, exp(4.2) = 66.69, exp(6.1) = 445.86, exp(4.4) = 81.45; two seeds 0.2 apart spread by 0.1·√2.
+    # exp(4.1) = 60.34, exp(4.2) = 66.69, exp(6.1) = 445.86, exp(4.4) = 81.45; two seeds 0.2 apart: 0.1·√2.
     assert rows[0][:4] == ["rope", "none", "1.23M", "2"]
     assert rows[0][4:7] == ["60.34 · 4.100 ±0.141", "66.69 · 4.200 ±0.141<br>+0.100", "445.9 · 6.100 ±0.141<br>+2.000"]
     assert rows[1][:2] == ["rope", "pi"]
-    assert rows[1][4:6] == ["", ""]  # never asked for: no number and no dash
+    assert rows[1][4:6] == ["", ""]  # not evaluated: no number and no dash
     assert rows[1][6] == "81.45 · 4.400 ±0.000<br>+0.300"
     assert rows[2][:4] == ["alibi", "none", "1.23M", "1"]
     assert rows[2][5] == "81.45 · 4.400<br>-0.100"  # one seed spreads nowhere
@@ -74,14 +74,14 @@ def test_a_cell_shows_perplexity_nats_change_interval_and_verdict(judged: list[C
             assert cell.interval is not None
             assert change.endswith(printed(cell.interval.family))  # of the whole table, not each for itself
             verdicts[row[0], row[1], length] = verdict, low, high, delta
-    wanted = {
+    expected = {
         ("rope", "none", 128): ("uses", -0.05),
         ("rope", "none", 256): ("survives", 0.002),
         ("rope", "none", 512): ("breaks", 1.0),
         ("rope", "pi", 256): ("undecided", 0.01),
         ("alibi", "none", 128): ("breaks", 0.3),
     }
-    assert {key: (found[0], found[3]) for key, found in verdicts.items()} == wanted
+    assert {key: (found[0], found[3]) for key, found in verdicts.items()} == expected
     for verdict, low, high, _ in verdicts.values():  # the first that fits
         fits = {"uses": high < 0, "survives": high <= DELTA, "breaks": low > DELTA, "undecided": True}
         assert next(name for name, fit in fits.items() if fit) == verdict

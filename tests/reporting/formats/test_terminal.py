@@ -137,7 +137,7 @@ def listed(text: str) -> list[list[list[str]]]:
     """The heads and values of a list, a list for each row: between blank lines."""
     blocks = [block.splitlines() for block in re.split(r"\n *\n", text)]
     parts = [[re.split("  +", line.strip(), maxsplit=1) for line in block] for block in blocks]
-    return [[pair for pair in block if len(pair) == 2] for block in parts]  # names stand alone above their rows
+    return [[pair for pair in block if len(pair) == 2] for block in parts]  # without the names above their rows
 
 
 def test_a_narrow_terminal_does_not_truncate_huge_numbers(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_narrow_terminal_does_not_truncate_other_tables(
                 assert all(bare(line) in bare(text) for line in entry.lines), entry.text
         for note in page.notes:
             assert note in text
-    # The last is a list: every value beside its head, in order, and none without the name of its row.
+    # The last is a list: every value next to its heading, in order, below the name of its row.
     page = found[-1]
     below = text.partition(page.title)[2].partition(page.notes[0])[0]
     assert not set("┃│─") & set(below)
@@ -233,7 +233,7 @@ def test_a_terminal_of_any_width_shows_every_number_and_name(judged: list[Cell],
     assert grid_heads(text) == (width >= 160)
     assert max(map(len, table_lines(text, "scheme" if width >= 160 else "length"))) <= width
     assert "…" not in text
-    names = ("none", "pi") if width >= 160 else ("rope + pi",)  # a narrow one says no "none"
+    names = ("none", "pi") if width >= 160 else ("rope + pi",)  # a narrow one does not print "none"
     for word in ("rope", "alibi", *names, "uses", "survives", "breaks", "undecided", "– [1]"):
         assert word in text, word
     for cell in judged:

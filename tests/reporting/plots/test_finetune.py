@@ -56,20 +56,20 @@ def test_finetune_draws_the_change_from_the_base_model_at_1x_over_steps(shelf: S
     axis = only_axis(plot_finetune(cells))
     lines = named(axis)
     assert lines.keys() == {"pi, fine-tuned at 256", "no extension, fine-tuned at 256"}
-    wanted = {
+    expected_points = {
         "pi, fine-tuned at 256": {0: 0.5, 100: 0.1, 400: -0.2},
         "no extension, fine-tuned at 256": {0: 0.9, 400: 0.3},
     }
     curves = {curve.extension: curve for curve in finetunes(cells)}
     for name, extension in (("pi, fine-tuned at 256", "pi"), ("no extension, fine-tuned at 256", "none")):
-        assert xy(lines[name]) == pytest.approx(wanted[name], abs=1e-5)
-        assert list(xy(lines[name])) == sorted(wanted[name])
+        assert xy(lines[name]) == pytest.approx(expected_points[name], abs=1e-5)
+        assert list(xy(lines[name])) == sorted(expected_points[name])
         bars = upright(axis, lines[name])
-        assert bars.keys() == wanted[name].keys()
+        assert bars.keys() == expected_points[name].keys()
         for point in curves[extension].points:
             assert point.interval is not None
             assert bars[point.x] == pytest.approx(point.interval)
-            assert bars[point.x][0] < wanted[name][int(point.x)] < bars[point.x][1]
+            assert bars[point.x][0] < expected_points[name][int(point.x)] < bars[point.x][1]
     low, high = axis.get_xlim()
     assert low == pytest.approx(-10)  # a tenth of the first step
     assert high >= 400
@@ -96,15 +96,15 @@ def test_fine_tuned_models_with_different_targets_have_separate_lines(shelf: She
     found = {one.comparison.targets_sha256: one for one in finetunes(cells)}
     assert found.keys() == {"11" * 32, "66" * 32}
     assert len(finetunes(cells)) == 2
-    wanted = {"11" * 32: {100: -0.1, 400: -0.4}, "66" * 32: {100: 0.9, 400: 0.6}}
+    expected_points = {"11" * 32: {100: -0.1, 400: -0.4}, "66" * 32: {100: 0.9, 400: 0.6}}
     for targets, one in found.items():
-        assert {p.x: p.mean for p in one.points} == pytest.approx(wanted[targets], abs=1e-5)
+        assert {p.x: p.mean for p in one.points} == pytest.approx(expected_points[targets], abs=1e-5)
         assert [p.x for p in one.points] == [100, 400], "two target sets in one line"
     axes = plot_finetune(cells).axes
     assert [axis.get_title(loc="left") for axis in axes] == [
         f"sotu, test split, fixed targets {name}: evaluated at 256 tokens" for name in ("11111111", "66666666")
     ]
-    for axis, points in zip(axes, wanted.values(), strict=True):
+    for axis, points in zip(axes, expected_points.values(), strict=True):
         assert xy(named(axis)["pi, fine-tuned at 256"]) == pytest.approx(points, abs=1e-5)
 
 

@@ -48,18 +48,18 @@ def test_length_draws_perplexity_and_the_interval_of_its_change(shelf: Shelf) ->
     lines = named(axis)
     base = sum(float(hardness(seed).mean()) for seed in range(3)) / 3
     alone = float(hardness(0).mean())
-    wanted = {
+    expected = {
         "rope": {64: base, 128: base - 0.05, 256: base + 1.0},
         "rope + pi": {256: base + 0.4},
         "alibi": {64: alone, 128: alone + 0.1},
     }
-    assert lines.keys() == wanted.keys()
-    for name, points in wanted.items():
+    assert lines.keys() == expected.keys()
+    for name, points in expected.items():
         assert xy(lines[name]) == pytest.approx({x: math.exp(y) for x, y in points.items()}, rel=1e-5)
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
     assert list(axis.get_xticks()) == [64, 128, 256]
     assert axis.xaxis.get_major_formatter()(128, 0) == "128\n2x"
-    # rope and pi share a colour: their bars at 256 are told apart by their heights.
+    # rope and pi share a colour: their bars at 256 differ in height.
     segments = [
         (float(line.get_xdata()[0]), *map(float, line.get_ydata()))  # type: ignore[index, arg-type]
         for line in axis.lines
@@ -74,7 +74,7 @@ def test_length_draws_perplexity_and_the_interval_of_its_change(shelf: Shelf) ->
         assert interval is not None
         low, high = (math.exp(start + bound) for bound in interval.family)
         bars.append((length, low, high))
-        value = wanted[label if extension == "none" else "rope + pi"][length]
+        value = expected[label if extension == "none" else "rope + pi"][length]
         assert low < math.exp(value) < high
     found = sorted(s for s in segments if s[0] in LENGTHS and s[1] > 1)  # not the dotted mark of L, from 0 to 1
     assert found == [pytest.approx(bar, rel=1e-5) for bar in sorted(bars)]

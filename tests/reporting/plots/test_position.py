@@ -54,23 +54,23 @@ def band(axis: Axes, like: Line2D) -> dict[float, tuple[float, float]]:
 def test_nats_by_context_are_the_means_of_their_buckets(shelf: Shelf, length: int) -> None:
     """Two seeds, six documents of different sizes; every mean recomputed with loops."""
     windows = [1, 3, 2, 1, 4, 2]
-    kept = []
+    selected = []
     for seed in range(2):
         draw_ = np.random.default_rng([3, seed])
         context = np.tile(np.arange(1, length + 1), sum(windows))
         nll = (6 - 0.3 * np.log2(context) + 0.2 * draw_.standard_normal(len(context))).astype(np.float32)
-        kept.append((context.tolist(), nll.tolist()))
+        selected.append((context.tolist(), nll.tolist()))
         shelf.curve(nll, length, windows, seed=seed, **ROPE)
     (cell,) = aggregate(shelf.records)
     line = by_context(cell)
     edges = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
-    wanted = {}
+    expected_points = {}
     for low, high in pairwise(edges):
-        inside = [n for contexts, values in kept for c, n in zip(contexts, values, strict=True) if low <= c < high]
+        inside = [n for contexts, values in selected for c, n in zip(contexts, values, strict=True) if low <= c < high]
         if inside:
-            wanted[math.sqrt(low * min(high - 1, length))] = sum(inside) / len(inside)
-    assert {p.x: p.mean for p in line.points} == pytest.approx(wanted, rel=1e-5)
-    assert len(wanted) == {64: 12, 100: 13}[length]
+            expected_points[math.sqrt(low * min(high - 1, length))] = sum(inside) / len(inside)
+    assert {p.x: p.mean for p in line.points} == pytest.approx(expected_points, rel=1e-5)
+    assert len(expected_points) == {64: 12, 100: 13}[length]
     for point in line.points:
         assert point.interval is not None
         assert point.interval[0] < point.mean < point.interval[1]
@@ -78,7 +78,7 @@ def test_nats_by_context_are_the_means_of_their_buckets(shelf: Shelf, length: in
     # Drawn as it was computed.
     axis = only_axis(plot_position([cell]))
     (drawn,) = named(axis).values()
-    assert xy(drawn) == pytest.approx(wanted, rel=1e-5)
+    assert xy(drawn) == pytest.approx(expected_points, rel=1e-5)
     bounds = band(axis, drawn)
     assert bounds.keys() == {p.x for p in line.points}
     assert all(bounds[p.x] == pytest.approx(p.interval) for p in line.points)
@@ -107,14 +107,14 @@ def test_changes_by_position_are_means_of_equal_parts(shelf: Shelf) -> None:
     line = by_place(at(cells, "rope", 256), at(cells, "rope", 64))
     pairs = sorted(zip(position.tolist(), (1.5 * change).tolist(), strict=True))
     parts = [pairs[start : start + 16] for start in range(0, 128, 16)]
-    wanted = {sum(x for x, _ in part) / 16: sum(y for _, y in part) / 16 for part in parts}
-    assert {p.x: p.mean for p in line.points} == pytest.approx(wanted, abs=1e-5)
+    expected_points = {sum(x for x, _ in part) / 16: sum(y for _, y in part) / 16 for part in parts}
+    assert {p.x: p.mean for p in line.points} == pytest.approx(expected_points, abs=1e-5)
     assert sum(p.mean for p in line.points) / 8 == pytest.approx(1.5 * float(change.mean()), abs=1e-5)
     axis = only_axis(plot_position(cells, "place"))
     drawn = named(axis)["rope"]
-    assert xy(drawn) == pytest.approx(wanted, abs=1e-5)
+    assert xy(drawn) == pytest.approx(expected_points, abs=1e-5)
     bounds = band(axis, drawn)
-    assert bounds.keys() == wanted.keys()
+    assert bounds.keys() == expected_points.keys()
     for point in line.points:
         assert point.interval is not None
         assert point.interval[0] < point.mean < point.interval[1]
