@@ -68,7 +68,7 @@ class Alibi(Scheme):
             [float(m * factor) for m in (self.slopes.min(), self.slopes.max())]
             for factor in (1.0, case.extension.slopes())
         )
-        current = "the same line, still linear in d"
+        current = "unchanged, linear in d"
         if now != before:
             current = f"m from {digits(now[0])} to {digits(now[1])}: still linear in d"
         trained = f"-m·d, m from {digits(before[0])} to {digits(before[1])}"

@@ -75,7 +75,7 @@ def test_known_distances() -> None:
         row = distances(bound(text, model, length), length)[-1].tolist()
         return [None if x != x else x for x in row]
 
-    # ⌊9/2⌋ − ⌊j/2⌋ + 4 − 2 for the six keys that are 4 and more away.
+    # ⌊9/2⌋ − ⌊j/2⌋ + 4 − 2 for the six keys at a distance of at least 4.
     assert last("self-extend(w=4, G=2)", 10) == [6, 6, 5, 5, 4, 4, 3, 2, 1, 0]
     # The cache has keys 0, 1 and 7, 8, 9 at positions 0 to 4.
     assert last("sinks(n=2, w=3)", 10) == [4, 3, None, None, None, None, None, 2, 1, 0]

@@ -45,7 +45,7 @@ def brute_force(q: Tensor, k: Tensor, v: Tensor, w: int, bias: Any) -> Tensor:
 @pytest.mark.parametrize("w", [1, 2, 5, 11, 40])
 @pytest.mark.parametrize("name", ["nope", "alibi", "t5"])
 def test_window_matches_brute_force(name: str, w: int, how: dict[str, Any]) -> None:
-    """Logits of about 3 in float32 against float64: 1e-6 would do."""
+    """Logits of about 3 in float32 compared with float64: 1e-6 would suffice."""
     n_heads, length, width = 3, 11, 4
     config = ModelConfig(d_model=n_heads * width, n_heads=n_heads)
     scheme = make_scheme(name, config)
@@ -70,7 +70,7 @@ def test_window_matches_brute_force(name: str, w: int, how: dict[str, Any]) -> N
 
 
 def outside(length: int, w: int) -> Tensor:
-    """−inf where a key lies more than w − 1 tokens back, else 0; [T, T], by loops."""
+    """−inf if a key is more than w − 1 tokens back, else 0; [T, T], in loops."""
     addend = torch.zeros(length, length)
     for i, j in itertools.product(range(length), repeat=2):
         if j < i - (w - 1):

@@ -34,7 +34,7 @@ def loss_and_gradients(how: Any, hidden: Tensor, weight: Tensor) -> tuple[Tensor
 def test_head_cross_entropy_matches_torch(
     rows: int, ignored: float, sharpness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Value and both gradients; relative 1e-5, which is a hundred roundings of float32. In chunks of chunks."""
+    """Value and both gradients, in nested chunks; to a relative 1e-5, which is a hundred float32 roundings."""
     monkeypatch.setattr(posx.models.loss, "CHUNK", {"cpu": 200})
     monkeypatch.setattr(posx.models.loss, "ROW_BYTES", {"cpu": 30 * 4 * 97})
     monkeypatch.setattr(posx.models.loss, "GRADIENT_BYTES", 2 * 200 * 97 * 4)  # two chunks to a product for the weight

@@ -48,7 +48,7 @@ NETWORKS: list[tuple[list[float], list[float]] | None] = [
 def test_piecewise_linear_form_matches_the_network(heads: int, network: Any) -> None:
     """Without gradients f is interpolated between knees: compared with the network in float64 for 0 to 3 and 40.
 
-    To 1e-6 of what the units of a head add up to, up to some roundings of 50 · share where slopes are steep. With
+    To 1e-6 of the sum over a head's units, plus some roundings of 50 · share if slopes are steep. With
     gradients it is the network itself.
     """
     scheme = drawn(scheme_of("fire", heads, hidden=4), seed=heads)

@@ -24,14 +24,14 @@ pytestmark = pytest.mark.every_processor
 
 @pytest.mark.parametrize("name", ["forgetting", "cable"])
 def test_equal_gates_are_alibi(name: str) -> None:
-    """With w = 0 every token costs the same: ln σ(2) or −softplus(2) a token, also over 16,384 of them."""
+    """With w = 0 every token has the same addend, ln σ(2) or −softplus(2), also over 16,384 tokens."""
     scheme = scheme_of(name, 1, 4)
     scheme.weight.data.zero_()
     scheme.offset.data.fill_(2.0)
     slope = {"forgetting": 0.1269280110429725, "cable": 2.1269280110429727}[name]
     found = bias(scheme, site_of(scheme, 16384, 16380))[0, 0, -1].double()
     distances = torch.arange(16383, -1, -1).double()
-    # A float32 near slope · d is off by at most 2^-24 of it, and the difference of two such by twice that.
+    # A float32 near slope · d has an error of at most 2^-24 of it, and a difference of two has twice that.
     assert bool(((found + slope * distances).abs() <= 2**-22 * (1 + slope * distances)).all())
 
 
@@ -62,15 +62,15 @@ by_heads = pytest.mark.parametrize("heads", [1, 3, 4])
 by_length = pytest.mark.parametrize("length", LENGTHS)
 
 
-BiasOf = Callable[[int, Tensor], Tensor]  # layer, x [B, T, C] -> [B, H, T, T]; its future is not looked at
+BiasOf = Callable[[int, Tensor], Tensor]  # layer, x [B, T, C] -> [B, H, T, T]; the future is ignored
 
 
 def written_out(name: str, weight: Tensor, offset: Tensor) -> BiasOf:
-    """Every pair's sum by itself: each gate from the one after the key to the query's own."""
+    """The sum for each pair separately: gates from the one after the key up to the query's."""
 
     def bias(layer: int, x: Tensor) -> Tensor:
         z = torch.einsum("hc,btc->bht", weight[layer], x) + offset[layer][:, None]
-        # Sharp weights give |z| < 20: in float64 neither form overflows, or is off by more than 1e-15.
+        # Sharp weights give |z| < 20: in float64 neither form overflows, and errors are below 1e-15.
         gate = torch.log(1 / (1 + torch.exp(-z))) if name == "forgetting" else -torch.log(1 + torch.exp(z))
         rows = []
         for i in range(x.shape[1]):
@@ -129,7 +129,7 @@ def decoder(name: str, heads: int) -> Decoder:
 @by_heads
 @by_length
 @by_gate
-def test_a_decoder_is_the_one_written_out(name: str, length: int, heads: int) -> None:
+def test_decoder_matches_the_reference(name: str, length: int, heads: int) -> None:
     model, tokens = decoder(name, heads), random_tokens(length, batch=3)
     weights = doubles(model)
     gates = weights["scheme.weight"], weights["scheme.offset"]
@@ -144,7 +144,7 @@ def test_a_decoder_is_the_one_written_out(name: str, length: int, heads: int) ->
 @by_heads
 @by_gate
 @pytest.mark.parametrize("backend", ["auto", "dense", "tiles", "blocks"])
-def test_gradients_are_those_of_the_decoder_written_out(name: str, heads: int, backend: str) -> None:
+def test_gradients_match_the_reference(name: str, heads: int, backend: str) -> None:
     """Of every parameter, to 1e-4 of its largest: sums of 3 · 29 tokens' products through two layers of float32."""
     model, tokens = decoder(name, heads).train(), random_tokens(29, batch=3)
     weights = doubles(model)
@@ -163,7 +163,7 @@ def test_gradients_are_those_of_the_decoder_written_out(name: str, heads: int, b
 @torch.no_grad()
 @by_gate
 def test_positions_change_nothing(name: str) -> None:
-    """Wherever the tokens are expected_message to stand, in whatever order: the same bits."""
+    """Any positions in any order give bit-identical results."""
     model, tokens = decoder(name, 3), random_tokens(29, batch=3)
     draw = torch.Generator().manual_seed(0)
     expected = model(tokens)
@@ -174,7 +174,7 @@ def test_positions_change_nothing(name: str) -> None:
 @by_heads
 @by_gate
 def test_parameters(name: str, heads: int) -> None:
-    """A weight for each channel and an offset, for each head of each layer; what they start from."""
+    """One weight per channel and one offset, for each head of each layer; their initial values."""
     model = make_model(name, n_layers=3, n_heads=heads, d_model=64 * heads, sharp=False)
     assert count_parameters(model)["scheme"] == 3 * heads * (64 * heads + 1)
     weight, offset = (p.detach().double() for p in (model.scheme.weight, model.scheme.offset))
@@ -182,7 +182,7 @@ def test_parameters(name: str, heads: int) -> None:
     assert abs(float(weight.std()) / 0.02 - 1) < 4 / (2 * weight.numel()) ** 0.5  # four standard errors
     theirs = DataDependentAlibi(64 * heads, heads).to_forget_gates[0].bias.detach()
     assert torch.equal(offset, (theirs if name == "forgetting" else -theirs).double().expand(3, heads))
-    zero = make_model(name, sharp=False, initial=0.0).scheme  # where the authors of cable start
+    zero = make_model(name, sharp=False, initial=0.0).scheme  # initial value in the authors' code of cable
     assert bool((zero.offset == 0).all())
 
 
@@ -208,11 +208,13 @@ def bias_of_block(scheme: Scheme, x: Tensor, start: int, end: int) -> Tensor:
     return dense_addend(site, scheme.bias(site), [], 1)[0, 0]
 
 
-@pytest.mark.parametrize("size", [0.003, 0.7, 6.0], ids=["open", "half", "shut"])  # nats that a token costs, about
+@pytest.mark.parametrize(
+    "size", [0.003, 0.7, 6.0], ids=["open", "half", "shut"]
+)  # approximate log gate of a token, negated
 @pytest.mark.parametrize("start, end", [(16320, 16384), (8000, 8256), (0, 64)])
 @by_gate
-def test_sums_over_16384_tokens_lose_no_digit_that_counts(name: str, size: float, start: int, end: int) -> None:
-    """A pair's error is at most 2^-22 of its own sum and 2^-23 of what the block's queries before it cost.
+def test_precision_of_sums_over_16384_tokens(name: str, size: float, start: int, end: int) -> None:
+    """A pair's error is at most 2^-22 of its sum plus 2^-23 of the sum over preceding queries of the block.
 
     Both sums are counted from the block's first query and rounded to float32 (2^-24 each), as is their difference; a
     gate is itself a float32 of two roundings. Where a token costs 6 nats, the sums from the first token reach 1e5 and a
@@ -227,15 +229,15 @@ def test_sums_over_16384_tokens_lose_no_digit_that_counts(name: str, size: float
     assert bool((found[i < j] == -math.inf).all())
     assert bool((found[i == j] == 0).all())
     assert bool(((found - expected).abs() <= bound)[i >= j].all())
-    if size == 6.0 and start > 0:  # what this is about: sums in float32 from the first token on would fail here
+    if size == 6.0 and start > 0:  # float32 sums from the first token on would fail here
         short = sums.float()
         assert not bool(((short[i] - short[j] - expected).abs() <= bound)[i >= j].all())
 
 
 @torch.no_grad()
 @by_gate
-def test_autocast_rounds_no_gate(name: str) -> None:
-    """Beside bf16 the bias keeps every bit."""
+def test_autocast_does_not_round_gates(name: str) -> None:
+    """With bf16 autocast, the bias is bit-identical."""
     scheme, x, _ = long_gates(name, 1.3, 200)
     x = x + 0.001
     expected = bias_of_block(scheme, x, 100, 200)
@@ -245,9 +247,9 @@ def test_autocast_rounds_no_gate(name: str) -> None:
 
 @torch.no_grad()
 @by_gate
-@pytest.mark.parametrize("settings", [{}, {"initial": 0.0}], ids=["as it starts", "half open"])
+@pytest.mark.parametrize("settings", [{}, {"initial": 0.0}], ids=["initial", "half open"])
 def test_64_queries_against_16384_keys_in_bf16(name: str, settings: dict[str, Any]) -> None:
-    """Finite, and what float32 gives but for products of bf16 values: 3e-2 of outputs of size 1."""
+    """Finite, and equal to float32 up to products of bf16 values: 3e-2 of outputs of size 1."""
     model = make_model(name, n_layers=1, d_model=16, n_heads=2, sharp=False, **settings)
     tokens = random_tokens(16384, batch=1)
     exact = model(tokens, tail=64)

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.every_processor
 
 
 def test_randomized_positions_are_a_sorted_sample() -> None:
-    """Of 4,000 sequences of 5 out of 0 .. 19: every set of distinct, ascending numbers, each as often as the next.
+    """Of 4,000 sequences of 5 out of 0 .. 19: distinct, ascending numbers, each with equal frequency.
 
-    A number is in a sample with probability 1/4: 1,000 times, give or take 27. Order statistic k of n out of M has the
-    mean k (M + 1) / (n + 1) − 1.
+    A number is in a sample with probability 1/4: 1,000 times, with a standard deviation of 27. Order
+    statistic k of n out of M has the mean k (M + 1) / (n + 1) − 1.
     """
     scheme = make_scheme("randomized", ModelConfig(), longest=20)
     sample = scheme.train_positions(4000, 5, torch.Generator().manual_seed(0))

@@ -28,7 +28,7 @@ def test_shaw_settings() -> None:
 
 
 def attended(scheme: Scheme, site: Site, v: Tensor, tail: int | None = None, block: int | None = None) -> Tensor:
-    """Attention of LAYER at the positions of the keys; with ``tail``, of the last queries."""
+    """Attention in LAYER; with ``tail``, only for the last queries."""
     assert site.q is not None
     flow = replace(plan(scheme, site.k_pos, NONE, Call(len(v), v.shape[1], block=block)), layer=LAYER)
     return attend_rotated(site.q[:, :, -(tail or v.shape[2]) :], site.k, v, flow)

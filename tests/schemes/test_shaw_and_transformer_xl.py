@@ -26,7 +26,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     assert gap(found, past(expected)) <= TOLERANCE * max(1.0, float(past(expected).abs().max()))
 
 
-def test_transformer_xl_has_as_many_parameters_as_it_says() -> None:
+def test_number_of_parameters_of_transformer_xl() -> None:
     assert sum(p.numel() for p in scheme_of("transformer-xl", 3, 8).parameters()) == 2 * 24 * 24 + 2 * 24
 
 
@@ -35,8 +35,8 @@ by_content = pytest.mark.parametrize("name", ["shaw", "transformer-xl"])
 
 @torch.no_grad()
 @by_content
-def test_distances_are_rounded_not_cut(name: str) -> None:
-    """Positions that miss whole numbers by less than a quarter give distances that round to the same: bit-equal."""
+def test_distances_are_rounded_not_truncated(name: str) -> None:
+    """Positions less than a quarter away from integers give the same rounded distances: bit-identical."""
     scheme, length = scheme_of(name, 3, 8), 40
     whole = site_of(scheme, length)
     missed = (
@@ -49,8 +49,8 @@ def test_distances_are_rounded_not_cut(name: str) -> None:
 
 @torch.no_grad()
 @by_content
-def test_each_sequence_may_have_positions_of_its_own(name: str) -> None:
-    """Beside each sequence alone. Products of one sequence sum in another order than those of two: TOLERANCE."""
+def test_sequences_can_have_different_positions(name: str) -> None:
+    """Compared with each sequence alone. Products of one and of two sequences sum in different orders: TOLERANCE."""
     scheme, length = scheme_of(name, 3, 8), 21
     site = site_of(scheme, length)
     positions = torch.stack([torch.arange(length), 5 + 3 * torch.arange(length)])
@@ -66,11 +66,11 @@ def test_each_sequence_may_have_positions_of_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "w", "step"), [("shaw", 1.0, 0.0), ("transformer-xl", 0.0, 0.0), ("transformer-xl", 1.0, 2**-7)]
 )
-def test_what_is_added_beside_bf16(name: str, w: float, step: float) -> None:
-    """What q·a and u·k add stays float32, bit-equal. The product with W r is made in bf16: two of its steps."""
+def test_addend_with_bf16(name: str, w: float, step: float) -> None:
+    """The terms q·a and u·k stay float32, bit-identical. The product with W r runs in bf16: two of its steps."""
     scheme = scheme_of(name, 4, 16)
     if name == "transformer-xl":
-        scheme.w.mul_(w)  # without W only u·k is left
+        scheme.w.mul_(w)  # without W, only u·k remains
     site = site_of(scheme, 40)
     assert site.q is not None
     assert site.k is not None
@@ -84,8 +84,8 @@ def test_what_is_added_beside_bf16(name: str, w: float, step: float) -> None:
 
 @torch.no_grad()
 @by_content
-def test_a_closure_gives_a_pair_what_it_gives_the_whole(name: str) -> None:
-    """Whole ranges, some of them, and one element at a time as FlexAttention asks: bit-equal."""
+def test_closure_of_one_pair_equals_the_whole(name: str) -> None:
+    """Whole ranges, parts, and one element at a time as in FlexAttention: bit-identical."""
     scheme, length = scheme_of(name, 3, 8), 21
     site = site_of(scheme, length, 9)
     closure = scheme.bias(site)
@@ -95,14 +95,14 @@ def test_a_closure_gives_a_pair_what_it_gives_the_whole(name: str) -> None:
     assert torch.equal(closure(b[:, None, None, None], h[1:, None, None], i[::2, None], j[3:]), whole[:, 1:, ::2, 3:])
     for where in [(0, 0, 0, 0), (1, 2, 11, 20), (1, 0, 5, 3)]:
         assert torch.equal(closure(*map(torch.tensor, where)), whole[where])
-    each = torch.vmap(torch.vmap(closure, (None, None, None, 0)), (None, None, 0, None))  # what FlexAttention does
+    each = torch.vmap(torch.vmap(closure, (None, None, None, 0)), (None, None, 0, None))  # as in FlexAttention
     assert torch.equal(each(b[1], h[2], i, j), whole[1, 2])
 
 
 @torch.no_grad()
 @by_content
-def test_vectors_start_small(name: str) -> None:
-    """From a normal of 0.02; 48 numbers estimate that to about 10 %."""
+def test_initial_values(name: str) -> None:
+    """Normal with standard deviation 0.02; 48 numbers estimate that to about 10%."""
     for parameter in make_model(name, sharp=False).scheme.parameters():
         assert 0.014 < float(parameter.std()) < 0.026
         assert abs(float(parameter.mean())) < 0.01

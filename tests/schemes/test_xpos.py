@@ -22,7 +22,7 @@ def test_scores_match_the_paper(width: int, base: float, scale_base: float, at: 
     q, k = torch.randn(2, len(at), width, generator=torch.Generator().manual_seed(width))
     there = [written.xpos(x, list(at), base, scale_base, sign) for x, sign in ((q, 1), (k, -1))]
     expected = (there[0] @ there[1].T).tril()
-    # An angle or a power is off by some roundings of the largest position, and so is each product.
+    # The error of angles, powers and products is some roundings of the largest position.
     bound = (at[-1] + 8) * 2**-22 * (q.abs() @ k.abs().T).double()
     halves, positions = [*range(0, width, 2), *range(1, width, 2)], torch.tensor(at)
     shared = scheme.prepare(positions, NONE)
