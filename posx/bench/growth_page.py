@@ -54,7 +54,7 @@ def _exponents(data: dict[str, Any], head: str) -> Page:
         exponents,
         [
             "Exponents are least-squares fits to the logarithms. They hold only within the fitted range, because cost "
-            "is a sum of terms with different exponents; for larger sizes, use that of the last two points.",
+            "is a sum of terms with different exponents; for larger sizes, use the exponent of the last two points.",
             f"Command: `{data['command']}`.",
         ],
         left=1,

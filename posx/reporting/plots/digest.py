@@ -1,4 +1,4 @@
-"""What a figure shows, as text and as a hash: the same on every machine, whatever fonts and matplotlib it has."""
+"""The contents of a figure as text and as a hash, independent of the machine, its fonts and its matplotlib version."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from matplotlib.ticker import FixedLocator
 from posx.utils.files import sha256_of
 
 DIGITS = 6  # significant digits of a number: the last bits of a mean differ between processors
-SMALLEST = 1e-9  # what is nearer to zero is zero
+SMALLEST = 1e-9  # values closer to zero count as zero
 
 
 def contents(figure: Figure) -> list[str]:
-    """One line for each thing that is drawn: titles and labels, and the numbers of lines and areas.
+    """One line for each drawn element: titles, labels, and the numbers of lines and areas.
 
-    Positions of texts, limits and automatic ticks are left out: they follow from fonts, or from the numbers.
+    Text positions, axis limits and automatic ticks are left out, because they depend on fonts or on the numbers.
     """
     return [f"panel {number}: {line}" for number, axis in enumerate(figure.axes) for line in _contents(axis)]
 

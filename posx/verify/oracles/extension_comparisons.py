@@ -1,8 +1,8 @@
 """The comparisons of every extension, for ``posx verify`` and the tests.
 
-Whole models of transformers are compared at the training context, one token above it, at a length that is not a
-multiple, and at 8 times it; frequencies, from transformers and from formulas, up to 64 times it. Models of transformers
-cache the frequencies of previous inputs, so each length gets a new one.
+Whole models of transformers are compared at the training context L, at L + 1, at a length that is not a multiple of L,
+and at 8 L; frequencies, from transformers and from formulas, up to 64 L. Models of transformers cache the frequencies
+of previous inputs, so each length gets a new model.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from posx.verify.oracles import papers as written
 
 
 def test_the_formulas_share_no_code_with_posx() -> None:
-    """Nor does importing them bring it in."""
+    """Importing them does not import posx."""
     path = Path(written.__file__)
     imported = {
         name.split(".")[0]
@@ -38,13 +38,13 @@ def test_the_formulas_share_no_code_with_posx() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 5, 6, 7, 8, 12, 16])
-def test_the_formulas_know_the_slopes_of_the_paper(heads: int) -> None:
-    """Known values: 1/2 … 1/256 for eight heads; twelve take every second slope of sixteen besides."""
-    found = written.alibi_slopes(heads)
-    assert len(found) == heads
+def test_alibi_slopes_equal_those_of_the_paper(heads: int) -> None:
+    """Known values: 1/2 … 1/256 for eight heads; for twelve, also every second slope of sixteen."""
+    slopes = written.alibi_slopes(heads)
+    assert len(slopes) == heads
     known = {
         8: [2.0**-h for h in range(1, 9)],
         12: [*(2.0**-h for h in range(1, 9)), 2**-0.5, 2**-1.5, 2**-2.5, 2**-3.5],
     }
     if heads in known:
-        assert found == pytest.approx(known[heads])
+        assert slopes == pytest.approx(known[heads])
