@@ -61,7 +61,7 @@ def test_lists_in_json() -> None:
     assert schemes["alibi"] == {
         "name": "alibi",
         "formula": "logit − m_h·(i − j),  m_h = 2^(−8h/H)",
-        "cost": "one addition for each logit",
+        "cost": "one addition per logit",
         "paper": "Press et al. 2021, arXiv 2108.12409",
     }
     assert extensions["pi"] == {

@@ -30,10 +30,10 @@ def test_the_schemes_in_json(there: Path) -> None:
     ]  # fmt: skip
     assert rows["learned"]["extensions"] == ["interpolate", "lm-infinite", "log-n", "sinks", "temperature", "window"]
     assert all(row["formula"] for row in rows.values())
-    assert rows["alibi"]["cost"] == "one addition for each logit"
+    assert rows["alibi"]["cost"] == "one addition per logit"
     assert rows["cable"]["cost"] == "as forgetting"
-    assert rows["sinusoidal-concat"]["cost"] == "one table [T, width] a forward"
-    assert rows["shape"]["cost"] == "the inner scheme's; a learned table has K + L rows"
+    assert rows["sinusoidal-concat"]["cost"] == "one table [T, width] per forward pass"
+    assert rows["shape"]["cost"] == "as the inner scheme; a learned table has K + L rows"
     assert all(len(row["cost"]) > 3 and "\n" not in row["cost"] for row in rows.values())
 
 
