@@ -1,9 +1,9 @@
-"""posx: how far does a positional scheme really carry a language model?
+"""posx: a harness for length extrapolation.
 
-The names of :mod:`posx.api` are here too; nothing is imported before one of them is used.
+The functions that a script needs most are here; :mod:`posx.api` has all. Nothing is imported before it is used.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "Catalog",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,8 +16,8 @@ from posx.models.binding import fits, only_masks
 from posx.models.build import complete_scheme, compose_run, make_scheme
 from posx.models.classes import formula_of, known_extensions, load_class
 from posx.models.decoder import model_shape
+from posx.reporting.output import Output
 from posx.schemes.base import ModelShape, Scheme
-from posx.utils.console import to_stdout
 from posx.utils.format import DASH
 
 # ---------------------------------------------------------------- schemes
@@ -60,12 +59,10 @@ def _all_schemes(catalog: Catalog) -> dict[str, Scheme]:
     return {name: _built(name, shape, catalog)[1] for name in sorted(catalog.options("scheme"))}
 
 
-def show_schemes(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
-    """Print the details of these schemes."""
+def describe_schemes(names: Sequence[str], catalog: Catalog) -> Output:
+    """The details of these schemes."""
     rows = scheme_details(names, catalog)
-    if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
+    tables = []
     for row in rows:
         table = _titled(row["name"])
         table.add_row("formula", row["formula"] or DASH)
@@ -74,7 +71,8 @@ def show_schemes(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
         table.add_row("parameters", f"{row['parameters']:,} in the default model (L = 64, 4 heads, width 128)")
         table.add_row("settings", "\n".join(f"scheme.{k}={_brief(v)}" for k, v in row["settings"].items()) or DASH)
         table.add_row("supported extensions", ", ".join(row["extensions"]) or DASH)
-        to_stdout().print(table, markup=False)
+        tables.append(table)
+    return Output(rows, tables)
 
 
 def _brief(value: Any) -> Any:
@@ -111,12 +109,10 @@ def _extension_details(name: str, schemes: dict[str, Scheme], catalog: Catalog) 
     }
 
 
-def show_extensions(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
-    """Print the details of these extensions."""
+def describe_extensions(names: Sequence[str], catalog: Catalog) -> Output:
+    """The details of these extensions."""
     rows = extension_details(names, catalog)
-    if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
+    tables = []
     for row in rows:
         table = _titled(row["name"])
         for key in ("changes", "formula", "paper"):
@@ -127,18 +123,15 @@ def show_extensions(names: Sequence[str], as_json: bool, catalog: Catalog) -> No
         table.add_row("supported schemes", ", ".join(supported) or DASH)
         if row["mask_only"]:
             table.add_row("mask only", ", ".join(row["mask_only"]))
-        to_stdout().print(table, markup=False)
+        tables.append(table)
+    return Output(rows, tables)
 
 
-def show_matrix(names: Sequence[str], as_json: bool, catalog: Catalog) -> None:
-    """Print which extensions support which schemes, by default for all extensions."""
+def extension_matrix(names: Sequence[str], catalog: Catalog) -> Output:
+    """Which extensions support which schemes, by default for all extensions."""
     rows = extension_details(names or ["none", *sorted(catalog.options("extension"))], catalog)
-    if as_json:
-        keys = ("name", "schemes", "mask_only")
-        print(json.dumps([{key: row[key] for key in keys} for row in rows], indent=1, ensure_ascii=False))
-        return
-    for table in _matrix(rows, sorted(catalog.options("scheme"))):
-        to_stdout().print(table, markup=False)
+    values = [{key: row[key] for key in ("name", "schemes", "mask_only")} for row in rows]
+    return Output(values, _matrix(rows, sorted(catalog.options("scheme"))))
 
 
 def _titled(name: str) -> Table:

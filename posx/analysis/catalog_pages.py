@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.table import Table
 
 from posx.config.catalog import Catalog
-from posx.utils.console import to_stdout
+from posx.reporting.output import Output
 from posx.utils.format import DASH
 
 NO_EXTENSION = {"name": "none", "changes": "", "formula": "the model as it was trained", "paper": ""}
@@ -30,12 +29,9 @@ def _row(catalog: Catalog, group: str, name: str, keys: tuple[str, ...]) -> dict
     return {"name": name, **{key: card.get(key, "") for key in keys}}
 
 
-def list_schemes(as_json: bool, catalog: Catalog) -> None:
-    """Print a list of all schemes."""
+def list_schemes(catalog: Catalog) -> Output:
+    """A list of all schemes."""
     rows = scheme_rows(catalog)
-    if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
     table = Table(title="Positional schemes", title_justify="left", caption_justify="left")
     table.add_column("scheme", no_wrap=True)
     table.add_column("formula, extra cost over nope, paper")
@@ -43,15 +39,12 @@ def list_schemes(as_json: bool, catalog: Catalog) -> None:
         table.add_row(row["name"], _lines(row["formula"], row["cost"] and f"cost: {row['cost']}", row["paper"]))
         table.add_section()
     table.caption = "posx schemes NAME prints details; posx bench measures the cost on this machine."
-    to_stdout().print(table, markup=False)
+    return Output(rows, [table])
 
 
-def list_extensions(as_json: bool, catalog: Catalog) -> None:
-    """Print a list of all extensions."""
+def list_extensions(catalog: Catalog) -> Output:
+    """A list of all extensions."""
     rows = extension_rows(catalog)
-    if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
     table = Table(title="Test-time extensions", title_justify="left", caption_justify="left")
     table.add_column("extension", no_wrap=True)
     table.add_column("changes", no_wrap=True)
@@ -63,7 +56,7 @@ def list_extensions(as_json: bool, catalog: Catalog) -> None:
         "posx extensions NAME prints details; posx extensions --matrix shows which schemes each one supports. "
         "Compose with +, set parameters in (): --extension ntk+window, --extension 'pi(s=4)'."
     )
-    to_stdout().print(table, markup=False)
+    return Output(rows, [table])
 
 
 def _lines(*lines: str) -> str:

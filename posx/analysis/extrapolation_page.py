@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from posx.analysis.extrapolation import Answer
@@ -79,8 +77,3 @@ def as_dict(answer: Answer) -> dict[str, Any]:
         "cures": answer.cures,
         "commands": answer.commands,
     }  # fmt: skip
-
-
-def as_json(answers: Sequence[Answer]) -> str:
-    """An array of objects with name, train_length, length, extension, facts, refused, outlook, extensions, commands."""
-    return json.dumps([as_dict(answer) for answer in answers], indent=1, ensure_ascii=False, allow_nan=False)

@@ -7,9 +7,8 @@ give the same three vectors. A positional scheme changes that, and so does the c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -116,8 +115,3 @@ def page(results: Sequence[Permuted]) -> Page:
         ],
         left=1,
     )
-
-
-def as_json(results: Sequence[Permuted]) -> str:
-    """An array of objects with name, unmasked, masked."""
-    return json.dumps([asdict(result) for result in results], indent=1, ensure_ascii=False)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from posx.analysis.properties import TAIL, Properties, Subject
 from posx.reporting.table import Entry, Page, entry
@@ -100,9 +100,9 @@ def remarks(subject: Subject) -> list[str]:
     return lines
 
 
-def as_json(subject: Subject, properties: Sequence[Properties], files: Sequence[Path]) -> str:
-    """An object with the scheme, its extension, context, length, parameters, parts (the properties) and files."""
-    values = {
+def as_dict(subject: Subject, properties: Sequence[Properties], files: Sequence[Path]) -> dict[str, Any]:
+    """The scheme, its extension, context, length, parameters, parts (the properties) and files."""
+    return {
         "scheme": subject.name,
         "extension": subject.label,
         "extension_params": subject.extension.resolved(),
@@ -113,7 +113,6 @@ def as_json(subject: Subject, properties: Sequence[Properties], files: Sequence[
         "parts": [{key: _finite(value) for key, value in asdict(part).items()} for part in properties],
         "files": [str(path) for path in files],
     }
-    return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: object) -> object:

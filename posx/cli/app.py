@@ -1,4 +1,4 @@
-"""The command line: parse, compose, call, print. Imports nothing heavy, so that --help is instant.
+"""The command line: parse, call the API, print. Imports nothing heavy, so that --help is fast.
 
 Exit codes: 0 done; 1 a run failed; 2 usage, configuration or data; 130 and 143 for signals.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from posx import __version__
-from posx.cli import (  # noqa: F401 - they enter themselves into the app
+from posx.cli import (  # noqa: F401 - each registers its command
     bench,
     bundle,
     compare,
@@ -34,27 +34,27 @@ from posx.cli import (  # noqa: F401 - they enter themselves into the app
 from posx.cli.options import app
 
 START = """\
-posx measures length extrapolation: it trains small decoders at a short context, one for each positional
-scheme, and evaluates them at longer ones, on the same targets.
+posx measures length extrapolation. It trains small decoders at a short context, one for each positional scheme, and
+evaluates them at longer contexts, on the same targets at every length.
 
-  posx sweep quick                      a table of six schemes, in minutes on two cores
-  posx train --scheme alibi             one run
-  posx eval --length 3000 --length 2x   what happens beyond its training context
+  posx sweep quick                      train and evaluate six schemes in minutes, and print a table
+  posx train --scheme alibi             train one model
+  posx eval --length 3000 --length 2x   evaluate beyond its training context
   posx table · posx plot · posx report  all evaluations so far, with intervals and verdicts
-  posx bundle runs -o results/NAME      runs as a few files to commit, without weights
-  posx compare rope:ntk rope:pi         is one better than the other?
+  posx bundle runs -o results/NAME      pack runs into a few files to commit, without weights
+  posx compare rope:ntk rope:pi         compare two extensions
   posx train --from RUN --extension pi train.context=4x    fine-tune at a longer context
-  posx recommend RUN --length 3000      which extension for this length?
-  posx search longrope RUN --length 4x  factors for this model and length, found on validation
-  posx schemes · posx extensions        what there is to compare
-  posx explain --scheme rope --train-length 2048 --length 3000    what is new to it, in numbers
-  posx show rope --extension yarn       a scheme as a picture, and its properties as numbers
-  posx explain permutation              why order needs a signal: "dog bites man"
-  posx verify                           every scheme beside its formula and somebody else's code
-  posx bench                            what each scheme costs here; --scaling: how cost grows
-  posx doctor                           what this machine has, and what posx will choose
+  posx recommend RUN --length 3000      rank the extensions for a length
+  posx search longrope RUN --length 4x  search LongRoPE factors on the validation split
+  posx schemes · posx extensions        list the schemes and extensions
+  posx explain --scheme rope --train-length 2048 --length 3000    what is new to the model, in numbers
+  posx show rope --extension yarn       draw a scheme and measure its properties
+  posx explain permutation              why word order requires a positional signal
+  posx verify                           check every scheme against papers and reference code
+  posx bench                            measure what each scheme costs; --scaling: how cost grows
+  posx doctor                           describe this machine and what posx will choose
 
-posx COMMAND --help explains a command.
+posx COMMAND --help describes a command.
 """
 
 
@@ -69,6 +69,6 @@ def start(
         print(START, end="")
 
 
-# The order of --help: from the first thing that one does to the last.
+# The order in --help follows a user's first steps.
 ORDER = ["train", "eval", "sweep", "table", "plot", "compare", "report", "recommend", "search", "reproduce", "bench"]
-app.registered_commands.sort(key=lambda one: ORDER.index(one.name or "") if one.name in ORDER else len(ORDER))
+app.registered_commands.sort(key=lambda entry: ORDER.index(entry.name) if entry.name in ORDER else len(ORDER))

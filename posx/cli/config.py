@@ -17,14 +17,10 @@ def config(
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """Print the resolved config of a run and of its evaluation, as YAML."""
-    catalog = Catalog(config_dir, trust)
-    from posx.config.compose import as_overrides, compose_eval, to_yaml
-    from posx.config.schema import EvalRoot
-    from posx.models.build import compose_run
+    """Print the config of a run and of its evaluation as YAML."""
+    from posx import api
+    from posx.config.compose import as_overrides, key_of
 
-    given = as_overrides([("--scheme", "scheme", scheme)], overrides or [])
-    to_eval = [o for o in given if o.lstrip("+~").startswith("eval.")]
-    run = compose_run([o for o in given if o not in to_eval], catalog)
-    print(to_yaml(run) + to_yaml(EvalRoot(compose_eval(to_eval, catalog))), end="")
-    next_step(f"posx train {' '.join(o for o in given if o not in to_eval)}".rstrip())
+    print(api.config_text(scheme, overrides or [], catalog=Catalog(config_dir, trust)), end="")
+    texts = as_overrides([("--scheme", "scheme", scheme)], overrides or [])
+    next_step(f"posx train {' '.join(text for text in texts if not key_of(text).startswith('eval.'))}".rstrip())

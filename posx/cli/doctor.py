@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from posx.cli.options import Json, command, next_step
+from posx.cli.options import Json, command, emit, next_step
 
 
 @command("doctor")
 def doctor(json: Json = False) -> None:
-    """Say what this machine has, and what posx will choose."""
-    from posx.cli.inspection import show_machine
+    """Describe this machine and what posx will choose on it."""
+    from posx import api
 
-    show_machine(json)
+    emit(api.machine(), json)
     next_step("posx sweep quick")

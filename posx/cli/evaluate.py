@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from posx.cli.options import (
     dir_flag,
     display,
     next_step,
+    print_json,
     runs_and_overrides,
 )
 from posx.config.catalog import Catalog
@@ -25,7 +27,10 @@ from posx.config.catalog import Catalog
 def evaluate(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN | OVERRIDES", help="Runs, by name or path; eval.* settings."),
+        typer.Argument(
+            metavar="[RUN | OVERRIDES]...",
+            help="Runs, by name or path (default: the newest that supports the request); eval.* settings.",
+        ),
     ] = None,
     length: Annotated[
         list[str] | None,
@@ -33,7 +38,9 @@ def evaluate(
     ] = None,
     extension: Annotated[
         list[str] | None,
-        typer.Option(help="Test-time extension: none, pi, ntk+window, pi(s=4) …; repeatable. [as it was trained]"),
+        typer.Option(
+            help="Test-time extension: none, pi, ntk+window, pi(s=4) …; repeatable. Default: as the model was trained."
+        ),
     ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="fixed-targets, non-overlapping, stream or curve; all: the first three.")
@@ -43,34 +50,31 @@ def evaluate(
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """Perplexity at other lengths: on the same targets, with the 1x control. Without RUN, the newest finished run.
+    """Evaluate perplexity at other lengths.
+
+    The same targets are scored at every length, and at 1x as a control.
 
     posx eval --length 3000 --length 2x --extension none --extension pi
     """
-    catalog = Catalog(config_dir, trust)
     from posx import api
 
+    catalog = Catalog(config_dir, trust)
     names, overrides = runs_and_overrides(arguments, runs_dir)
     configs = api.compose_evaluations(length, extension, protocol, overrides, catalog)
-    from posx.results.aggregate import aggregate
-    from posx.runs import directory as runs
+    if names:
+        plans = api.plan_evaluations([api.find_run(runs_dir, name) for name in names], configs, catalog)
+    else:
+        plans = api.plan_newest(runs_dir, configs, catalog)
+        print(f"Using the newest run that supports this, {plans[0].run.name}.", file=sys.stderr)
+    with display() as progress:
+        records = api.compute(plans, progress)
+    if json:
+        print_json(api.record_rows(records))
+    else:
+        from posx.utils.console import to_stdout
 
-    chosen = [runs.find_run(runs_dir, n) for n in names] or [runs.newest_finished(runs_dir)]
-    plans = api.plan_evaluations(chosen, configs, catalog)
-    with display() as shown:
-        if not names:
-            shown.say(f"The newest finished run is {chosen[0].name}.")
-        records = api.compute(plans, shown)
-        if json:
-            import json as json_format
-
-            from posx.results.records import as_json
-
-            print(json_format.dumps([as_json(r) for r in records], indent=1, ensure_ascii=False))
-        else:
-            from posx.reporting.formats.terminal import show
-            from posx.utils.console import to_stdout
-
-            show(aggregate(records), to_stdout(), side_by_side=protocol == "all")
-    drawn = "posx plot --kind position" if configs[0].protocol == "curve" else "posx plot"
-    next_step(f"posx table{dir_flag(runs_dir)}, {drawn}{dir_flag(runs_dir)}")
+        console = to_stdout()
+        width = console.width if console.file.isatty() else None
+        api.Output(None, api.Table(records).all_pages(protocol == "all", width)).show(console)
+    plot = "posx plot --kind position" if configs[0].protocol == "curve" else "posx plot"
+    next_step(f"posx table{dir_flag(runs_dir)}, {plot}{dir_flag(runs_dir)}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, next_step
+from posx.cli.options import ConfigDir, Json, Overrides, Trust, command, emit, next_step
 from posx.config.catalog import Catalog
 from posx.errors import PosxError, unknown
 
@@ -15,84 +15,50 @@ TOPICS = ("permutation",)
 
 @command("explain")
 def explain(
-    topic: Annotated[str | None, typer.Argument(metavar="TOPIC", help="permutation; without one, a case.")] = None,
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="permutation. Without a topic, --scheme and --length.")
+    ] = None,
     overrides: Overrides = None,
-    scheme: Annotated[list[str] | None, typer.Option(help="A scheme; repeat it for several.")] = None,
-    train_length: Annotated[
-        str | None, typer.Option(help="Of a case: tokens that it was trained with, such as 2048.")
-    ] = None,
-    length: Annotated[
-        str | None, typer.Option(help="Of a case: tokens that it is given, or a multiple such as 2x.")
-    ] = None,
-    extension: Annotated[str | None, typer.Option(help="Of a case: what is done about it: pi, yarn+window …")] = None,
+    scheme: Annotated[list[str] | None, typer.Option(help="Positional scheme; repeatable.")] = None,
+    train_length: Annotated[str | None, typer.Option(help="Training context in tokens, such as 2048.")] = None,
+    length: Annotated[str | None, typer.Option(help="Evaluation length: tokens (3000) or a multiple (2x).")] = None,
+    extension: Annotated[str | None, typer.Option(help="Test-time extension to apply: pi, yarn+window …")] = None,
     json: Json = False,
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """What happens past the training context? A model was trained with 2048 tokens and is given 3000:
+    """Explain what is new to a scheme at a longer length.
+
+    For a model that was trained with 2048 tokens and is given 3000:
 
     posx explain --scheme rope --train-length 2048 --length 3000 --extension pi
 
-    And why order needs a signal: "dog bites man" and "man bites dog", with every scheme and without.
+    Why word order requires a positional signal, shown with "dog bites man" and "man bites dog":
 
     posx explain permutation --scheme nope --scheme rope
     """
+    from posx import api
+
     catalog = Catalog(config_dir, trust)
-    given = {"--train-length": train_length, "--length": length, "--extension": extension}
     if topic is not None and "=" in topic:
         overrides, topic = [topic, *(overrides or [])], None
     if topic is not None:
         if topic not in TOPICS:
             raise unknown("topic", topic, TOPICS)
-        extra = [*(name for name, value in given.items() if value is not None), *(overrides or [])]
+        flags = {"--train-length": train_length, "--length": length, "--extension": extension}
+        extra = [*(flag for flag, value in flags.items() if value is not None), *(overrides or [])]
         if extra:
-            raise PosxError(f"posx explain {topic} takes no {extra[0]}.", f"A case takes it: leave {topic} out.")
-        _permutation(scheme, json, catalog)
-    elif not scheme:
+            raise PosxError(f"posx explain {topic} does not support {extra[0]}.", f"Leave out {extra[0]} or {topic}.")
+        emit(api.explain_permutation(scheme, catalog=catalog), json)
+        next_step("posx schemes")
+        return
+    if not scheme:
         raise PosxError(
-            "posx explain wants a case, or a topic.",
+            "posx explain needs --scheme or a topic.",
             "Try posx explain --scheme rope --train-length 2048 --length 3000, or posx explain permutation.",
         )
-    else:
-        if length is None:
-            raise PosxError("Given how many tokens?", "Add --length 3000, or --length 2x.")
-        from posx.analysis.extrapolation import Question
-
-        _cases(scheme, Question(length, train_length, extension, overrides or []), json, catalog)
-
-
-def _permutation(scheme: list[str] | None, json: bool, catalog: Catalog) -> None:
-    from posx.analysis.permutation import as_json, page, permutations
-
-    found = permutations(scheme, catalog)
-    if json:
-        print(as_json(found))
-    else:
-        from posx.reporting.formats.terminal import show_page
-        from posx.utils.console import to_stdout
-
-        show_page(page(found), to_stdout())
-    next_step("posx schemes")
-
-
-def _cases(schemes: list[str], question: Any, json: bool, catalog: Catalog) -> None:
-    from posx.analysis.extrapolation import answer
-    from posx.analysis.extrapolation_page import as_json, notes, page
-
-    found = [answer(one, question, catalog) for one in schemes]
-    if json:
-        print(as_json(found))
-    else:
-        from posx.reporting.formats.terminal import show_page
-        from posx.utils.console import to_stdout
-
-        shown = to_stdout()
-        for one in found:
-            show_page(page(one), shown)
-            for line in notes(one):  # sentences: on a terminal they break between words
-                shown.print(line, markup=False, soft_wrap=not shown.file.isatty())
-            print("\nMeasure it:")
-            for line in one.commands:
-                print(f"  {line}")
-            print()
-    next_step(found[0].commands[0])
+    if length is None:
+        raise PosxError("Missing --length.", "Add for example --length 3000, or --length 2x.")
+    output = api.explain(scheme, length, train_length, extension=extension, overrides=overrides or [], catalog=catalog)
+    emit(output, json)
+    next_step(output.values[0]["commands"][0])

@@ -17,29 +17,25 @@ def plot(
     by: Annotated[
         str | None,
         typer.Option(
-            help="--kind position: over context (in whole windows), place (in documents), document. [context]"
+            help="With --kind position: context (in whole windows), place (in documents) or document. [context]"
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Where to; .png and .svg are written. [RUNS_DIR/KIND]"),
+        typer.Option("-o", "--output", help="Output path; .png and .svg are written. [RUNS_DIR/KIND]"),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
-    """Draw what the evaluations found, with intervals; as PNG and SVG.
+    """Plot evaluations with their intervals, as PNG and SVG.
 
-    length: perplexity over the evaluation context. position: nats over the available context, or the change over the
-    place in the document. gain: share of what a long training gains. finetune: over the steps of a fine-tune.
+    length: perplexity by evaluation length. position: nats/token by available context, or the change by position in the
+    document. gain: the share of the gain of training at a longer context. finetune: changes by fine-tuning steps.
     """
-    from posx.reporting.grouping import choose
-    from posx.reporting.plots import plot as draw
-    from posx.results.aggregate import aggregate
-    from posx.results.records import read_records
+    from posx import api
 
-    cells = aggregate(read_records(runs_dir, runs or []))
     stem = output or runs_dir / ("perplexity" if kind == "length" else kind)
     if stem.suffix in (".png", ".svg"):
         stem = stem.with_suffix("")
-    for path in draw(kind, choose(cells, None) if kind == "length" else cells, stem, by):
+    for path in api.plot(api.read_table(runs_dir, runs or []), kind, stem, by):
         print(path)
     next_step(f"posx table{dir_flag(runs_dir)}, posx report{dir_flag(runs_dir)}")

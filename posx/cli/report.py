@@ -8,29 +8,26 @@ from typing import Annotated
 import typer
 
 from posx.cli.options import Runs, RunsDir, command, display, next_step
-from posx.errors import PosxError
 
 
 @command("report")
 def report(
     runs: Runs = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to. [RUNS_DIR/report.html]")] = None,
-    title: Annotated[str, typer.Option(help="Its heading.")] = "",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Output path. [RUNS_DIR/report.html]")] = None,
+    title: Annotated[str, typer.Option(help="Report title.")] = "",
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
-    """One self-contained HTML page: question, set-up, tables with verdicts, all plots, costs, and every config.
+    """Write one self-contained HTML report.
 
-    It needs no network and no script; tables can be sorted where scripts run.
+    It has tables with verdicts, all plots, costs, every config, and the commands behind each number. It requires no
+    network and no scripts; with scripts, its tables can be sorted.
     """
-    from posx.results.records import read_records
+    from posx import api
 
-    records = read_records(runs_dir, runs or [])
-    from posx.reporting.page import write_report  # imports torch: only where there is something to report
-
-    target = output or runs_dir / "report.html"
-    if target.is_dir():
-        raise PosxError(f"{target} is a directory.", "Name a file: -o report.html.")
-    with display() as shown:
-        write_report(records, runs_dir, target, title, shown.say)
-    print(target)
-    next_step(f"open {target} in a browser")
+    records = api.read_table(runs_dir, runs or [])
+    with display() as progress:
+        path = api.report(
+            records, output or runs_dir / "report.html", title=title, runs_dir=runs_dir, progress=progress
+        )
+    print(path)
+    next_step(f"open {path} in a browser")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from posx.config.schema import RunConfig
 def train(
     overrides: Overrides = None,
     scheme: Annotated[str | None, typer.Option(help="Positional scheme; posx schemes lists them.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of initial values and batches.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the initial values and batches.")] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help="Fine-tune: start from the weights of this run.")
     ] = None,
@@ -24,12 +24,18 @@ def train(
         str | None, typer.Option(help="Train with this extension, at the scale of train.context: pi, ntk …")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Fine-tune without positions (drop), or with such that skip (pose).")
+        str | None, typer.Option(help="Fine-tune without positions (drop) or with skipped positions (pose).")
     ] = None,
-    reach: Annotated[str | None, typer.Option(help="How far pose skips: tokens, or a multiple of L (4x).")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; made from its settings if left out.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run of that name, or start it.")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Time, memory and epochs; trains nothing.")] = False,
+    reach: Annotated[
+        str | None, typer.Option(help="Longest position that pose simulates: tokens, or a multiple of L (4x).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: made from its settings.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run, or start it if it does not exist.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Estimate time, memory and epochs without training.")
+    ] = False,
     runs_dir: RunsDir = Path("runs"),
     config_dir: ConfigDir = None,
     trust: Trust = False,
@@ -50,31 +56,42 @@ def train(
         ("--recipe", "train.recipe", recipe),
         ("--reach", "train.reach", reach),
     ]
+    from posx import api
     from posx.config.compose import as_overrides
 
     config = _config(as_overrides(flags, overrides or []), start, runs_dir, catalog)
-    from posx import api
-    from posx.runs import directory as runs
-
-    with display() as shown:
-        if name is not None:
-            runs.check_name(name)
+    with display() as progress:
+        path = api.run_path(config, runs_dir, name, resume=resume)
         if estimate:
-            from posx.cli.inspection import show_estimate
-
-            show_estimate(api.estimate(config, progress=shown, catalog=catalog))
+            _show_estimate(api.estimate(config, progress=progress, catalog=catalog))
             next_step("the same command without --estimate")
             return
-        path = runs_dir / name if name else api.default_path(config, runs_dir, resume=resume)
-        run = api.train(config, path, resume=resume, progress=shown, catalog=catalog)
+        run = api.train(config, path, resume=resume, progress=progress, catalog=catalog)
     next_step(f"posx eval {run.name} --length 2x --length 4x{dir_flag(runs_dir)}")
 
 
 def _config(overrides: list[str], start: str | None, runs_dir: Path, catalog: Catalog) -> RunConfig:
     """The config of a run from scratch, or of a fine-tune of the run ``start``."""
     from posx import api
-    from posx.runs.directory import find_run
 
     if start is None:
         return api.compose(overrides, catalog=catalog)
-    return api.compose_finetune(find_run(runs_dir, start), overrides, runs_dir=runs_dir, catalog=catalog)
+    return api.compose_finetune(api.find_run(runs_dir, start), overrides, runs_dir=runs_dir, catalog=catalog)
+
+
+def _show_estimate(values: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from posx.utils.console import to_stdout
+    from posx.utils.format import clock
+
+    table = Table(show_header=False, title="Estimate, from three steps of the real model", title_justify="left")
+    table.add_row("time", f"{clock(values['seconds'])} at {values['tokens_per_second']:,.0f} tokens/s")
+    table.add_row("memory", f"{values['peak_memory_bytes'] / 2**30:.2f} GiB")
+    table.add_row("disk", f"{values['checkpoint_bytes'] / 2**20:,.0f} MiB per checkpoint")
+    table.add_row("tokens", f"{values['tokens']:,}, {values['epochs']:.2f} epochs of the training split")
+    parameters = values["parameters"]
+    table.add_row("parameters", f"{parameters['total']:,}, including {parameters['scheme']:,} of the scheme")
+    compiled = "; compiled, which the estimate leaves out" if values["would_compile"] else ""
+    table.add_row("on", f"{values['device']}, {values['dtype']}{compiled}")
+    to_stdout().print(table, markup=False)

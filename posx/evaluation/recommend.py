@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.lengths import parse_length
@@ -15,7 +16,7 @@ from posx.models.binding import fits
 from posx.models.build import scheme_of
 from posx.models.classes import known_extensions
 from posx.results.bootstrap import Interval, Replicates
-from posx.results.records import Record, nats_of
+from posx.results.records import Record, as_json, nats_of
 from posx.results.sums import sums_of
 from posx.runs.directory import Run
 from posx.utils.console import Display
@@ -35,6 +36,16 @@ class Choice:
     def as_good(self) -> bool:
         """Not shown to be worse than the best."""
         return self.behind is not None and (self.interval is None or self.interval.family[0] <= 0)
+
+
+def as_dict(choice: Choice) -> dict[str, Any]:
+    """The fields of the record, nats_per_token, behind, interval (its two ends) and line."""
+    return as_json(choice.record) | {
+        "nats_per_token": choice.record.nats_per_token,
+        "behind": choice.behind,
+        "interval": list(choice.interval.family) if choice.interval else None,
+        "line": choice.line,
+    }
 
 
 def candidates(run: Run, length: int, catalog: Catalog) -> list[str]:

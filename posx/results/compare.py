@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
-from posx.errors import PosxError
+from posx.config.lengths import parse_length
+from posx.config.schema import TABLED
+from posx.errors import PosxError, unknown
 from posx.results.bootstrap import COVERAGE, REPLICATES, Interval, Replicates
 from posx.results.cells import DELTA
+from posx.results.query import find_row
 from posx.results.records import Record, nats_of
 from posx.results.sums import sums_of
 
@@ -37,6 +41,65 @@ class Difference:
         if low > 0:
             return "B is better"
         return "no difference" if low >= -DELTA and high <= DELTA else "undecided"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two rows by name, their differences by length, and a record of one of them."""
+
+    a: str
+    b: str
+    pairs: list[Difference]
+    record: Record
+
+
+def compare_rows(runs_dir: Path, a: str, b: str, lengths: list[str], protocol: str) -> Compared:
+    """The differences of two rows, named as for :func:`find_row`; without lengths, at all in common. PosxError."""
+    if protocol not in TABLED:
+        raise unknown("protocol", protocol, TABLED)
+    name_a, left = find_row(runs_dir, a, protocol)
+    name_b, right = find_row(runs_dir, b, protocol)
+    if _files(left) & _files(right):
+        raise PosxError(
+            f"{name_a} would be compared with itself ({name_b}).", "Name two rows, such as rope:pi and rope:ntk."
+        )
+    tokens = _lengths(lengths, (name_a, left), (name_b, right))
+    pairs = differences({n: left[n] for n in tokens}, {n: right[n] for n in tokens})
+    if not pairs:
+        raise PosxError(f"{name_a} and {name_b} have no number at a length in common.", "posx table shows the reason.")
+    return Compared(name_a, name_b, pairs, next(iter(left.values()))[0])
+
+
+def _files(row: dict[int, list[Record]]) -> set[str]:
+    """The files of the records of a row."""
+    return {str(record.path) for records in row.values() for record in records}
+
+
+def _lengths(
+    requested: list[str], a: tuple[str, dict[int, list[Record]]], b: tuple[str, dict[int, list[Record]]]
+) -> list[int]:
+    """The lengths to compare at: the requested ones, which both must have, or all in common."""
+    (name_a, left), (name_b, right) = a, b
+    common = sorted(left.keys() & right.keys())
+    if not common:
+        raise PosxError(
+            f"{name_a} was evaluated at {', '.join(map(str, sorted(left)))} and {name_b} at "
+            f"{', '.join(map(str, sorted(right)))}: no length in common.",
+            "Evaluate both at one length: posx eval A B --length 4x.",
+        )
+    contexts = {records[0].base_context for side in (left, right) for records in side.values()}
+    lengths = []
+    for text in requested:
+        if text.strip().endswith("x") and len(contexts) > 1:
+            raise PosxError(f"{text} is a different length for each of the two.", "Give the length in tokens.")
+        tokens = parse_length(text, min(contexts))
+        if tokens not in common:
+            raise PosxError(
+                f"{name_a} and {name_b} were not both evaluated at {tokens} tokens.",
+                f"In common: {', '.join(map(str, common))}. Or: posx eval RUN --length {tokens}.",
+            )
+        lengths.append(tokens)
+    return sorted(set(lengths)) or common
 
 
 def differences(

@@ -183,14 +183,23 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() or bundled_run(path) is not None
 
 
+def finished_runs(runs_dir: Path) -> list[Run]:
+    """The finished runs, the one with the newest checkpoint first. Raises PosxError if there is none."""
+    runs = [open_run(path) for path in run_folders(runs_dir)]
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        state = f"{len(runs)} unfinished in {runs_dir}" if runs else f"no run in {runs_dir}"
+        raise PosxError(f"There is no finished run: {state}.", "Start one: posx train --scheme rope.")
+
+    def age(run: Run) -> float:
+        return -max(p.stat().st_mtime for p in run.checkpoints.glob("step-*/manifest.json"))
+
+    return sorted(finished, key=age)
+
+
 def newest_finished(runs_dir: Path) -> Run:
     """The finished run with the newest checkpoint. Raises PosxError."""
-    runs = [open_run(path) for path in run_folders(runs_dir)]
-    done = [run for run in runs if run.finished]
-    if not done:
-        started = f"{len(runs)} unfinished in {runs_dir}" if runs else f"no run in {runs_dir}"
-        raise PosxError(f"There is no finished run: {started}.", "Start one: posx train --scheme rope.")
-    return max(done, key=lambda run: max(p.stat().st_mtime for p in run.checkpoints.glob("step-*/manifest.json")))
+    return finished_runs(runs_dir)[0]
 
 
 @contextmanager

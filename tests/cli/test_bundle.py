@@ -89,7 +89,7 @@ def test_runs_without_evaluations_and_unfinished_ones_are_named(tmp_path: Path) 
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(config, "utf-8")
     said = posx_bundle(shelf.folder, "-o", tmp_path / "kept")
-    assert "Left out, since it was not evaluated: alibi-seed0." in said
+    assert "Left out, since it has no evaluations: alibi-seed0." in said
     assert "Unfinished: rope-seed0." in said
     assert "1 runs, 1 evaluations" in said
 
@@ -104,5 +104,5 @@ def test_reproduce_does_not_train_into_a_bundle() -> None:
     assert train.startswith(f"posx train --name {run} ")
     assert evaluate.startswith(f"posx eval {run} ")
     assert "--runs-dir" not in done.stdout
-    assert f"The weights of {run} are not here" in " ".join(done.stderr.split())
+    assert f"The weights of {run} are missing" in " ".join(done.stderr.split())
     assert "--from-scratch" in done.stderr

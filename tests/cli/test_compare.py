@@ -61,7 +61,7 @@ def test_a_mistake_is_a_sentence(shelf: Shelf) -> None:
     assert "There are: alibi, rope." in refused("rope", "t5", *there)
     assert "no extension 'pi' among the evaluations of rope" in refused("rope:pi", "alibi", *there)
     assert "not both evaluated at 128 tokens" in refused("rope", "alibi", "--length", "128", *there)
-    assert "There are: 64, 256" in refused("rope", "alibi", "--length", "2x", *there)
+    assert "In common: 64, 256" in refused("rope", "alibi", "--length", "2x", *there)
     assert "'far' is not a length" in refused("rope", "alibi", "--length", "far", *there)
     assert "no protocol 'curve'" in refused("rope", "alibi", "--protocol", "curve", *there)
     assert "no evaluation under stream" in refused("rope", "alibi", "--protocol", "stream", *there)
@@ -99,7 +99,7 @@ def test_a_multiple_of_unlike_contexts_is_a_sentence(shelf: Shelf) -> None:
     shelf.put(hardness(), length=256, **ROPE)
     shelf.put(hardness(), length=256, run="rope-long", **LONG)
     message = refused("rope-seed0", "rope-long", "--length", "4x", "--runs-dir", shelf.folder)
-    assert "4x means another length for each of the two" in message
+    assert "4x is a different length for each of the two" in message
     assert [one["length"] for one in compared(shelf, "rope-seed0", "rope-long", "--length", "256")] == [256]
 
 

@@ -18,8 +18,8 @@ from fixtures.models import posx
 torch.set_num_threads(1)
 
 
-def test_doctor_speaks_of_this_machine(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posx.cli.inspection.hub_reachable", lambda seconds: False)
+def test_doctor_describes_this_machine(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posx.analysis.machine.hub_reachable", lambda seconds: False)
     rows = json.loads(posx("doctor", "--json").stdout)
     assert torch.__version__ in json.dumps(rows)
     assert os.environ["POSX_CACHE"] in json.dumps(rows)

@@ -52,7 +52,7 @@ def test_json_is_all_that_stands_on_standard_output(runs: Path) -> None:
     stored = [json.loads(p.read_text("utf-8")) for p in (runs / "rope" / "eval").glob("*.json")]
     assert all(record in stored for record in printed)
     assert [r["length"] for r in printed] == [8, 16]
-    assert "The newest finished run is rope." in done.stderr
+    assert "Using the newest run that supports this, rope." in done.stderr
     assert "Next:" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
 

@@ -23,7 +23,7 @@ from fixtures.models import posx
         (["--scheme", "rope", "--train-length", "1", "--length", "3"], "train.context=1 is too small"),
         (["--scheme", "rope", "--train-length", "2x", "--length", "3"], "is not a number of tokens"),
         (["--scheme", "rope", "--train-length", "-5", "--length", "3"], "is not a number of tokens"),
-        (["--scheme", "rope", "--train-length", "2048"], "Given how many tokens?"),
+        (["--scheme", "rope", "--train-length", "2048"], "Missing --length."),
         (["--scheme", "rope", "--length", "3000"], "Missing --train-length."),
         (["--scheme", "rope", *EXERCISE, "scheme.slope=3"], "slope"),
         (["--scheme", "rope", *EXERCISE, "train.context=64"], "contradict each other"),
@@ -31,9 +31,9 @@ from fixtures.models import posx
         (["--scheme", "rope", *EXERCISE, "train.extension=pi"], "posx explain does not support train.extension=pi"),
         (["--scheme", "rope", *EXERCISE, "eval.stride=3"], "is a setting of an evaluation"),
         (["--scheme", "rope", *EXERCISE, "scheme.base=1"], "must be above 1"),
-        (["permutation", *EXERCISE], "takes no --train-length"),
-        (["permutation", "scheme.base=500"], "takes no scheme.base=500"),
-        (EXERCISE, "wants a case, or a topic"),
+        (["permutation", *EXERCISE], "does not support --train-length"),
+        (["permutation", "scheme.base=500"], "does not support scheme.base=500"),
+        (EXERCISE, "needs --scheme or a topic"),
     ],
 )  # fmt: skip
 def test_mistakes_are_sentences(arguments: list[str], said: str) -> None:

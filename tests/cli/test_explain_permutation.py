@@ -10,7 +10,7 @@ from fixtures.models import posx
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "wants a case, or a topic"),
+        ([], "needs --scheme or a topic"),
         (["permutatoin"], "Did you mean permutation?"),
         (["permutation", "--scheme", "rop"], "Did you mean rope"),
     ],

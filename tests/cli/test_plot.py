@@ -71,7 +71,7 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
     assert "no curve" in refused("plot", "--kind", "position", *there)
     assert "--protocol curve" in refused("plot", "--kind", "position", *there)
     for by in ("place", "document"):
-        assert "NLL of targets is not there" in refused("plot", "--kind", "position", "--by", by, *there)
+        assert "losses of single targets are missing" in refused("plot", "--kind", "position", "--by", by, *there)
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "file").touch()
     assert "cannot be written" in refused("plot", "-o", tmp_path / "file" / "p", *there)
@@ -81,9 +81,9 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
 def test_an_unknown_way_is_refused_for_every_kind(tmp_path: Path, kind: str) -> None:
     runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
     message = refused("plot", "--kind", kind, "--by", "time", "--runs-dir", runs)
-    assert "no way to draw positions 'time'" in message
+    assert "no value of --by 'time'" in message
     assert "There are: context, document, place." in message
-    with pytest.raises(PosxError, match="no way to draw positions 'time'"):
+    with pytest.raises(PosxError, match="no value of --by 'time'"):
         plot(kind, aggregate([record(5.0)]), tmp_path / "p", "time")
 
 

@@ -32,14 +32,14 @@ def test_a_validation_split_that_is_too_short_says_what_it_holds(own: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["rope"], "For which length?", id="no length"),
+        pytest.param(["rope"], "Missing --length.", id="no length"),
         pytest.param(["rope", "--length", "16"], "need no extension", id="the training context"),
         pytest.param(["rope", "--length", "1x"], "need no extension", id="1x"),
         pytest.param(["rope", "--length", "8"], "need no extension", id="shorter"),
         pytest.param(["rope", "--length", "long"], "'long' is not a length", id="no number"),
         pytest.param(["rope", "--length", "0"], "0 tokens", id="zero"),
         pytest.param(["rope", "--length=-40"], "'-40' is not a length", id="negative"),
-        pytest.param(["rope", "alibi", "--length", "40"], "One run at a time", id="two runs"),
+        pytest.param(["rope", "alibi", "--length", "40"], "Expected one run", id="two runs"),
         pytest.param(["rpoe", "--length", "40"], "Did you mean rope", id="unknown run"),
         pytest.param(["rope", "--length", "40", "eval.stirde=1"], "stride", id="unknown setting"),
         pytest.param(["rope", "--length", "40", "eval.split=train"], "is not a valid choice", id="unknown split"),
@@ -58,5 +58,5 @@ def test_bad_input_is_a_sentence(runs: Path, tmp_path: Path, arguments: list[str
 
 def test_without_a_run_it_takes_the_newest(own: Path) -> None:
     result = asked(own, "--length", 80)
-    assert "The newest finished run is tuned." in result.stderr
+    assert "Using the newest finished run, tuned." in result.stderr
     assert "posx eval tuned" in result.stdout

@@ -41,17 +41,19 @@ def test_json_is_the_file(own: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        pytest.param([], "Search for what?", id="nothing"),
+        pytest.param([], "Missing what to search for.", id="nothing"),
         pytest.param(["longrpoe", "rope", "--length", "4x"], "Did you mean longrope", id="unknown"),
-        pytest.param(["longrope", "rope"], "For which length?", id="no length"),
+        pytest.param(["longrope", "rope"], "Missing --length.", id="no length"),
         pytest.param(["longrope", "rope", "--length", "16"], "need no extension", id="L"),
         pytest.param(["longrope", "rope", "--length", "1x"], "need no extension", id="1x"),
         pytest.param(["longrope", "rope", "--length", "8"], "need no extension", id="shorter"),
         pytest.param(["longrope", "rope", "--length", "far"], "'far' is not a length", id="no number"),
         pytest.param(["longrope", "rpoe", "--length", "4x"], "Did you mean rope", id="unknown run"),
-        pytest.param(["longrope", "rope", "alibi", "--length", "4x"], "One run at a time", id="two runs"),
+        pytest.param(["longrope", "rope", "alibi", "--length", "4x"], "Expected one run", id="two runs"),
         pytest.param(["longrope", "alibi", "--length", "4x"], "alibi rotates no queries", id="no rotation"),
-        pytest.param(["longrope", "rope", "--length", "4x", "eval.split=test"], "validation alone", id="test split"),
+        pytest.param(
+            ["longrope", "rope", "--length", "4x", "eval.split=test"], "uses the validation split", id="test split"
+        ),
         pytest.param(["longrope", "rope", "--length", "4x", "eval.lengths=[80]"], "Use --length", id="lengths"),
         pytest.param(["longrope", "rope", "--length", "4x", "eval.extensions=[pi]"], "its own", id="extensions"),
         pytest.param(["longrope", "rope", "--length", "4x", "--protocol"], "", id="unknown flag"),

@@ -27,8 +27,8 @@ def test_what_is_printed(there: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "wants a scheme"),
-        (["scheme.base=500"], "wants a scheme"),
+        ([], "Missing SCHEME"),
+        (["scheme.base=500"], "Missing SCHEME"),
         (["rop"], "Did you mean"),
         (["rope", "alibi"], "is not an override"),
         (["rope", "scheme=alibi"], "contradict each other"),

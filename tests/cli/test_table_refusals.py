@@ -27,8 +27,8 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
     assert "no format 'html'" in refused("table", "--format", "html", *there)
     assert "no protocol 'fixed'" in refused("table", "--protocol", "fixed", *there)
     assert "Did you mean fixed-targets" in refused("table", "--protocol", "fixed-target", *there)
-    assert "no evaluations under stream" in refused("table", "--protocol", "stream", *there)
-    assert "There are some under fixed-targets" in refused("table", "--protocol", "stream", *there)
+    assert "no evaluations with stream" in refused("table", "--protocol", "stream", *there)
+    assert "There are some with fixed-targets" in refused("table", "--protocol", "stream", *there)
     assert "for a terminal" in refused("table", "--format", "rich", "-o", tmp_path / "t.txt", *there)
     assert "no run 'rope-seed1'" in refused("table", "rope-seed1", *there)
     assert "no evaluations" in refused("table", "--runs-dir", tmp_path / "nowhere")
@@ -39,7 +39,7 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
 
 def test_only_a_curve_is_a_sentence_that_names_it(tmp_path: Path) -> None:
     runs = stored(tmp_path / "runs", record(5.0, protocol="curve"))
-    assert "There are some under curve." in refused("table", "--runs-dir", runs)
+    assert "There are some with curve." in refused("table", "--runs-dir", runs)
 
 
 def test_damaged_losses_are_a_sentence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import posx
 from fixtures.corpora import child_environment, sentence, write_jsonl
 from fixtures.packages import ROOT
 from posx.config.catalog import PACKAGED, packaged_configs
+from posx.runs.provenance import versions
 
 OFFLINE = ("Could not find a version", "No matching distribution", "Temporary failure", "ConnectionError", "timed out")
 
@@ -153,8 +155,6 @@ def test_versions_agree(wheel: Path) -> None:
 
 def test_every_pin_satisfies_the_project() -> None:
     """constraints.txt pins each dependency exactly."""
-    import tomllib
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     pins = {
         re.split("==", line)[0].strip().lower().replace("_", "-")
@@ -216,3 +216,24 @@ def test_the_guide_to_a_custom_scheme_works_as_written(wheel: Path, tmp_path: Pa
     verified = json.loads(posx("verify", "root", "--json", *trusted))
     assert {row["ok"] for row in verified} == {True}
     assert 0 < float(run("compare.py")) < 2e-5
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    """posx/__init__.py has it; pyproject.toml and CITATION.cff do not repeat it, and the changelog begins with it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["dynamic"] == ["version"]
+    assert "version" not in project
+    first = next(line for line in (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines() if line.startswith("## "))
+    assert first.split()[1] == posx.__version__ == versions()["posx"]
+
+
+def test_the_citation_has_what_the_format_requires() -> None:
+    """CFF 1.2.0, section "Required keys": authors, cff-version, message, title."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["message"]
+    assert citation["title"]
+    assert all(author.keys() <= {"name", "given-names", "family-names"} for author in citation["authors"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert citation["license"] == project["license"]
+    assert "version" not in citation

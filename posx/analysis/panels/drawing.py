@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,6 +251,11 @@ def _weight_axes(axis: Axes, values: np.ndarray, length: int) -> None:
 
 
 # ---------------------------------------------------------------- files
+
+
+def file_stem(scheme: str, extension: str) -> str:
+    """The name of a file without its suffix: ``rope``, ``rope-yarn``, ``rope-pi-s-4-window``."""
+    return "-".join([scheme, *re.findall(r"[\w.]+", extension)]) if extension != "none" else scheme
 
 
 def files(output: Path) -> list[Path]:

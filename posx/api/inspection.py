@@ -1,0 +1,136 @@
+"""What there is to choose from, what it computes, whether it is right, and what it costs. Each returns an Output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posx.api.arguments import OnProgress
+from posx.config.catalog import PACKAGED, Catalog
+from posx.reporting.output import Output, Verbatim
+from posx.utils.progress import as_display
+
+
+def schemes(names: Sequence[str] = (), *, catalog: Catalog = PACKAGED) -> Output:
+    """All positional schemes from their cards; or everything about the named ones, which requires torch."""
+    if names:
+        from posx.analysis.catalog_details import describe_schemes
+
+        return describe_schemes(names, catalog)
+    from posx.analysis.catalog_pages import list_schemes
+
+    return list_schemes(catalog)
+
+
+def extensions(names: Sequence[str] = (), *, matrix: bool = False, catalog: Catalog = PACKAGED) -> Output:
+    """All extensions from their cards; everything about the named ones; or which of them support which schemes."""
+    if matrix or names:
+        from posx.analysis.catalog_details import describe_extensions, extension_matrix
+
+        return extension_matrix(names, catalog) if matrix else describe_extensions(names, catalog)
+    from posx.analysis.catalog_pages import list_extensions
+
+    return list_extensions(catalog)
+
+
+def machine() -> Output:
+    """What this machine has, and what posx will choose."""
+    from posx.analysis.machine import describe_machine
+
+    return describe_machine()
+
+
+def config_text(scheme: str | None = None, overrides: Sequence[str] = (), *, catalog: Catalog = PACKAGED) -> str:
+    """The resolved config of a run, and of an evaluation by the ``eval.*`` overrides, as YAML. Raises PosxError."""
+    from posx.config.compose import as_overrides, compose_eval, key_of, to_yaml
+    from posx.config.schema import EvalRoot
+    from posx.models.build import compose_run
+
+    texts = as_overrides([("--scheme", "scheme", scheme)], overrides)
+    of_evaluation = [text for text in texts if key_of(text).startswith("eval.")]
+    run = compose_run([text for text in texts if text not in of_evaluation], catalog)
+    return to_yaml(run) + to_yaml(EvalRoot(compose_eval(of_evaluation, catalog)))
+
+
+def show(
+    scheme: str,
+    overrides: Sequence[str] = (),
+    *,
+    extension: str = "none",
+    length: str = "4x",
+    path: Path | None = None,
+    catalog: Catalog = PACKAGED,
+) -> Output:
+    """Draw a scheme, and measure its properties at ``length`` (tokens, or a multiple of L).
+
+    ``path`` is a .png, .svg or .pdf; without a suffix, .png and .svg are written. Default: SCHEME-EXTENSION.png.
+    ``values["files"]`` are the files. Raises PosxError.
+    """
+    from posx.analysis.panels.drawing import draw, file_stem, files
+    from posx.analysis.properties import make_subject, measure
+    from posx.analysis.properties_page import as_dict, page
+    from posx.config.compose import as_overrides
+    from posx.models.build import compose_run
+
+    config = compose_run(as_overrides([("SCHEME", "scheme", scheme)], overrides), catalog)
+    subject = make_subject(config, length, catalog, extension)
+    paths = files(path or Path(f"{file_stem(scheme, subject.label)}.png"))
+    properties = measure(subject)
+    written = draw(subject, paths)
+    return Output(as_dict(subject, properties, written), [page(subject, properties), *map(Verbatim, map(str, written))])
+
+
+def explain(
+    schemes: Sequence[str],
+    length: str,
+    train_length: str | None = None,
+    *,
+    extension: str | None = None,
+    overrides: Sequence[str] = (),
+    catalog: Catalog = PACKAGED,
+) -> Output:
+    """What is new to each scheme at ``length`` if it was trained at ``train_length`` tokens. Raises PosxError.
+
+    ``values`` are objects with, among others, ``facts``, ``outlook`` and ``commands``, which measure it.
+    """
+    from posx.analysis.extrapolation import Question, answer
+    from posx.analysis.extrapolation_page import as_dict, notes, page
+
+    question = Question(length, train_length, extension, overrides)
+    answers = [answer(scheme, question, catalog) for scheme in schemes]
+    blocks: list[Any] = []
+    for result in answers:
+        blocks += [page(result), *notes(result), Verbatim("\nMeasure it:")]
+        blocks += [Verbatim(f"  {line}") for line in result.commands] + [Verbatim()]
+    return Output([as_dict(result) for result in answers], blocks)
+
+
+def explain_permutation(schemes: Sequence[str] | None = None, *, catalog: Catalog = PACKAGED) -> Output:
+    """What each scheme, by default every one, makes of the same words in another order. Raises PosxError."""
+    from dataclasses import asdict
+
+    from posx.analysis.permutation import page, permutations
+
+    results = permutations(schemes, catalog)
+    return Output([asdict(result) for result in results], [page(results)])
+
+
+def verify(names: Sequence[str] | None = None, *, progress: OnProgress = None, catalog: Catalog = PACKAGED) -> Output:
+    """Check schemes and extensions, by default all, against papers and reference code. Raises PosxError."""
+    from dataclasses import asdict
+
+    from posx.verify.page import page
+    from posx.verify.run import failed
+    from posx.verify.run import verify as run_checks
+
+    display = as_display(progress)
+
+    def on_check(done: int, total: int, note: str) -> None:
+        if done == 0:
+            display.start("Verifying", total)
+        display.update(done, note)
+
+    rows = run_checks(names, catalog, on_check)
+    display.finish()
+    return Output([asdict(row) for row in rows], [page(rows)], failed(rows))
