@@ -176,7 +176,7 @@ def test_a_run_equals_that_of_the_training_loop_and_prints_nothing(
 
 def test_an_existing_run_is_an_error_or_is_resumed(run: posx.Run, overrides: list[str]) -> None:
     config = posx.compose(overrides, scheme="rope")
-    with pytest.raises(posx.PosxError, match="There is a run"):
+    with pytest.raises(posx.PosxError, match="already exists"):
         posx.train(config, run.path)
     events: list[posx.Progress] = []
     assert posx.train(config, run.path, resume=True, progress=events.append).finished

@@ -1,1 +1,1 @@
-"""Settings: their types and defaults, how they are composed, the catalog of what there is. Imports no torch."""
+"""Settings: types and defaults, composition, and the catalog of options. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Overrides, and what Hydra composes of them and of the catalog's files. The only module that imports hydra."""
+"""Composition of configs from overrides and the catalog's files. The only module that imports hydra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from posx.config.schema import EvalConfig, EvalRoot, RunConfig
 from posx.config.validate import check_eval, check_train, needs_a_start, typed
 from posx.errors import PosxError, unknown
 
-# Their values are taken as they are: a file's name or a label may hold signs that mean something to Hydra.
+# Values of these keys are taken literally: paths and labels may contain characters that are special to Hydra.
 LITERAL = ("data.path", "data.cache_dir", "label")
 
 
@@ -23,7 +23,7 @@ LITERAL = ("data.path", "data.cache_dir", "label")
 
 
 def as_overrides(flags: Iterable[tuple[str, str, Any]], overrides: Iterable[str]) -> list[str]:
-    """Flags (name, key, value) as overrides; None was not given. A flag beside its own override is an error."""
+    """Convert flags (name, key, value) to overrides; None means not given. Raises PosxError on a contradiction."""
     overrides = list(overrides)
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
@@ -37,17 +37,17 @@ def as_overrides(flags: Iterable[tuple[str, str, Any]], overrides: Iterable[str]
             added.append(f"{key}={quote(value)}")
         elif _bare(given[key].partition("=")[2]) != _bare(",".join(value) if isinstance(value, list) else str(value)):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            raise PosxError(f"{flag} {shown} and {given[key]} contradict each other.", "Give one of them.")
+            raise PosxError(f"{flag} {shown} and {given[key]} contradict each other.", "Give only one of them.")
     return added + overrides
 
 
 def key_of(override: str) -> str:
-    """What an override sets."""
+    """The key that an override sets."""
     return override.lstrip("+~").partition("=")[0]
 
 
 def quote(value: Any) -> str:
-    """A value so that Hydra's grammar reads it as it is."""
+    """Quote a value so that Hydra's grammar reads it literally."""
     if isinstance(value, list):
         return "[" + ",".join(map(quote, value)) + "]"
     text = str(value)
@@ -55,7 +55,7 @@ def quote(value: Any) -> str:
 
 
 def _bare(value: str) -> str:
-    """A value without quotes, brackets and spaces, to compare what it says."""
+    """A value without quotes, brackets and spaces, for comparisons."""
     return re.sub(r"[\[\]'\"\s]", "", value)
 
 
@@ -74,17 +74,17 @@ def _compose(root: str, overrides: list[str], catalog: Catalog) -> dict[str, Any
             known = catalog.options(key)
             if value not in known:
                 raise unknown(key, value, known)
-            read_yaml(known[value], f"{key} config")  # a broken one is our sentence, not Hydra's
+            read_yaml(known[value], f"{key} config")  # an invalid file raises PosxError here, not an error of Hydra
             prepared.append(override)
         elif key in LITERAL:
             quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
             literal[key] = value[1:-1] if quoted else value
         elif key_of(override).split(".")[0] == "hydra":
-            raise PosxError(f"{override} is a setting of Hydra, not of posx.", "posx config shows what can be set.")
+            raise PosxError(f"{override} is a setting of Hydra, not of posx.", "posx config lists all settings.")
         elif key.startswith("~"):
             prepared.append(override)
         else:
-            # A YAML holds only what differs from the defaults, so most keys are new to Hydra.
+            # YAML files contain only differences from the defaults, so most keys are new to Hydra.
             prepared.append("++" + override.lstrip("+"))
     if catalog.config_dir is not None:
         prepared.append(f"hydra.searchpath=[{quote('file://' + str(folders[1]))}]")
@@ -100,8 +100,8 @@ def _compose(root: str, overrides: list[str], catalog: Catalog) -> dict[str, Any
             r"See https?://\S+ for details|full_key:.*|reference_type=\S+|object_type=\S+", "", reason
         ).strip()
         raise PosxError(
-            f"The overrides do not compose: {reason}.",
-            "Overrides look like train.steps=100; quote a text with signs in it: \"key='a(b)'\".",
+            f"The overrides are not valid: {reason}.",
+            "Overrides look like train.steps=100; quote text with special characters: \"key='a(b)'\".",
         ) from None
     assert isinstance(plain, dict)
     result: dict[str, Any] = {str(key): value for key, value in plain.items()}
@@ -114,33 +114,33 @@ def _compose(root: str, overrides: list[str], catalog: Catalog) -> dict[str, Any
     return result
 
 
-# ---------------------------------------------------------------- what commands ask for
+# ---------------------------------------------------------------- configs of runs and evaluations
 
 
 def compose_settings(overrides: list[str], catalog: Catalog = PACKAGED) -> RunConfig:
-    """The config of a training run, checked but for what only its classes know: its scheme's settings, its extension.
+    """The config of a training run, without checks that require its classes. Raises PosxError.
 
-    ``posx.models.build.compose_run`` completes it. Raises PosxError.
+    ``posx.models.build.compose_run`` completes it and checks the settings of the scheme and the extension.
     """
     for override in overrides:
         if override.lstrip("+").startswith("eval."):
             raise PosxError(
-                f"{override} is a setting of an evaluation, not of a training run.", "Give it to posx eval."
+                f"{override} is a setting of an evaluation, not of a training run.", "Pass it to posx eval."
             )
         if override.lstrip("+~").startswith("start"):
-            raise PosxError(f"{override} is written by --from, not by hand.", "Use posx train --from RUN.")
+            raise PosxError(f"{override} cannot be set directly; --from sets it.", "Use posx train --from RUN.")
         if key_of(override) in ("train.recipe", "train.reach") and override.partition("=")[2] not in ("none", "null"):
             raise needs_a_start(override)
     values = _compose("train", overrides, catalog)
     config = typed(RunConfig, values)
     check_train(config)
-    if config.data.source == "text":  # a run must find its text from any directory
+    if config.data.source == "text":  # so that the run finds its text from any directory
         config.data.path = str(Path(config.data.path or "").expanduser().resolve())
     return config
 
 
 def override_value(override: str) -> Any:
-    """The value of ``key=value``, typed as Hydra reads it. Raises PosxError."""
+    """The value of ``key=value``, with the type that Hydra gives it. Raises PosxError."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -152,12 +152,12 @@ def override_value(override: str) -> Any:
 
 
 def read_run_config(path: Path) -> RunConfig:
-    """A run's stored config.yaml, through the same checks as a new one; its scheme is complete as it was written."""
+    """Read a run's config.yaml, with the same checks as for a new config. Its scheme is already complete."""
     return checked_run_config(read_yaml(path, "run config"), f" in {path}")
 
 
 def checked_run_config(values: Any, source: str) -> RunConfig:
-    """The same from parsed values; ``source`` says in errors where they are from."""
+    """The same for parsed values; ``source`` describes their origin in errors."""
     config = typed(RunConfig, values, source=source)
     check_train(config)
     return config
@@ -168,7 +168,7 @@ def compose_eval(overrides: list[str], catalog: Catalog = PACKAGED) -> EvalConfi
     for override in overrides:
         if not override.lstrip("+~").startswith("eval."):
             raise PosxError(
-                f"{override} belongs to training; a run keeps the config that it was trained with.",
+                f"{override} belongs to training; evaluation uses the config that the run was trained with.",
                 "posx eval takes eval.* overrides, such as eval.max_targets=1024.",
             )
     config = typed(EvalRoot, _compose("eval", overrides, catalog)).eval
@@ -182,5 +182,5 @@ def to_yaml(config: Any) -> str:
 
 
 def yaml_of(values: dict[str, Any]) -> str:
-    """The same of a config as a dict."""
+    """The same for a config as a dict."""
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""A config dataclass as pydantic checks it: types and ranges as annotated, and no other keys."""
+"""Adapter of config dataclasses to pydantic: types and ranges as annotated, no unknown keys."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing_extensions import TypedDict
 
 @cache
 def adapter(schema: Any) -> TypeAdapter[Any]:
-    """What turns keys and values into the dataclass ``schema``, or raises pydantic's ValidationError."""
+    """Converts keys and values to the dataclass ``schema``, or raises pydantic's ValidationError."""
     return TypeAdapter(_given(schema))
 
 
 def _given(schema: Any) -> Any:
-    """What may be given for a dataclass: keys with values as annotated. Defaults stay those of the dataclass."""
+    """The valid inputs for a dataclass: keys with values as annotated. Defaults are those of the dataclass."""
     hints = get_type_hints(schema, include_extras=True)
     keys: dict[str, Any] = {}
     for one in fields(schema):
@@ -31,7 +31,7 @@ def _given(schema: Any) -> Any:
 
 
 def _lenient(hint: Any) -> Any:
-    """The type, and besides what YAML and the command line write for it: "3" for 3, 3000 for text."""
+    """A type that also accepts how YAML and the command line write it: "3" for 3, 3000 for text."""
     if hint in _READ:
         return Annotated[hint, Strict(), BeforeValidator(_READ[hint])]
     if is_dataclass(hint):
@@ -42,7 +42,7 @@ def _lenient(hint: Any) -> Any:
     if origin is Literal and all(isinstance(one, str) for one in inner):
         return Annotated[hint, BeforeValidator(_text)]
     if origin in (Union, UnionType):
-        return Union[tuple(map(_lenient, inner))]  # noqa: UP007 - made at run time
+        return Union[tuple(map(_lenient, inner))]  # noqa: UP007 - built at run time
     if origin in (list, dict):
         *keys, values = inner
         return origin[(*(Annotated[key, Strict()] for key in keys), _lenient(values))]
@@ -58,7 +58,7 @@ def _number(value: Any) -> Any:
 
 
 def _parsed(kind: Callable[[str], Any], text: str) -> Any:
-    """The text itself where it is none of that kind, for the error to show."""
+    """The parsed text, or the text itself if it is not of that kind, for the error."""
     try:
         return kind(text)
     except ValueError:

@@ -1,7 +1,6 @@
-"""Values of a config as its dataclass. Types and ranges are those of the fields' annotations; errors are sentences.
+"""Validation of configs: types and ranges as annotated at the fields, with readable errors.
 
-pydantic checks all of them in one pass. What relates several settings follows in :func:`check_train` and
-:func:`check_eval`.
+pydantic checks all fields in one pass. :func:`check_train` and :func:`check_eval` check constraints between settings.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ T = TypeVar("T")
 
 
 def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T:
-    """``values`` as the dataclass ``schema``; unknown keys, wrong types and values out of range are sentences.
+    """Convert ``values`` to the dataclass ``schema``. Raises PosxError for unknown keys and invalid values.
 
-    ``prefix`` ("scheme.") is put before keys, ``source`` (" in sweep.yaml") after them.
+    In errors, ``prefix`` ("scheme.") is added before keys and ``source`` (" in sweep.yaml") after them.
     """
-    from pydantic import ValidationError  # not at the head: what reads records alone needs no configs
+    from pydantic import ValidationError  # imported late: commands that only read records need no configs
 
     from posx.config.pydantic_adapter import adapter
 
@@ -32,13 +31,13 @@ def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T
         raise _sentence(schema, min(error.errors(include_url=False), key=_rank), prefix, source) from None
 
 
-# ---------------------------------------------------------------- sentences
+# ---------------------------------------------------------------- error messages
 
-_LIMITS = {  # of a range: what a value beyond it is, and what to give instead
-    "ge": ("small", "of at least"),
-    "gt": ("small", "above"),
-    "le": ("large", "of at most"),
-    "lt": ("large", "below"),
+_LIMITS = {  # bound → how a value beyond it is described, and how the limit is described
+    "ge": ("small", "at least"),
+    "gt": ("small", "more than"),
+    "le": ("large", "at most"),
+    "lt": ("large", "less than"),
 }
 _UNKNOWN_KEY = ("extra_forbidden", "invalid_key")
 _OUT_OF_RANGE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than", "literal_error")
@@ -47,12 +46,12 @@ _EXAMPLE = "See posx config for an example."
 
 
 def _rank(error: Mapping[str, Any]) -> int:
-    """An unknown key explains more than the type of another key, and a wrong type more than a range."""
+    """Unknown keys are reported before wrong types, and wrong types before values out of range."""
     return 0 if error["type"] in _UNKNOWN_KEY else 2 if error["type"] in _OUT_OF_RANGE else 1
 
 
 def _sentence(schema: type, error: Mapping[str, Any], prefix: str, source: str) -> PosxError:
-    """One of pydantic's errors as ours."""
+    """Convert one of pydantic's errors."""
     path, hint = _locate(schema, error["loc"])
     bare, metadata = _bare(hint)
     key, kind, value = prefix + _joined(path), error["type"], error["input"]
@@ -73,19 +72,19 @@ def _sentence(schema: type, error: Mapping[str, Any], prefix: str, source: str) 
         return PosxError(f"{what} takes keys and values, but '{shown}' was given{source}.", "Write key: value.")
     if kind == "literal_error" or kind.endswith("_type"):
         return PosxError(f"{key} takes {_wanted(hint)}, but '{shown}' was given{source}.", _EXAMPLE)
-    if kind not in _OUT_OF_RANGE:  # a constraint of a user's own
+    if kind not in _OUT_OF_RANGE:  # a constraint defined by a user
         return PosxError(f"{key}={shown}{source} cannot be used: {error['msg']}.", _EXAMPLE)
     ((bound, limit),) = error["ctx"].items()
     size, instead = _LIMITS[bound]
     note = next((one for one in metadata if isinstance(one, Note)), Note())
     why = f": {note.why}" if note.why and size == "small" else ""
-    least = f"Give {key} {instead} {limit:{',' if isinstance(limit, int) else 'g'}}."
+    least = f"Set {key} to {instead} {limit:{',' if isinstance(limit, int) else 'g'}}."
     shown = f"{value:g}" if isinstance(value, float) else value
     return PosxError(f"{key}={shown}{source} is too {size}{why}.", note.hint or least)
 
 
 def _locate(schema: type, location: Sequence[str | int]) -> tuple[list[str | int], Any]:
-    """The part of a location that is among the settings, and the annotation there."""
+    """The part of a location that names settings, and the annotation of the last one."""
     path: list[str | int] = []
     hint: Any = schema
     for part in location:
@@ -95,14 +94,14 @@ def _locate(schema: type, location: Sequence[str | int]) -> tuple[list[str | int
             hint = hints[part]
         elif get_origin(bare) in (list, dict) and part != "[key]":
             hint = get_args(bare)[-1]
-        else:  # a key that does not exist, the member of a union
+        else:  # an unknown key, or the member of a union
             break
         path.append(part)
     return path, hint
 
 
 def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A type without null and what is annotated, and that."""
+    """A type without null and annotations, and the annotations."""
     metadata: tuple[Any, ...] = ()
     while True:
         inner = [one for one in get_args(hint) if one is not NoneType]
@@ -116,7 +115,7 @@ def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _wanted(hint: Any) -> str:
-    """A type in words."""
+    """Describe a type in words."""
     bare, _ = _bare(hint)
     if get_origin(bare) in (Union, UnionType):
         words = [_wanted(one) for one in get_args(bare) if one is not NoneType]
@@ -138,24 +137,24 @@ def _joined(path: Sequence[str | int]) -> str:
     return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path).lstrip(".")
 
 
-# ---------------------------------------------------------------- several settings
+# ---------------------------------------------------------------- constraints between settings
 
 
 def check_train(config: RunConfig) -> None:
-    """What relates several settings of a run. Raises PosxError."""
+    """Check constraints between settings of a run. Raises PosxError."""
     _check_text(config.data)
     _check_heads(config.model)
     train = config.train
     if train.batch_tokens < train.context:
         raise PosxError(
-            f"train.batch_tokens={train.batch_tokens} is too small, less than one window.",
-            f"Give train.batch_tokens of at least {train.context}.",
+            f"train.batch_tokens={train.batch_tokens} is smaller than one window.",
+            f"Set train.batch_tokens to at least {train.context}.",
         )
     sequences = train.batch_tokens // train.context
     if sequences % train.accumulation:
         raise PosxError(
             f"train.accumulation={train.accumulation} does not divide the {sequences} windows of a step.",
-            "Give a divisor, or change train.batch_tokens.",
+            "Use a divisor, or change train.batch_tokens.",
         )
     _check_recipe(config)
 
@@ -163,12 +162,13 @@ def check_train(config: RunConfig) -> None:
 def _check_text(data: DataConfig) -> None:
     if data.source == "text" and not data.path:
         raise PosxError(
-            "data=text needs to know which text.",
-            "Add data.path=FILE (.txt, .jsonl, .parquet) or a directory.",
+            "data=text requires data.path.",
+            "Add data.path=PATH: a .txt, .jsonl or .parquet file, or a directory.",
         )
     if data.source == "sotu" and data.path:
         raise PosxError(
-            f"data.path={data.path} was given, but data=sotu reads no file.", "Add data=text to train on your own text."
+            f"data.path={data.path} was given, but data=sotu does not read files.",
+            "Add data=text to train on your own text.",
         )
 
 
@@ -183,38 +183,38 @@ def _check_heads(model: ModelConfig) -> None:
     if model.n_kv_heads is not None and model.n_heads % model.n_kv_heads:
         raise PosxError(
             f"model.n_kv_heads={model.n_kv_heads} does not divide model.n_heads={model.n_heads}.",
-            "Each group of heads shares one key head: give a divisor.",
+            "Use a divisor of n_heads: each group of heads shares one key head.",
         )
 
 
 def _check_recipe(config: RunConfig) -> None:
-    """What a recipe needs from the other settings of training."""
+    """Check the settings of training that a recipe depends on."""
     train = config.train
     if not config.start.run and (train.recipe != "none" or train.reach is not None):
         raise needs_a_start(f"train.recipe={train.recipe}")
     if train.recipe != "pose":
         if train.reach is not None:
             raise PosxError(
-                f"train.reach={train.reach} is the length that pose skips to, but train.recipe={train.recipe}.",
-                "Add --recipe pose, or leave it out.",
+                f"train.reach={train.reach} requires pose, but train.recipe={train.recipe}.",
+                "Add --recipe pose, or omit train.reach.",
             )
         return
     if train.reach is None or train.reach <= train.context:
         given = "no length was given" if train.reach is None else f"train.reach={train.reach} was given"
         raise PosxError(
-            f"pose skips to positions beyond its windows of {train.context} tokens, but {given}.",
+            f"pose simulates positions beyond its windows of {train.context} tokens, but {given}.",
             f"Add --reach 4x, or another length above {train.context}.",
         )
 
 
 def needs_a_start(what: str) -> PosxError:
-    """The error for a setting of a fine-tune in a run from scratch."""
-    return PosxError(f"{what} continues from trained weights, but no run is named.", "Name it: posx train --from RUN.")
+    """The error for a fine-tuning setting in a run from scratch."""
+    return PosxError(f"{what} requires trained weights, but no run was given.", "Use posx train --from RUN.")
 
 
 def check_eval(config: EvalConfig) -> None:
-    """The same for an evaluation. Lengths are read by :func:`posx.config.lengths.parse_length`."""
+    """The same for an evaluation. :func:`posx.config.lengths.parse_length` parses lengths."""
     if not config.lengths:
         raise PosxError("No evaluation length given.", "Add --length 2x, or eval.lengths=[1x,2x,4x].")
     if not config.extensions:
-        raise PosxError("No extension given.", "Use --extension none for the model as it is.")
+        raise PosxError("No extension given.", "Use --extension none for the unmodified model.")

@@ -1,1 +1,1 @@
-"""From documents to token ids on disk, and the windows that training draws from them."""
+"""Token ids of documents on disk, and the windows that training draws from them."""

@@ -1,22 +1,22 @@
-"""From documents to token ids on disk: split by document, tokenised once, mapped into memory.
+"""Corpora: documents split into training, validation and test, tokenised once, and memory-mapped.
 
     CACHE/corpora/<key>/
-      corpus.json        hashes, counts, what was done to the documents
+      corpus.json        hashes, counts and notes
       tokenizer.json
       token_bytes.npy    UTF-8 length of every token of the vocabulary, uint16 [V]
       train.bin          token ids, one document after another; likewise validation.bin, test.bin
       train.offsets.npy  int64 [documents + 1]: document d is ids[offsets[d] : offsets[d + 1]]
 
-The key covers the documents' content and the settings, so that a changed file is a new corpus. The folder
-appears whole or not at all: two processes that build it at once both succeed, and one of the results stays.
+The key is a hash of the documents' content and the settings, so that a changed file gives a new corpus. The folder is
+written atomically: if two processes build it at the same time, both succeed and one of the results remains.
 
-    CACHE/read/<fingerprint>   the key of the corpus that large local files gave when they were read last
+    CACHE/read/<fingerprint>   key of the corpus of large local files, written when they were last read
 
-Memory does not grow with the text: while a corpus is built its documents lie in a file without a name, which
-needs as much room as the text and vanishes with the process. What grows is some 150 bytes for every document,
-what the tokenizer holds of distinct words, and a single document (a .txt file is one). The tokenizer is learnt
-from the first 200 MB of the training text, in the order of the documents' hashes; corpus.json notes it if there
-is more.
+Memory use does not grow with the size of the text: during a build, documents are stored in an unnamed temporary file,
+which needs as much disk space as the text and is deleted when the process ends. Memory holds about 150 bytes per
+document, the tokenizer's table of distinct words, and one document at a time (a .txt file is one document). The
+tokenizer is trained on the first 200 MB of the training text, sorted by the documents' hashes; if there is more text,
+corpus.json has a note.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from posx.errors import PosxError
 from posx.utils.console import SECONDS_BETWEEN_LINES
 from posx.utils.files import cache_dir, read_json, sha256_file, sha256_of, whole_folder, write_json, write_text
 
-TOKENIZER_BYTES = 200_000_000  # of the training text, from which the tokenizer is learnt
-LARGE_BYTES = 8 * 2**20  # local files of so many bytes are not read again while they have not changed
-VERSION = 1  # of this layout and of the rules that lead to it
+TOKENIZER_BYTES = 200_000_000  # at most this much training text is used to train the tokenizer
+LARGE_BYTES = 8 * 2**20  # local files of at least this total size are not read again until they change
+VERSION = 1  # of this layout and of the rules for splitting and tokenising
 
 
 @dataclass(frozen=True)
 class Split:
-    """Token ids of all documents of a split, and where each begins."""
+    """Token ids of all documents of a split, and the offset of each document."""
 
     tokens: np.ndarray  # uint16 or uint32, memory-mapped
     offsets: np.ndarray  # int64 [documents + 1]
@@ -77,19 +77,19 @@ class Corpus:
 
     @property
     def vocab_size(self) -> int:
-        """V; less than tokenizer.vocab_size where the training text is too small for so many merges."""
+        """V; less than tokenizer.vocab_size if the training text is too small for that many merges."""
         return len(self.token_bytes)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the results should know."""
+        """Remarks that readers of the results need."""
         return list(self.facts["notes"])
 
 
 def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], None]) -> Corpus:
-    """The corpus of these settings: from the cache, or built.
+    """The corpus for these settings, from the cache or newly built. Raises PosxError.
 
-    ``say`` gets a line before slow work, and one every ten seconds of it.
+    ``say`` receives a line before slow work starts, and one every ten seconds during it.
     """
     pace = Pace(say)
     settings = {"version": VERSION, "vocab_size": tokenizer.vocab_size}
@@ -105,13 +105,15 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
         key = known or _key(settings, _hashes(pace.watch(documents(data), f"Reading {data.path or data.name}")))
     folder = corpora / key
     if not folder.is_dir():
-        say(f"Preparing the corpus {data.name}, once: reading, splitting and tokenising it …")
+        say(f"Preparing the corpus {data.name}, only once: reading, splitting and tokenising …")
         try:
             corpora.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=corpora) as file:
                 spool = Spool(file, pace.watch(documents(data), f"Reading {data.path or data.name}"))
                 if remote is None and _key(settings, spool.hashes) != key:
-                    raise PosxError(f"{data.path or data.name} changed while it was read.", "Run the command again.")
+                    raise PosxError(
+                        f"{data.path or data.name} changed while it was being read.", "Run the command again."
+                    )
                 _build(folder, spool, tokenizer.vocab_size, pace)
         except OSError as error:
             raise PosxError(
@@ -125,7 +127,7 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
 
 
 def _hashes(texts: Iterable[str]) -> bytearray:
-    """The sha256 of every document, 32 bytes each, one after another."""
+    """The concatenated sha256 digests of the documents, 32 bytes each."""
     hashes = bytearray()
     for text in texts:
         hashes += hashlib.sha256(text.encode()).digest()
@@ -133,7 +135,7 @@ def _hashes(texts: Iterable[str]) -> bytearray:
 
 
 def _key(settings: dict[str, Any], hashes: bytearray) -> str:
-    """The key of local documents: of the settings, and of the list of the documents' hashes in their order."""
+    """The key of local documents: a hash of the settings and of the documents' hashes in order."""
     digest = hashlib.sha256()
     part = json.dumps(settings, sort_keys=True)
     digest.update(f"{len(part)}:{part}".encode())
@@ -142,8 +144,8 @@ def _key(settings: dict[str, Any], hashes: bytearray) -> str:
 
 
 def _add_hashes(digest: Any, count: int, hashes: Iterable[str]) -> None:
-    """Feed to a digest what ``sha256_of`` feeds to it for a list of so many hex digests, without making the list."""
-    digest.update(f"{68 * count}:".encode())  # of the JSON below: 64 characters, two quotes, and two between
+    """Update a digest as ``sha256_of`` does for a list of ``count`` hex digests, without building the list."""
+    digest.update(f"{68 * count}:".encode())  # 64 hex digits, two quotes, and a separator or the brackets
     before = "["
     for one in hashes:
         digest.update(f'{before}"{one}"'.encode())
@@ -152,9 +154,9 @@ def _add_hashes(digest: Any, count: int, hashes: Iterable[str]) -> None:
 
 
 def _fingerprint(source: Source, data: DataConfig, settings: dict[str, Any]) -> Path | None:
-    """Where the key of these local files is kept: by their paths, inodes, sizes and times, not their content.
+    """File with the key of these local files, named after their paths, inodes, sizes and times, not their content.
 
-    None if they are small, or so new that a change within one tick of the file system's clock would not show.
+    None if the files are small, or so new that a change within one tick of the file system's clock would be missed.
     """
     try:
         stats = [(path, path.stat()) for path in source.files()]
@@ -169,7 +171,7 @@ def _fingerprint(source: Source, data: DataConfig, settings: dict[str, Any]) -> 
 
 
 def _known(read_before: Path | None, corpora: Path) -> str | None:
-    """The key that these files gave before, if that corpus is still there."""
+    """The stored key of these files, if the corpus still exists."""
     try:
         key = read_before.read_text("utf-8") if read_before else ""
     except (OSError, UnicodeDecodeError):
@@ -178,8 +180,8 @@ def _known(read_before: Path | None, corpora: Path) -> str | None:
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """Map a built corpus into memory."""
-    facts = read_json(folder / "corpus.json", "a corpus of posx")
+    """Memory-map a corpus that has been built. Raises PosxError."""
+    facts = read_json(folder / "corpus.json", "a posx corpus")
     try:
         digests = facts["sha256"], facts["tokenizer_sha256"]
         lengths = np.load(folder / "token_bytes.npy", allow_pickle=False)
@@ -188,23 +190,23 @@ def open_corpus(folder: Path) -> Corpus:
             offsets = np.load(folder / f"{name}.offsets.npy", allow_pickle=False)
             tokens = np.memmap(folder / f"{name}.bin", dtype=id_dtype(len(lengths)), mode="r")
             if len(tokens) != offsets[-1]:
-                raise ValueError(f"{name}.bin holds {len(tokens)} tokens, not {offsets[-1]}")
+                raise ValueError(f"{name}.bin has {len(tokens)} tokens, not {offsets[-1]}")
             splits[name] = Split(tokens, offsets)
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise PosxError(
-            f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; posx builds it again."
+            f"The cached corpus {folder} is damaged ({error}).", "Delete that folder; posx will rebuild it."
         ) from None
     return Corpus(folder, *digests, lengths, splits, facts)
 
 
 class Pace:
-    """Says how far the work is, every ten seconds."""
+    """Reports progress every ten seconds."""
 
     def __init__(self, say: Callable[[str], None]):
         self.say, self.said = say, time.monotonic()
 
     def watch(self, texts: Iterable[str], doing: str, total: int = 0) -> Iterator[str]:
-        """The texts as they are; ``total`` is their UTF-8 bytes, if they are known."""
+        """Yield the texts unchanged. ``total`` is their size in UTF-8 bytes, or 0 if unknown."""
         done = 0
         for text in texts:
             yield text
@@ -226,7 +228,7 @@ def _build(folder: Path, spool: Spool, vocab_size: int, pace: Pace) -> None:
         notes.append(f"The training text supports only {actual} tokens, not tokenizer.vocab_size={vocab_size}.")
     if len(learnt) < len(splits["train"]):
         notes.append(
-            f"The tokenizer was learnt from {size / 1e6:,.0f} MB of the training text, the first {len(learnt):,} "
+            f"The tokenizer was trained on {size / 1e6:,.0f} MB of the training text, the first {len(learnt):,} "
             "documents in the order of their hashes."
         )
     with whole_folder(folder) as temporary:

@@ -13,7 +13,7 @@ from posx.utils.streams import batch_stream
 class Slices:
     """Random windows of ``context`` tokens, each inside one document; every start is equally likely.
 
-    A document that is shorter than a window is taken whole and the rest is masked; documents are never joined.
+    A document shorter than a window is used whole and the rest of the window is masked. Documents are never joined.
     """
 
     def __init__(self, split: Split, context: int):
@@ -27,8 +27,8 @@ class Slices:
     def batch(self, seed: int, step: int, size: int, first: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets, int64 [size, context], of one step: a pure function of its arguments.
 
-        Targets past a document's end are IGNORED; the inputs there are 0. With ``first`` [size], only so many tokens
-        of each window follow each other, and the others begin further on in its document, anywhere.
+        Targets past a document's end are IGNORED; the inputs there are 0. With ``first`` [size], each window skips a
+        random number of tokens of its document after its first ``first`` tokens.
         """
         random = batch_stream(seed, step)
         drawn = random.integers(self.cumulative[-1], size=size)
@@ -46,13 +46,13 @@ class Slices:
 
 
 def check_long_enough(corpus: Corpus, context: int) -> None:
-    """Refuse a context that no training document fills."""
+    """Raise PosxError if no training document is long enough for this context."""
     longest = int(corpus.splits["train"].lengths.max())
     if longest < context + 1:
         raise PosxError(
-            f"train.context={context} reads windows of {context + 1} tokens, but the longest training document has "
-            f"{longest}.",
-            f"Set train.context to at most {longest - 1}, or give longer documents."
+            f"train.context={context} requires windows of {context + 1} tokens, but the longest training document "
+            f"has {longest}.",
+            f"Set train.context to at most {longest - 1}, or use longer documents."
             if longest > 2
-            else "Give more text.",
+            else "Add more text.",
         )

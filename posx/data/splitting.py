@@ -1,4 +1,4 @@
-"""Which documents are for training, validation and test."""
+"""Splits of documents into training, validation and test."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from posx.data.spool import Spool
 from posx.errors import PosxError
 
 SPLITS = ("train", "validation", "test")
-HELD_OUT = 0.10  # of the bytes, for test and for validation each
-FEWEST_DOCUMENTS = 20  # fewer are first cut into pieces
+HELD_OUT = 0.10  # fraction of the bytes in each of test and validation
+MIN_DOCUMENTS = 20  # fewer documents are first cut into pieces
 
 
 def split_documents(texts: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """``split`` for texts that fit in memory."""
+    """Like :func:`split`, for texts that fit in memory."""
     spool = Spool(io.BytesIO(), texts)
     splits, notes = split(spool)
     return {name: list(spool.texts(part)) for name, part in splits.items()}, notes
 
 
 def split(spool: Spool) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Indices of documents by split, and notes on what was done to them. May append pieces to the spool.
+    """Indices of documents by split, and notes on removed duplicates and cuts. May append pieces to the spool.
 
-    Equal documents count once. In the order of a hash of their content they go to test, then to validation,
-    until each holds 10 % of the bytes and at least two documents; the rest is for training. Fewer than 20
-    documents are first cut into contiguous pieces.
+    Duplicates count once. Documents are sorted by a hash of their content and assigned to test, then to validation,
+    until each has 10% of the bytes and at least two documents; the rest is for training. Fewer than 20 documents are
+    first cut into contiguous pieces.
     """
     notes = []
     count = len(spool)
     ordered = spool.distinct()
     if len(ordered) < count:
         notes.append(f"{count - len(ordered)} documents were exact copies of others and were left out.")
-    if len(ordered) < FEWEST_DOCUMENTS:
-        few = np.sort(ordered)  # as they came
+    if len(ordered) < MIN_DOCUMENTS:
+        few = np.sort(ordered)  # in their original order
         total = sum(map(len, spool.texts(few)))
         for text in spool.texts(few):
             for piece in _pieces(text, total):
@@ -60,18 +60,18 @@ def split(spool: Spool) -> tuple[dict[str, np.ndarray], list[str]]:
     if not len(splits["train"]):
         raise PosxError(
             f"A corpus of {sum(sizes)} bytes in {len(ordered)} pieces leaves nothing to train on.",
-            "Give more text, or text in more documents of similar size.",
+            "Add more text, or more documents of similar size.",
         )
     return splits, notes
 
 
 def _pieces(text: str, total: int) -> Iterator[str]:
-    """Cut a document at white space; all documents, of ``total`` characters, into about FEWEST_DOCUMENTS in all."""
-    parts = -(-len(text) * FEWEST_DOCUMENTS // total)
+    """Cut a document at white space, so that all documents (``total`` characters) give about MIN_DOCUMENTS pieces."""
+    parts = -(-len(text) * MIN_DOCUMENTS // total)
     start = 0
     for part in range(1, parts + 1):
         end = len(text) * part // parts
-        # At the next white space, if there is one nearby; some scripts have none.
+        # Cut at the next white space, if there is any nearby. Some scripts have none.
         gap = re.search(r"\s", text[end - 1 : end + len(text) // (4 * parts)]) if part < parts else None
         end += gap.start() if gap else 0
         if text[start:end].strip():

@@ -1,4 +1,4 @@
-"""The documents of a corpus while it is built: in a file, so that memory does not grow with the text."""
+"""Documents of a corpus during its build, stored in a file so that memory use does not grow with the text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 
 class Spool:
-    """Documents in a file, in the order in which they came; 40 bytes of memory for each."""
+    """Documents in a file, in the order in which they were added. Uses 40 bytes of memory per document."""
 
     def __init__(self, file: BinaryIO, texts: Iterable[str]):
         self.file = file
-        self.hashes = bytearray()  # sha256, 32 bytes a document
+        self.hashes = bytearray()  # sha256, 32 bytes per document
         self.offsets = array("q", [0])  # [documents + 1], bytes
         for text in texts:
             self.append(text)
@@ -24,7 +24,7 @@ class Spool:
         return len(self.offsets) - 1
 
     def append(self, text: str) -> None:
-        """One document more."""
+        """Add a document."""
         content = text.encode()
         self.file.seek(self.offsets[-1])
         self.file.write(content)
@@ -37,18 +37,18 @@ class Spool:
         return self.file.read(self.offsets[index + 1] - self.offsets[index])
 
     def texts(self, indices: Iterable[int]) -> Iterator[str]:
-        """These documents, each read when its turn comes."""
+        """The documents with these indices, read lazily."""
         return (self.content(index).decode() for index in indices)
 
     def sizes(self, indices: np.ndarray) -> np.ndarray:
-        """UTF-8 bytes of these documents, int64."""
+        """Sizes of these documents in UTF-8 bytes, int64."""
         offsets = np.array(self.offsets)
         return offsets[indices + 1] - offsets[indices]
 
     def distinct(self, first: int = 0) -> np.ndarray:
-        """Indices of documents from ``first`` on in the order of their hashes, and of equal ones the earliest."""
+        """Indices of documents from ``first`` on, sorted by hash. Of duplicates, only the earliest is returned."""
         hashes = np.frombuffer(self.hashes, ">u8").reshape(-1, 4)[first:].astype(np.uint64)
-        order = np.lexsort(hashes.T[::-1])  # a stable sort: equal documents stay in their order
+        order = np.lexsort(hashes.T[::-1])  # a stable sort: duplicates stay in their order
         hashes = hashes[order]
         new = np.ones(len(order), dtype=bool)
         new[1:] = (hashes[1:] != hashes[:-1]).any(axis=1)

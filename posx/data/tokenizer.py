@@ -1,4 +1,4 @@
-"""Byte-level BPE: every text has an encoding, and every token a length in UTF-8 bytes."""
+"""Byte-level BPE: any text can be encoded, and every token has a length in UTF-8 bytes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from posx.errors import PosxError
 
-PART = 2**15  # characters at which a long document is cut, so that memory does not grow with its length
-BATCH = 2**18  # characters encoded at once; their encodings take some hundred bytes each for a moment
-# Between these a word of the byte-level pre-tokeniser always ends, whatever stands around them, and none looks on.
+PART = 2**15  # characters; longer documents are encoded in parts, so that memory use does not grow with their length
+BATCH = 2**18  # characters encoded at once; each temporarily takes a few hundred bytes
+# The byte-level pre-tokeniser always splits words here, whatever the context, and never looks ahead across the split.
 _BETWEEN_WORDS = re.compile(r"(?<=[\w.,;:!?])(?=[ \n])")
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train on documents; the same documents give the same tokenizer. No special tokens, no normalisation.
+    """Train a tokenizer without special tokens or normalisation. The same documents give the same tokenizer.
 
-    Memory grows with the number of distinct words alone, by some 600 bytes each.
+    Memory use grows only with the number of distinct words, by about 600 bytes each.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,8 +41,8 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
                     raise InterruptedError
                 yield part
 
-    # The library asks for text on threads of its own and holds the one that called it, where Python would see
-    # Ctrl-C at the end only. So it is called from another, and this one waits.
+    # The library reads text in its own threads and blocks the thread that calls it. In the main thread, Python could
+    # handle Ctrl-C only at the end. So a worker thread calls the library, and this one waits.
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(tokenizer.train_from_iterator, parts(), trainer)
         try:
@@ -54,15 +54,15 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """From a tokenizer.json."""
+    """Load a tokenizer.json. Raises PosxError."""
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises the bare Exception
-        raise PosxError(f"{path} is not a tokenizer ({error}).", "Was the run copied whole?") from None
+        raise PosxError(f"{path} is not a valid tokenizer ({error}).", "Check that the run is complete.") from None
 
 
 def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
-    """UTF-8 length of every token, uint16 [V]. In the byte-level alphabet a character stands for one byte."""
+    """UTF-8 length of every token, uint16 [V]. In the byte-level alphabet, a character represents one byte."""
     lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.uint16)
     for token, index in tokenizer.get_vocab().items():
         lengths[index] = len(token)
@@ -70,7 +70,7 @@ def token_bytes(tokenizer: Tokenizer) -> np.ndarray:
 
 
 def encode(tokenizer: Tokenizer, documents: Iterable[str]) -> Iterator[np.ndarray]:
-    """Token ids of each document, in order: uint16 where the vocabulary allows, else uint32."""
+    """Token ids of each document, in order: uint16 if the vocabulary is small enough, else uint32."""
     dtype = id_dtype(tokenizer.get_vocab_size())
     ids: list[np.ndarray] = []
     for batch in _batches(documents):
@@ -98,9 +98,9 @@ def _batches(documents: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
 
 
 def _parts(text: str) -> Iterator[tuple[str, bool]]:
-    """Parts of a document whose tokens, one part after another, are the document's; with whether it is the last.
+    """Parts of a document, each with a flag for the last one. Their concatenated tokens are the document's tokens.
 
-    A text without spaces and line feeds stays whole.
+    A text without spaces and line feeds is not cut.
     """
     start = 0
     while cut := _BETWEEN_WORDS.search(text, start + PART):

@@ -1,1 +1,1 @@
-"""Where training metrics go: one logger a file."""
+"""Loggers of training metrics, one per module."""

@@ -1,4 +1,4 @@
-"""What a logger is: the training loop hands it metrics, and does not know where they go."""
+"""Protocol of loggers, which receive metrics from the training loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Logger(Protocol):
-    """Takes the metrics of one run, in the order of its steps."""
+    """Stores the metrics of one run, in the order of its steps."""
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
         """Store the metrics of ``step``, the number of steps done. Values are numbers, or None where not finite."""

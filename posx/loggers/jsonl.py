@@ -1,4 +1,4 @@
-"""jsonl: ``metrics.jsonl`` in the run directory, a line for each row."""
+"""jsonl: ``metrics.jsonl`` in the run directory, one line per row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from posx.utils.files import write_text
 
 
 class JsonLines:
-    """Appends to ``metrics.jsonl``. Lines after ``step``, where training resumes, are dropped first."""
+    """Appends to ``metrics.jsonl``. If training resumes at ``step``, later lines are removed first."""
 
     def __init__(self, run: Run, step: int = 0):
         path = run.path / "metrics.jsonl"
@@ -20,7 +20,7 @@ class JsonLines:
 
     def log(self, metrics: dict[str, Any], step: int) -> None:
         self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self.file.flush()  # whoever watches the run reads along
+        self.file.flush()  # so that a run can be followed while it trains
 
     def close(self) -> None:
         self.file.close()

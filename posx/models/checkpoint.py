@@ -68,7 +68,7 @@ def newest(folder: Path) -> Checkpoint | None:
 
 def manifest(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
     """Size and sha256 of each part."""
-    return read_json(checkpoint.path / "manifest.json", "a checkpoint of posx")
+    return read_json(checkpoint.path / "manifest.json", "a posx checkpoint")
 
 
 def _verified(checkpoint: Checkpoint, part: str) -> Path:
@@ -106,7 +106,7 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
 def load_optimizer(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load AdamW's moments; returns state.json."""
     moments = load_file(_verified(checkpoint, PARTS[1]))
-    state = read_json(_verified(checkpoint, PARTS[2]), "a checkpoint of posx")
+    state = read_json(_verified(checkpoint, PARTS[2]), "a posx checkpoint")
     for name, parameter in model.named_parameters():
         optimizer.state[parameter] = {
             "step": torch.tensor(float(state["step"])),

@@ -132,7 +132,7 @@ def as_json(record: Record) -> dict[str, Any]:
 
 def read_record(path: Path) -> Record:
     """Raises PosxError where the file is damaged or of another version."""
-    return _checked(read_json(path, "a record of posx"), path, "Delete it and evaluate the run again.")
+    return _checked(read_json(path, "a posx record"), path, "Delete it and evaluate the run again.")
 
 
 def _checked(values: Any, path: Path, hint: str) -> Record:
@@ -158,7 +158,7 @@ def current_records(folder: Path) -> list[Record]:
     _, checkpoint = newest_checkpoint(folder / "checkpoints")
     if checkpoint is None:
         return records
-    manifest = read_json(checkpoint / "manifest.json", "a checkpoint of posx")
+    manifest = read_json(checkpoint / "manifest.json", "a posx checkpoint")
     return [r for r in records if r.checkpoint_sha256 == manifest["model.safetensors"]["sha256"]]
 
 
@@ -183,9 +183,7 @@ def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
             found = next((p for p in candidates if is_run(p)), None)
             if found is None:
                 if Path(name).is_dir() or (runs_dir / name).is_dir():
-                    raise PosxError(
-                        f"{name} is not a run of posx: it has no config.yaml.", "Name a run, or none for all."
-                    )
+                    raise PosxError(f"{name} is not a posx run: it has no config.yaml.", "Name a run, or none for all.")
                 raise unknown("run", name, [p.name for p in run_folders(runs_dir)] or ["none yet"])
             folders.append(found)
     else:

@@ -1,1 +1,1 @@
-"""Run directories, the names of runs, and where numbers come from. Imports no torch."""
+"""Run directories, hashes that identify runs, and provenance. Imports no torch."""

@@ -13,7 +13,7 @@ from typing import Any
 from posx.errors import PosxError
 
 RUNS, METRICS = "runs.jsonl", "metrics.parquet"
-AGAIN = "Write the bundle again with posx bundle, or restore its files."
+AGAIN = "Recreate the bundle with posx bundle, or restore its files."
 
 
 def is_bundle(folder: Path) -> bool:
@@ -22,9 +22,9 @@ def is_bundle(folder: Path) -> bool:
 
 
 def read_lines(path: Path, **kinds: type) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file of a bundle, each with the keys and types ``kinds``.
+    """The objects of a JSON Lines file of a bundle. ``kinds`` are the required keys and their types.
 
-    Raises PosxError if the file is missing, damaged, or of another version of posx.
+    Raises PosxError if the file is missing or damaged, or was written by another version of posx.
     """
     try:
         # Not splitlines, which also splits at separators that JSON leaves inside strings, such as U+2028.
@@ -40,7 +40,7 @@ def read_lines(path: Path, **kinds: type) -> list[dict[str, Any]]:
 
 
 def modified(path: Path) -> int:
-    """When a file of a bundle was written, so that what was read of it before can be used. Raises PosxError."""
+    """Modification time of a file of a bundle in ns, for caches of its content. Raises PosxError."""
     try:
         return path.stat().st_mtime_ns
     except OSError as error:
@@ -59,13 +59,13 @@ def _runs(path: Path, changed: int) -> dict[str, dict[str, Any]]:
 
 
 def bundled_run(folder: Path) -> dict[str, Any] | None:
-    """``config`` and ``meta`` of the run that is addressed as ``folder``; None where that is not part of a bundle."""
+    """``config`` and ``meta`` of the run that is addressed as ``folder``; None if that is not part of a bundle."""
     return bundled_runs(folder.parent).get(folder.name) if is_bundle(folder.parent) else None
 
 
 def bundled_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl of the run that is addressed as ``folder``, in their order."""
-    import pyarrow as pa  # not at the head: listing runs is quick
+    import pyarrow as pa  # imported late, so that listing runs is fast
     import pyarrow.parquet as pq
 
     try:

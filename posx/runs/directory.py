@@ -20,7 +20,7 @@ from posx.utils.files import read_json, write_json, write_text
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that exists."""
+    """An existing run directory, or a run of a bundle."""
 
     path: Path
     config: RunConfig
@@ -31,7 +31,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The table row that it belongs to."""
+        """The table row that the run belongs to."""
         return label_of(self.config)
 
     @property
@@ -49,31 +49,31 @@ class Run:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """meta.json: where and with what it was trained."""
+        """meta.json: the machine, versions, corpus and lineage of the training. Raises PosxError."""
         bundled = bundled_run(self.path)
-        meta = bundled["meta"] if bundled else read_json(self.path / "meta.json", "a run of posx")
+        meta = bundled["meta"] if bundled else read_json(self.path / "meta.json", "a posx run")
         if not isinstance(meta, dict) or not {"corpus_sha256", "tokenizer_sha256", "lineage"} <= meta.keys():
-            raise PosxError(f"{self.path / 'meta.json'} was not written by posx.", "Was the folder copied whole?")
+            raise PosxError(f"{self.path / 'meta.json'} was not written by posx.", "Check that the run is complete.")
         return meta
 
 
 def newest_checkpoint(folder: Path) -> tuple[int, Path | None]:
-    """Step and path of the newest complete checkpoint, (0, None) without one."""
+    """Step and path of the newest complete checkpoint; (0, None) if there is none."""
     whole = [p.parent for p in folder.glob("step-*/manifest.json") if p.parent.name[5:].isdigit()]
     return max(((int(p.name[5:]), p) for p in whole), default=(0, None))
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is not one folder, or has characters that a shell interprets. Raises PosxError."""
+    """Raise PosxError if a name is more than one folder, or has characters that a shell interprets."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,150}", name):
         raise PosxError(
-            f"'{name}' cannot be the name of a run.",
-            "Give another one with --name: letters, digits, dots, dashes and underscores, 150 at most.",
+            f"'{name}' is not a valid name for a run.",
+            "Choose another --name: at most 150 letters, digits, dots, dashes and underscores.",
         )
 
 
 def folder_name(label: str, fallback: str) -> str:
-    """A label as part of a folder's name: other characters become dashes."""
+    """A label as part of a folder name: characters that are not allowed become dashes."""
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", label).lstrip("_.+-") or fallback
 
 
@@ -90,7 +90,7 @@ def create(runs_dir: Path, name: str, config: RunConfig, resume: bool) -> Run:
     path = runs_dir / name
     if (path / "config.yaml").is_file():
         if not resume:
-            raise PosxError(f"There is a run {path} already.", "Continue it with --resume, or choose another --name.")
+            raise PosxError(f"The run {path} already exists.", "Continue it with --resume, or choose another --name.")
         run = open_run(path)
         changed = sorted(_differences(asdict(run.config), asdict(config)))
         if changed:
@@ -100,7 +100,7 @@ def create(runs_dir: Path, name: str, config: RunConfig, resume: bool) -> Run:
             )
         return Run(path, config)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise PosxError(f"{path} exists and is not a run of posx.", "Choose another --name.")
+        raise PosxError(f"{path} exists and is not a posx run.", "Choose another --name.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.yaml", to_yaml(config))
@@ -134,21 +134,19 @@ def free_name(runs_dir: Path, name: str) -> str:
 
 
 def open_run(path: Path) -> Run:
-    """The run in a directory, or the run of a bundle that is addressed as one. Raises PosxError."""
+    """Open a run by its directory, or by its address in a bundle. Raises PosxError."""
     bundled = bundled_run(path)
     if bundled:
         return Run(path, checked_run_config(bundled["config"], f" in {path.parent}"))
     if not path.is_dir():
         raise PosxError(f"There is no run {path}.", "posx table lists all runs.")
     if not (path / "config.yaml").is_file():
-        raise PosxError(
-            f"{path} is not a run of posx: it has no config.yaml.", "Runs are in the folder that --runs-dir names."
-        )
+        raise PosxError(f"{path} is not a posx run: it has no config.yaml.", "Runs are in the folder of --runs-dir.")
     return Run(path, read_run_config(path / "config.yaml"))
 
 
 def stored_config(path: Path) -> str:
-    """The text of a run's config.yaml; empty without one."""
+    """The text of a run's config.yaml; empty if there is none."""
     bundled = bundled_run(path)
     if bundled:
         return yaml_of(bundled["config"])
@@ -156,11 +154,11 @@ def stored_config(path: Path) -> str:
 
 
 def stored_meta(path: Path) -> dict[str, Any]:
-    """A run's meta.json, unchecked; empty without one."""
+    """A run's meta.json, unchecked; empty if there is none."""
     bundled = bundled_run(path)
     if bundled:
         return bundled["meta"]
-    return read_json(path / "meta.json", "a run of posx") if (path / "meta.json").is_file() else {}
+    return read_json(path / "meta.json", "a posx run") if (path / "meta.json").is_file() else {}
 
 
 def find_run(runs_dir: Path, text: str) -> Run:
@@ -204,11 +202,11 @@ def newest_finished(runs_dir: Path) -> Run:
 
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Hold a run for writing; a second process is refused at once. Raises PosxError.
+    """Lock a run for writing. Raises PosxError at once if another process has locked it.
 
-    The operating system holds the lock and frees it when the process ends. The file ``.lock`` stays and means nothing.
+    The operating system releases the lock when the process ends. The file ``.lock`` remains and has no meaning.
     """
-    from filelock import FileLock, Timeout  # not at the head: listing runs is quick
+    from filelock import FileLock, Timeout  # imported late, so that listing runs is fast
 
     lock = FileLock(run.path / ".lock")
     try:
@@ -233,7 +231,7 @@ def write_meta(run: Run, meta: dict[str, Any]) -> None:
 
 
 def metrics(run: Run) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, without a last line that was cut off."""
+    """The rows of metrics.jsonl, without an incomplete last line."""
     if bundled_run(run.path):
         return bundled_metrics(run.path)
     path = run.path / "metrics.jsonl"

@@ -1,6 +1,6 @@
 """Hashes that name jobs of a sweep, groups of runs and evaluation cells. The only module that hashes a config.
 
-A field that is added later is left out of the hash while it has its default (LATER), so that old names stay.
+A field that is added later is left out of the hash while it has its default (LATER), so that old names stay valid.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 from posx.config.schema import RunConfig
 from posx.utils.files import sha256_of
 
-# Raised when posx computes other numbers from the same settings: all cells and jobs are then computed again.
+# Raised when posx computes different numbers from the same settings. All cells are then recomputed.
 NUMERICS = "0.3.0"
 
-# Fields that change how fast a run is, or what it is called, but not what it computes.
+# Fields that change the speed or the name of a run, but not its results.
 # The corpus is identified by its hash, not by its path.
 FREE_TO_CHANGE = {
     "label",
@@ -32,7 +32,7 @@ LATER = {"train.recipe": "none", "train.reach": None}
 
 
 def hashed(config: RunConfig) -> dict[str, Any]:
-    """The config as it is hashed: without later fields at their defaults."""
+    """The values of a config that are hashed: without later fields at their defaults."""
     values = asdict(config)
     for key, default in LATER.items():
         section, _, name = key.partition(".")
@@ -42,9 +42,9 @@ def hashed(config: RunConfig) -> dict[str, Any]:
 
 
 def group_hash(config: RunConfig, *also: str) -> str:
-    """Equal for runs that differ only in their seed, or in the fields ``also``.
+    """A hash that is equal for runs that differ only in their seed, or in the fields ``also``.
 
-    The weights that a fine-tune starts from differ with the seed; the recipe that made them does not.
+    The weights that a fine-tune starts from depend on the seed; the recipe that produced them does not.
     """
     values = hashed(config)
     for key in ("train.seed", "start.weights_sha256", *FREE_TO_CHANGE, *also):
@@ -57,12 +57,15 @@ def group_hash(config: RunConfig, *also: str) -> str:
 
 
 def recipe_hash(config: RunConfig) -> str:
-    """Equal for runs that differ only in seed and training context: the longer one is the control of the shorter."""
+    """A hash that is equal for runs that differ only in seed and training context.
+
+    The run with the longer context is the control of the other.
+    """
     return group_hash(config, "train.context")
 
 
 def job_hash(config: RunConfig, corpus_sha256: str, tokenizer_sha256: str) -> str:
-    """The end of a sweep job's name: 8 hex digits of everything that changes its result, and of its label."""
+    """The suffix of a sweep job's name: 8 hex digits of a hash of its label and of all that affects its result."""
     values = hashed(config)
     for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
         section, _, name = key.partition(".")
@@ -73,6 +76,6 @@ def job_hash(config: RunConfig, corpus_sha256: str, tokenizer_sha256: str) -> st
 def cell_key(weights_sha256: str, cell: list[Any]) -> str:
     """The stem of a record's file name; ``cell``: extension, its parameters, length, hash of the targets, dtype.
 
-    Notes are not part of it: they follow from the corpus and the weights, whose hashes are.
+    Notes are not included: they follow from the corpus and the weights, whose hashes are.
     """
     return sha256_of(weights_sha256, cell, [], NUMERICS)[:16]

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, the commit of a checkout, the lineage of a run and its text."""
+"""Provenance of results: versions, the commit of a checkout, the lineage and the corpus of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that posx runs from, with a + if files are changed; None for an installed posx."""
+    """The commit of the checkout that posx runs from, with a + if files have changed; None for an installed posx."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
@@ -46,7 +46,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def started(config: RunConfig) -> dict[str, Any]:
-    """The part of meta.json that follows from the config and the moment: version, commit, time and lineage."""
+    """The part of meta.json that is known when training starts: version, commit, time and lineage."""
     return {
         "posx": __version__,
         "commit": commit(),
@@ -62,7 +62,7 @@ def started(config: RunConfig) -> dict[str, Any]:
 
 
 class Text(Protocol):
-    """What identifies a tokenised corpus."""
+    """Hashes that identify a tokenised corpus."""
 
     @property
     def sha256(self) -> str: ...
@@ -72,10 +72,10 @@ class Text(Protocol):
 
 
 def check_same_text(run: Run, corpus: Text) -> None:
-    """The corpus must be the one that the run was trained on, or its test split holds training text."""
+    """Raise PosxError for a corpus other than the training corpus: its test split may contain training text."""
     meta = run.meta
     if meta["corpus_sha256"] != corpus.sha256 or meta["tokenizer_sha256"] != corpus.tokenizer_sha256:
         raise PosxError(
             f"The corpus is not the one that {run.name} was trained on: its text or its tokenizer has changed.",
-            "Restore data.path as it was, or train the run again under another name.",
+            "Restore the original text at data.path, or train the run again under another name.",
         )

@@ -1,1 +1,1 @@
-"""The machine: devices, precision, memory, threads, random generators."""
+"""Devices, precision, memory, threads and random generators."""

@@ -1,4 +1,4 @@
-"""Device, precision and compilation: what this machine has, and what posx chooses."""
+"""Device, precision and compilation: what the machine supports, and what posx chooses."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from posx.runtime.threads import cores
 
 
 def pick_device(requested: str) -> torch.device:
-    """The device of ``auto | cpu | cuda``; ``auto`` is a CUDA GPU where there is one. Raises PosxError."""
+    """The device for ``auto | cpu | cuda``; ``auto`` selects a CUDA GPU if there is one. Raises PosxError."""
     if requested == "cuda" and not torch.cuda.is_available():
-        raise PosxError("device=cuda was requested, but torch sees no GPU here.", "Use device=auto or device=cpu.")
+        raise PosxError("device=cuda was requested, but torch sees no GPU.", "Use device=auto or device=cpu.")
     if requested == "auto":
         requested = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(requested)
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX.
+    """Whether the hardware supports bf16 products: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX.
 
-    Elsewhere torch emulates it, slower than float32.
+    On other hardware, torch emulates them, which is slower than float32.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -38,7 +38,7 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def pick_dtype(requested: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bf16 where it is fast. Parameters stay float32; products run in this type."""
+    """The dtype of matrix products; ``auto`` selects bf16 if it is fast. Parameters stay float32."""
     if requested == "auto":
         requested = "bfloat16" if fast_bf16(device) else "float32"
     return torch.bfloat16 if requested == "bfloat16" else torch.float32
@@ -53,14 +53,14 @@ def compiler() -> str | None:
 
 
 def pick_compile(requested: str, device: torch.device, work: float) -> tuple[bool, str]:
-    """Whether to compile the blocks, and why not. ``work`` is the run's floating-point operations.
+    """Whether to compile the blocks, and if not, why. ``work`` is the number of floating-point operations of the run.
 
-    On a CPU an uncompiled step is faster (docs/LOG.md); on a GPU compilation pays off in a long run.
+    On a CPU, uncompiled steps are faster (docs/LOG.md); on a GPU, compilation pays off in long runs.
     """
     if requested == "off":
         return False, "train.compile=off"
     if device.type == "cpu" and compiler() is None:
-        return False, "there is no C++ compiler (g++ or clang++), so training runs uncompiled"
+        return False, "no C++ compiler (g++ or clang++) was found, so training runs uncompiled"
     if requested == "on":
         return True, ""
     if device.type == "cpu":
@@ -69,17 +69,17 @@ def pick_compile(requested: str, device: torch.device, work: float) -> tuple[boo
 
 
 def keep_compiled(folder: Path) -> None:
-    """Have torch cache compiled code in this folder, so that the jobs of a sweep compile nothing twice."""
+    """Make torch cache compiled code in this folder, so that the jobs of a sweep share it."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def prepare_for(device: torch.device, exact: bool) -> None:
-    """Set up torch and the C library; with ``exact``, a GPU multiplies float32 in float32.
+    """Set up torch and the C library. With ``exact``, a GPU computes float32 products in float32.
 
-    Otherwise it uses TF32: 10 bits of mantissa, several times faster.
+    Otherwise it uses TF32, which has 10 bits of mantissa and is several times faster.
 
-    Numbers below 1e-38 count as 0: a CPU computes with them many times slower, and the weights of far tokens under a
-    growing penalty are such numbers. Threads that are started later inherit it.
+    Denormal numbers (below 1e-38) are flushed to 0: they make a CPU many times slower, and a penalty that grows with
+    distance produces them as weights of distant tokens. Threads that are started later inherit this setting.
     """
     keep_memory()
     torch.set_flush_denormal(True)
@@ -88,13 +88,13 @@ def prepare_for(device: torch.device, exact: bool) -> None:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """The array as a tensor on the device; through pinned memory to a GPU, so that the copy overlaps earlier work."""
+    """Copy an array to the device. For a GPU, pinned memory lets the copy overlap with earlier work."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's or the processor's name."""
+    """Name of the GPU or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

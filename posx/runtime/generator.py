@@ -1,4 +1,4 @@
-"""Named random streams of torch."""
+"""Named random generators for torch."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from posx.utils.streams import named_seed
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """A random stream that depends on the seed and the name alone, not on what was drawn before."""
+    """A random generator that depends only on the seed and the name, not on earlier draws."""
     return torch.Generator().manual_seed(named_seed(seed, name))

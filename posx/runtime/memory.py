@@ -1,4 +1,4 @@
-"""Memory: keep it between steps, and measure the peak."""
+"""Memory: reuse between steps, and measurement of the peak."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 
 def keep_memory() -> bool:
-    """Have glibc keep freed memory for the next step; returns whether that is possible here.
+    """Make glibc reuse freed memory instead of returning it to the system. Returns whether this is supported.
 
-    By default it returns large blocks to the system and gets them back as pages of zeros: tens of thousands of page
-    faults per step, a fifth of the time of a training step on a CPU (docs/LOG.md).
+    By default, large blocks are returned and requested again as zeroed pages: tens of thousands of page faults per
+    step, a fifth of the time of a training step on a CPU (docs/LOG.md).
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -29,7 +29,7 @@ def keep_memory() -> bool:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak in bytes: of what torch allocated on the GPU, or of the whole process on a CPU."""
+    """Peak memory in bytes: allocated by torch on a GPU, or used by the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -37,7 +37,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def resident(key: str = "VmRSS") -> int | None:
-    """Bytes of this process in memory now, with ``VmHWM`` their peak; None where the system does not report it."""
+    """Resident memory of this process in bytes, or its peak with ``VmHWM``; None if the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -46,9 +46,9 @@ def resident(key: str = "VmRSS") -> int | None:
 
 
 class HighWater:
-    """Peak memory since :meth:`reset`, in bytes above what the process held when this object was made.
+    """Peak memory since :meth:`reset`, in bytes above the memory in use when this object was created.
 
-    Where the system cannot reset its peak, it is the peak since the process began.
+    If the system cannot reset its peak, this is the peak since the process started.
     """
 
     def __init__(self, device: torch.device):
@@ -70,11 +70,11 @@ class HighWater:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        with suppress(AttributeError, OSError, TypeError):  # of another C library
-            ctypes.CDLL(None).malloc_trim(0)  # else memory that an earlier burst freed would still count
+        with suppress(AttributeError, OSError, TypeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)  # otherwise, memory freed by earlier work would still count
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> int:
-        """Bytes since the last reset."""
+        """Peak since the last reset, in bytes."""
         return max(0, self._most() - self.before)

@@ -1,4 +1,4 @@
-"""The processor of this machine, as far as choices go by it."""
+"""Features of the processor that posx's choices depend on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Processor:
-    """``vendor`` as Linux names it ("GenuineIntel"; empty where unknown), ``flags`` its instruction sets."""
+    """``vendor`` as Linux reports it ("GenuineIntel"; empty if unknown), and ``flags``, its instruction sets."""
 
     vendor: str = ""
     flags: frozenset[str] = frozenset()
 
     @property
     def fast_bf16(self) -> bool:
-        """Whether bf16 products run on instructions of their own: AVX512-BF16 or AMX. Else torch emulates them."""
+        """Whether there are instructions for bf16 products, AVX512-BF16 or AMX. Otherwise torch emulates them."""
         return not self.flags.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
-# The kinds on which posx chooses differently, by what Linux says of them. Tests run under each, wherever they run.
+# Kinds of processors for which posx makes different choices, as Linux reports them. Tests emulate each of them.
 KINDS = {
     "Intel with AMX": Processor("GenuineIntel", frozenset({"avx2", "avx512f", "avx512_bf16", "amx_bf16"})),
     "Intel without AMX": Processor("GenuineIntel", frozenset({"avx2", "avx512f"})),
@@ -34,13 +34,13 @@ _forced: Processor | None = None
 
 
 def processor() -> Processor:
-    """This machine's, unless another one is forced."""
+    """The processor of this machine, unless :func:`forced` replaces it."""
     return _forced or _read()
 
 
 @contextmanager
 def forced(other: Processor) -> Iterator[None]:
-    """Choose as on this processor. For tests."""
+    """Make choices as on this processor. For tests."""
     global _forced
     before, _forced = _forced, other
     try:

@@ -1,7 +1,7 @@
-"""Threads: how many to use, and pieces of work that run at once, each on threads of its own.
+"""CPU threads: how many to use, and how to run pieces of work in parallel.
 
-The operations of a small model are too short to be shared by threads: the threads wait for each other several thousand
-times a step, and if another program occupies one core, all of them wait for it. With one piece of a batch per thread,
+The operations of a small model are too short to be split across threads: threads wait for each other several thousand
+times per step, and if another program occupies one core, all of them wait for it. With one piece of a batch per thread,
 they wait only at the end.
 """
 
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-MOST = 4  # pieces: Python runs one thread at a time between operations
+MOST = 4  # pieces; more would not help, since Python runs one thread at a time between operations
 
 Result = TypeVar("Result")
 
@@ -26,19 +26,22 @@ def cores() -> int:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set torch's CPU threads; None keeps its own choice. Returns the number in use."""
+    """Set the number of torch's CPU threads; None leaves torch's default. Returns the number in use."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
 def pieces(device: torch.device, most: int) -> int:
-    """How many pieces to cut work of ``most`` parts into: one for each thread of a CPU, up to MOST; 1 on a GPU."""
+    """Number of pieces to cut work into, up to ``most`` and MOST: one per CPU thread; 1 on a GPU."""
     return max(1, min(torch.get_num_threads(), most, MOST)) if device.type == "cpu" else 1
 
 
 def at_once(works: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Results in the order of ``works``, which share torch's threads evenly. The first error is raised at the end."""
+    """Run ``works`` in parallel, with equal shares of torch's threads. Returns their results in order.
+
+    If any of them fail, the first error is raised after all have ended.
+    """
     if len(works) == 1:
         return [works[0]()]
     threads = torch.get_num_threads()
@@ -57,5 +60,5 @@ def at_once(works: Sequence[Callable[[], Result]]) -> list[Result]:
 
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
-    """Pools are kept, because every new thread would start an OpenMP team of its own."""
+    """Pools are reused, because every new thread would start its own OpenMP team."""
     return ThreadPoolExecutor(size, thread_name_prefix="posx")

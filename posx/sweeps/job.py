@@ -29,7 +29,7 @@ from posx.utils.files import read_json, write_json
 def main(spec_path: Path) -> int:
     """Exit code 0, 1 or 2, or 128 + the signal."""
     try:
-        spec = read_json(spec_path, "a job of posx")
+        spec = read_json(spec_path, "a posx job")
         catalog = Catalog.from_json(spec)
         config = complete(typed(RunConfig, spec["config"]), catalog)
         runs_dir = Path(spec["runs_dir"])

@@ -120,7 +120,7 @@ def with_weights(config: RunConfig, first: Run) -> RunConfig:
     config = copy.deepcopy(config)
     _, found = newest_checkpoint(first.checkpoints)
     assert found is not None
-    manifest = read_json(found / "manifest.json", "a checkpoint of posx")
+    manifest = read_json(found / "manifest.json", "a posx checkpoint")
     config.start.weights_sha256 = manifest["model.safetensors"]["sha256"]
     return config
 

@@ -1,1 +1,1 @@
-"""What any package may use. Imports no torch."""
+"""Helpers for all packages. Imports no torch."""

@@ -1,4 +1,4 @@
-"""Progress and messages on standard error: a live line on a terminal, plain lines elsewhere. Consoles for results."""
+"""Progress and messages on standard error: a progress bar on a terminal, plain lines elsewhere. Console for results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from posx.utils.format import clock
 
 SECONDS_BETWEEN_LINES = 10.0
-WIDE = 1000  # columns of a file or a pipe: no table is broken there
+WIDE = 1000  # columns for a file or a pipe, so that tables are not wrapped
 
 
 class Display:
-    """One task at a time, with lines in between. A context manager; ``quiet`` shows lines only."""
+    """Shows the progress of one task at a time, and messages. A context manager; ``quiet`` shows only messages."""
 
     def __init__(self, quiet: bool = False):
         self.console = console(stderr=True)
@@ -37,11 +37,11 @@ class Display:
         self.finish()
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print a message."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def start(self, title: str, total: int, done: int = 0) -> None:
-        """Begin a task of ``total`` steps, of which ``done`` are behind us."""
+        """Begin a task of ``total`` steps, of which ``done`` are complete."""
         self.finish()
         self._title, self._total = title, total
         self._started = self._printed = time.monotonic()
@@ -60,7 +60,7 @@ class Display:
             self._task = self._progress.add_task(title, total=total, completed=done, note="")
 
     def update(self, done: int, note: str | None = None) -> None:
-        """``done`` steps are behind us; ``note`` is the figure of the moment, which stays until the next one."""
+        """Report ``done`` complete steps. ``note`` is a current value, such as the loss, shown until the next one."""
         self._note = self._note if note is None else note
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, note=self._note)
@@ -73,20 +73,20 @@ class Display:
             self.say(f"{self._title}  {done}/{self._total}  {self._note}{time_left}")
 
     def finish(self) -> None:
-        """End the task; its live line disappears."""
+        """End the task and remove its progress bar."""
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
 
 
 def console(stderr: bool = False) -> Console:
-    """A console; with NO_COLOR set it is as plain as a pipe: no colour, no bold, no live lines."""
+    """A console. If NO_COLOR is set, it is as plain as a pipe: no colour, no bold, no progress bar."""
     if os.environ.get("NO_COLOR"):
         return Console(stderr=stderr, highlight=False, force_terminal=False, color_system=None)
     return Console(stderr=stderr, highlight=False)
 
 
 def to_stdout() -> Console:
-    """The console for results; wide enough for a table where the output is a file or a pipe."""
+    """The console for results. It is wide enough for any table if the output is a file or a pipe."""
     shown = console()
     return shown if sys.stdout.isatty() else Console(highlight=False, width=WIDE)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, hashes of them, and the cache directory."""
+"""Atomic writes of files and folders, hashes, and the cache directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posx.errors import PosxError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; it takes its name when the block ends without an error."""
+    """A temporary path next to ``path``, renamed to ``path`` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``path``. Where another process was first, its folder stays."""
+    """A temporary folder, renamed to ``path`` at the end. If another process was faster, its folder remains."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -53,34 +53,34 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Readable, with stable key order as given; NaN is refused, since JSON has none."""
+    """Write indented JSON with keys in the given order. Raises ValueError for NaN, which JSON does not have."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8."""
+    """Write text as UTF-8."""
     with whole_file(path) as temporary:
         temporary.write_text(text, "utf-8")
 
 
-def read_json(path: Path, what: str, way_out: str = "Was the folder copied whole?") -> Any:
-    """Parse a JSON file of ours; a missing, unreadable or damaged one is a sentence that names it."""
+def read_json(path: Path, what: str, hint: str = "Check that the folder was copied completely.") -> Any:
+    """Parse a JSON file that posx wrote. Raises PosxError if it is missing, unreadable or damaged."""
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise PosxError(f"{path} is missing, so this is not {what}.", way_out) from None
+        raise PosxError(f"{path} is missing, so this is not {what}.", hint) from None
     except OSError as error:
-        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", way_out) from None
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", hint) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PosxError(f"{path} is damaged ({error}).", "Delete it and run the command again.") from None
 
 
 def cache_dir(configured: str | None = None) -> Path:
-    """Where corpora and compiled code are kept: as configured, $POSX_CACHE, or posx in the user's cache directory."""
+    """Folder of corpora and compiled code: as configured, else $POSX_CACHE, else posx in the user's cache directory."""
     if configured or os.environ.get("POSX_CACHE"):
         return Path(configured or os.environ["POSX_CACHE"]).expanduser()
-    from platformdirs import user_cache_dir  # not at the head: few commands need it
+    from platformdirs import user_cache_dir  # imported late, because few commands need it
 
     return Path(user_cache_dir("posx", appauthor=False))
 
@@ -92,7 +92,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_of(*parts: Any) -> str:
-    """Hex digest of values: bytes as they are, anything else as canonical JSON. Lengths keep parts apart."""
+    """Hex digest of values: of bytes, or of canonical JSON for anything else. Each is preceded by its length."""
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()

@@ -19,27 +19,27 @@ def figure(value: float, digits: int = 4) -> str:
 
 
 def nats(value: float | None) -> str:
-    """Nats a token, to a thousandth: a tenth of what a verdict goes by."""
+    """Nats per token with three decimals, a tenth of the threshold of a verdict."""
     return DASH if value is None else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """A difference of nats a token; nothing is +0.000, never -0.000."""
+    """A difference in nats per token. Zero is +0.000, never -0.000."""
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def bounds(interval: tuple[float, float] | None) -> str:
-    """``[+0.210, +0.274]``; empty where there is none."""
+    """``[+0.210, +0.274]``; empty if there is none."""
     return "" if interval is None else f"[{signed(interval[0])}, {signed(interval[1])}]"
 
 
 def percent(share: float | None) -> str:
-    """A part of 1 in per cent."""
+    """A fraction as a percentage."""
     return DASH if share is None else f"{round(100 * share) + 0:d}%"
 
 
 def change(delta: float) -> str:
-    """Change of perplexity in per cent, from a difference in nats."""
+    """Change of perplexity as a percentage, or as a factor if large, from a difference in nats."""
     if delta > 3:
         return f"×{figure(math.exp(min(delta, 700)), 3)}"
     return f"{round(100 * math.expm1(delta), 1) + 0.0:+.1f}%"

@@ -1,4 +1,4 @@
-"""Progress as events for a callback, in the place of the lines and bars of :class:`~posx.utils.console.Display`."""
+"""Progress as events for a callback, instead of the lines and bars of :class:`~posx.utils.console.Display`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Progress:
     """One event: ``done`` of ``total`` steps of the task ``title``, or a ``message``.
 
     A step is an optimizer step in training, and a window in evaluation. ``note`` is the newest metric, such as a loss.
-    Where ``message`` is not empty, it is a sentence, and the other fields are those of the task that is running.
+    If ``message`` is not empty, it is a sentence, and the other fields describe the current task.
     """
 
     title: str = ""
@@ -24,7 +24,7 @@ class Progress:
 
 
 class CallbackDisplay(Display):
-    """Prints nothing; each event goes to ``callback``, if there is one."""
+    """Prints nothing and passes each event to ``callback``, if there is one."""
 
     def __init__(self, callback: Callable[[Progress], None] | None = None):
         super().__init__(quiet=True)
@@ -52,5 +52,5 @@ class CallbackDisplay(Display):
 
 
 def as_display(progress: Callable[[Progress], None] | Display | None) -> Display:
-    """A display as it is; a callback, or None, as one that prints nothing."""
+    """Return a display unchanged; wrap a callback, or None, in a display that prints nothing."""
     return progress if isinstance(progress, Display) else CallbackDisplay(progress)

@@ -1,4 +1,4 @@
-"""Commands as a person types them."""
+"""Commands as a user would type them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 
 
 def shell(parts: list[str]) -> str:
-    """A line for a shell; double quotes around single ones, where that is enough, since people read it too."""
+    """Quote a command for a shell. Parts with single quotes get double quotes if possible, which are easier to read."""
     plain = '"$`\\!'
     return " ".join(
         f'"{part}"' if "'" in part and not any(sign in part for sign in plain) else shlex.quote(part) for part in parts

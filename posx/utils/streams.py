@@ -1,8 +1,8 @@
-"""Random streams by name: what is drawn depends on the stream and the seed alone, not on what was drawn before.
+"""Named random streams: draws depend only on the stream and the seed, not on earlier draws from other streams.
 
-numpy's streams are Philox under the key (seed, second word). The second words stand in :data:`KEYS`; those of the
-training batches are the steps themselves, so that a batch is a function of seed and step (the batch of step 0x705
-shares its key with the targets). Another key would change published numbers: these stay.
+numpy's streams are Philox generators with the key (seed, second word). :data:`KEYS` lists the second words. For
+training batches, the second word is the step, so that a batch is a function of seed and step (the batch of step 0x705
+shares its key with the targets). A different key would change published numbers, so these must not change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEYS = {
 
 
 def stream(name: str, seed: int) -> np.random.Generator:
-    """The stream of that name in :data:`KEYS`, from its beginning; ``seed``: 0 to 2^63 - 1."""
+    """The stream with this name in :data:`KEYS`, from its beginning; ``seed``: 0 to 2^63 - 1."""
     return _philox(seed, KEYS[name])
 
 
@@ -33,6 +33,6 @@ def _philox(seed: int, word: int) -> np.random.Generator:
 
 
 def named_seed(seed: int, name: str) -> int:
-    """A seed of 63 bits for another generator: a function of a seed and of any name, such as a parameter's."""
+    """A 63-bit seed for another generator: a function of a seed and a name, such as a parameter's."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

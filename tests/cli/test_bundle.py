@@ -51,7 +51,7 @@ def test_an_empty_or_missing_folder_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "There are no runs in" in posx_bundle("-o", target, "--runs-dir", tmp_path / "empty", code=2)
     assert "There are no runs in" in posx_bundle("-o", target, "--runs-dir", tmp_path / "none", code=2)
-    assert "is not a run of posx" in posx_bundle(tmp_path / "empty", "-o", target, code=2)
+    assert "is not a posx run" in posx_bundle(tmp_path / "empty", "-o", target, code=2)
     assert "rope-seed9" in posx_bundle(KEPT, "rope-seed9", "-o", target, code=2)
     assert not target.exists()
 

@@ -108,7 +108,7 @@ def test_where_it_is_all_that_was_asked_the_way_out_is_named(runs: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--length", "abc"], "is not a length"),
+        (["--length", "abc"], "is not a valid length"),
         (["--length", "0"], "at least 1"),
         (["--length", "0.5x"], "at least 1"),
         (["--length", "1.3x"], "Give tokens: 10 or 11"),
@@ -135,7 +135,7 @@ def test_where_it_is_all_that_was_asked_the_way_out_is_named(runs: Path) -> None
         (["eval.device=cuda"], "device=c"),
         (["train.steps=4"], "belongs to training"),
         (["roop"], "Did you mean rope"),
-        (["notarun"], "is not a run of posx"),
+        (["notarun"], "is not a posx run"),
         (["--config-dir", "nowhere"], "not a directory"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_mistake_is_a_sentence(tmp_path: Path) -> None:
     there = ("--runs-dir", runs)
     before = sorted(tmp_path.rglob("*"))
     assert "no kind of plot 'heatmap'" in refused("plot", "--kind", "heatmap", *there)
-    assert "There are: context, document, place." in refused("plot", "--kind", "position", "--by", "time", *there)
+    assert "Available: context, document, place." in refused("plot", "--kind", "position", "--by", "time", *there)
     assert "no run 'rope-seed1'" in refused("plot", "rope-seed1", *there)
     assert "no evaluations" in refused("plot", "--runs-dir", tmp_path / "nowhere")
     assert "no attainable gain" in refused("plot", "--kind", "gain", *there)
@@ -82,7 +82,7 @@ def test_an_unknown_way_is_refused_for_every_kind(tmp_path: Path, kind: str) -> 
     runs = stored(tmp_path / "runs", record(5.0), record(5.5, length=128))
     message = refused("plot", "--kind", kind, "--by", "time", "--runs-dir", runs)
     assert "no value of --by 'time'" in message
-    assert "There are: context, document, place." in message
+    assert "Available: context, document, place." in message
     with pytest.raises(PosxError, match="no value of --by 'time'"):
         plot(kind, aggregate([record(5.0)]), tmp_path / "p", "time")
 

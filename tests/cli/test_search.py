@@ -47,7 +47,7 @@ def test_json_is_the_file(own: Path) -> None:
         pytest.param(["longrope", "rope", "--length", "16"], "need no extension", id="L"),
         pytest.param(["longrope", "rope", "--length", "1x"], "need no extension", id="1x"),
         pytest.param(["longrope", "rope", "--length", "8"], "need no extension", id="shorter"),
-        pytest.param(["longrope", "rope", "--length", "far"], "'far' is not a length", id="no number"),
+        pytest.param(["longrope", "rope", "--length", "far"], "'far' is not a valid length", id="no number"),
         pytest.param(["longrope", "rpoe", "--length", "4x"], "Did you mean rope", id="unknown run"),
         pytest.param(["longrope", "rope", "alibi", "--length", "4x"], "Expected one run", id="two runs"),
         pytest.param(["longrope", "alibi", "--length", "4x"], "alibi rotates no queries", id="no rotation"),

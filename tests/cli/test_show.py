@@ -36,7 +36,7 @@ def test_what_is_printed(there: Path) -> None:
         (["rope", "-o", "missing/x.png"], "The directory missing does not exist"),
         (["rope", "-o", "."], "is a directory"),
         (["rope", "--length", "0.5x"], "at least 1"),
-        (["rope", "--length", "far"], "is not a length"),
+        (["rope", "--length", "far"], "is not a valid length"),
         (["rope", "--length", "1"], "2 to 8,192 positions"),
         (["rope", "--length", "1000x"], "2 to 8,192 positions"),
         (["rope", "model.n_heads=3"], "n_heads"),

@@ -139,20 +139,20 @@ def test_an_unknown_key_is_named_before_a_type_and_a_type_before_a_range() -> No
         (
             "train.context",
             1,
-            "train.context=1 is too small: a model needs two tokens to predict one from another.",
-            "Give train.context of at least 2.",
+            "train.context=1 is too small: predicting a token requires at least one token before it.",
+            "Set train.context to at least 2.",
         ),
-        ("train.context", 10**8, "train.context=100000000 is too large.", "Give train.context of at most 10,000,000."),
-        ("train.steps", -1, "train.steps=-1 is too small.", "Give train.steps of at least 1."),
-        ("train.threads", 0, "train.threads=0 is too small.", "Give train.threads of at least 1."),
-        ("train.seed", 2**64, f"train.seed={2**64} is too large.", f"Give train.seed of at most {2**63 - 1:,}."),
-        ("optim.lr", 0, "optim.lr=0 is too small.", "Usual rates lie between 1e-4 and 5e-3."),
-        ("optim.lr", math.inf, "optim.lr=inf is too large.", "Usual rates lie between 1e-4 and 5e-3."),
-        ("optim.beta1", 1, "optim.beta1=1 is too large.", "Give optim.beta1 below 1."),
-        ("optim.final_lr", 2, "optim.final_lr=2 is too large.", "Give optim.final_lr of at most 1."),
-        ("optim.weight_decay", math.nan, "optim.weight_decay=nan is too small.", "Give optim.weight_decay of at least"),
+        ("train.context", 10**8, "train.context=100000000 is too large.", "Set train.context to at most 10,000,000."),
+        ("train.steps", -1, "train.steps=-1 is too small.", "Set train.steps to at least 1."),
+        ("train.threads", 0, "train.threads=0 is too small.", "Set train.threads to at least 1."),
+        ("train.seed", 2**64, f"train.seed={2**64} is too large.", f"Set train.seed to at most {2**63 - 1:,}."),
+        ("optim.lr", 0, "optim.lr=0 is too small.", "Typical rates are between 1e-4 and 5e-3."),
+        ("optim.lr", math.inf, "optim.lr=inf is too large.", "Typical rates are between 1e-4 and 5e-3."),
+        ("optim.beta1", 1, "optim.beta1=1 is too large.", "Set optim.beta1 to less than 1."),
+        ("optim.final_lr", 2, "optim.final_lr=2 is too large.", "Set optim.final_lr to at most 1."),
+        ("optim.weight_decay", math.nan, "optim.weight_decay=nan is too small.", "Set optim.weight_decay to at least"),
         ("train.dtype", "float16", "train.dtype=float16 is not a valid choice.", "Did you mean bfloat16"),
-        ("train.compile", True, "train.compile=True is not a valid choice.", "There are: auto, off, on."),
+        ("train.compile", True, "train.compile=True is not a valid choice.", "Available: auto, off, on."),
         ("data.source", None, "data.source takes text, but 'null' was given.", "See posx config"),
     ],
 )
@@ -179,22 +179,22 @@ def test_ranges_of_a_user_are_checked_too() -> None:
     globals()["Own"] = Own
     assert typed(Own, {"needed": 1, "kernel": "power"}) == Own(1, kernel="power")
     assert str(refused(Own, {"needed": 1, "power": -1})) == "power=-1 is too small: a kernel is positive. Use 1."
-    assert refused(Own, {"needed": 1, "kernel": "powre"}).hint == "Did you mean power? There are: log, power."
+    assert refused(Own, {"needed": 1, "kernel": "powre"}).hint == "Did you mean power? Available: log, power."
     assert str(refused(Own, {})) == "needed is missing. It takes a whole number."
 
 
 @pytest.mark.parametrize(
     ("section", "values", "says"),
     [
-        ("data", {"source": "text"}, "needs to know which text"),
-        ("data", {"path": "a.txt"}, "data=sotu reads no file"),
+        ("data", {"source": "text"}, "data=text requires data.path"),
+        ("data", {"path": "a.txt"}, "data=sotu does not read files"),
         ("model", {"n_heads": 3}, "model.n_heads=3 does not divide model.d_model=128"),
         ("model", {"n_kv_heads": 3}, "model.n_kv_heads=3 does not divide model.n_heads=4"),
-        ("train", {"batch_tokens": 63}, "train.batch_tokens=63 is too small, less than one window"),
-        ("train", {"batch_tokens": -1}, "train.batch_tokens=-1 is too small, less than one window"),
+        ("train", {"batch_tokens": 63}, "train.batch_tokens=63 is smaller than one window"),
+        ("train", {"batch_tokens": -1}, "train.batch_tokens=-1 is smaller than one window"),
         ("train", {"accumulation": 7}, "does not divide the 128 windows of a step"),
-        ("train", {"recipe": "drop"}, "no run is named"),
-        ("train", {"reach": 256}, "no run is named"),
+        ("train", {"recipe": "drop"}, "no run was given"),
+        ("train", {"reach": 256}, "no run was given"),
     ],
 )
 def test_what_relates_several_settings(section: str, values: dict[str, Any], says: str) -> None:

@@ -230,7 +230,7 @@ def test_slow_work_says_how_far_it_is(tmp_path: Path, cache: Path, monkeypatch: 
     path = write_jsonl(tmp_path / "a.jsonl", ["x" * 50_000 + f" {n}" for n in range(40)])
     prepare(text_data(path), TokenizerConfig(300), said.append)
     assert f"Reading {path}: 2 MB" in said
-    assert re.fullmatch(r"Preparing the corpus .*, once.*", said[40])
+    assert re.fullmatch(r"Preparing the corpus .*, only once.*", said[40])
     assert "Training the tokenizer: 1 of 2 MB" in said
     assert "Tokenising the train split: 2 of 2 MB" in said
 
@@ -294,7 +294,7 @@ def test_a_file_that_changes_while_it_is_read_is_a_sentence(
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     passes = iter([many(30), many(31)])
     monkeypatch.setattr(corpora, "documents", lambda data: iter(next(passes)))
-    with pytest.raises(PosxError, match="changed while it was read"):
+    with pytest.raises(PosxError, match="changed while it was being read"):
         build(path)
     assert list((cache / "corpora").iterdir()) == []
 

@@ -61,7 +61,7 @@ def test_parameters_arrive_with_their_types() -> None:
         ("pii", "Did you mean pi"),
         (
             "4",
-            "There are: abf, alibi-scale, by-parts, dual-chunk, dynamic-ntk, interpolate, leaky-rerope, llama3, ",
+            "Available: abf, alibi-scale, by-parts, dual-chunk, dynamic-ntk, interpolate, leaky-rerope, llama3, ",
         ),
         ("pi(4)", "is not a parameter"),
         ("pi(t=4)", "pi.s"),
@@ -91,7 +91,7 @@ def test_invalid_extensions_are_refused(text: str, says: str) -> None:
 def test_a_list_of_choices_is_never_empty() -> None:
     with pytest.raises(PosxError) as caught:
         parse_extension("interpolate(s=4)")
-    assert "There are: ." not in str(caught.value)
+    assert "Available: ." not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_wrong_name_is_a_sentence(tmp_path: Path) -> None:
         read_records(runs, ["rope-seed1"])
     assert "Did you mean rope-seed0" in caught.value.hint
     (runs / "empty").mkdir()
-    with pytest.raises(PosxError, match="empty is not a run"):
+    with pytest.raises(PosxError, match="empty is not a posx run"):
         read_records(runs, ["empty"])
 
 

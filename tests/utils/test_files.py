@@ -101,8 +101,8 @@ def test_damaged_json_is_a_sentence_with_the_path(tmp_path: Path, content: bytes
 
 
 def test_missing_json_says_what_it_would_have_been(tmp_path: Path) -> None:
-    with pytest.raises(PosxError, match="not a record of posx"):
-        read_json(tmp_path / "a.json", "a record of posx")
+    with pytest.raises(PosxError, match="not a posx record"):
+        read_json(tmp_path / "a.json", "a posx record")
 
 
 def test_hashes_keep_parts_apart() -> None:

@@ -1,4 +1,4 @@
-"""Documents from where they are stored: one source a file, chosen by ``data.source``."""
+"""Sources of documents, one per module, selected by ``data.source``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from posx.config.schema import DataConfig
 from posx.data.sources.base import Source
 from posx.errors import PosxError
 
-MODULES = {"text": "files"}  # where the module is not named like ``data.source``
+MODULES = {"text": "files"}  # ``data.source`` → module, if the names differ
 
 
 def make_source(data: DataConfig) -> Source:
-    """The source of a checked config: the class with its name in the module of that name."""
+    """The source for a checked config: the class with this ``name`` in the module of that name."""
     module = import_module(f"{__name__}.{MODULES.get(data.source, data.source)}")
     (source,) = (
         one for one in vars(module).values() if isinstance(one, type) and vars(one).get("name") == data.source
@@ -22,20 +22,20 @@ def make_source(data: DataConfig) -> Source:
 
 
 def documents(data: DataConfig) -> Iterator[str]:
-    """The documents of a source in their own order, bounded by ``data.max_bytes``. Raises PosxError.
+    """The documents of a source in its order, limited to ``data.max_bytes``. Raises PosxError.
 
-    They are read on demand, so that memory holds one (of Parquet and the Hub: one batch) at a time.
+    They are read lazily, so that memory holds one document (for Parquet and the Hub, one batch) at a time.
     """
     empty = True
     for text in _bounded((text for text in make_source(data).documents() if text.strip()), data.max_bytes):
         empty = False
         yield text
     if empty:
-        raise PosxError(f"{data.path or data.name} holds no text.", "Give a file or directory with some text in it.")
+        raise PosxError(f"{data.path or data.name} contains no text.", "Use a file or directory that contains text.")
 
 
 def _bounded(texts: Iterator[str], max_bytes: int | None) -> Iterator[str]:
-    """Whole documents while they fit; only a first one that is too long by itself is cut."""
+    """Whole documents while they fit. Only a first document that exceeds the limit on its own is cut."""
     used = 0
     for text in texts:
         size = len(text.encode())

@@ -16,7 +16,7 @@ SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
 class Files:
-    """``data=text``: the documents of a file, or of all files below a directory in the order of their paths."""
+    """``data=text``: the documents of a file, or of all files below a directory, sorted by path."""
 
     name: ClassVar[str] = "text"
 
@@ -34,42 +34,44 @@ class Files:
 
 
 def text_files(path: Path) -> list[Path]:
-    """A file, or all files below a directory that are not hidden, by path. Raises PosxError."""
+    """A file, or all files below a directory that are not hidden, sorted by path. Raises PosxError."""
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file() and not _hidden(p, path))
         if not files:
-            raise PosxError(f"{path} holds no {', '.join(SUFFIXES)} file.", "Give another directory, or a file.")
+            raise PosxError(f"{path} contains no {', '.join(SUFFIXES)} file.", "Use another directory, or a file.")
     elif path.is_file():
         if path.suffix not in SUFFIXES:
-            raise PosxError(f"{path} is not a {', '.join(SUFFIXES)} file.", "Rename it, if it is one of these.")
+            raise PosxError(
+                f"{path} is not a {', '.join(SUFFIXES)} file.", "If it has one of these formats, rename it."
+            )
         files = [path]
     else:
-        raise PosxError(f"There is no file or directory {path}.", "Check data.path.")
+        raise PosxError(f"{path} does not exist.", "Check data.path.")
     return files
 
 
 def _hidden(file: Path, below: Path) -> bool:
-    """Whether the file, or a directory on the way to it, is hidden."""
+    """Whether the file, or a directory between ``below`` and it, is hidden."""
     return any(part.startswith(".") for part in file.relative_to(below).parts)
 
 
 def read_file(path: Path, field: str) -> Iterator[str]:
-    """The documents of one file: a .txt file is one; .jsonl and .parquet have one in each row. Raises PosxError."""
+    """The documents of a file: a .txt file is one; .jsonl and .parquet files have one per row. Raises PosxError."""
     try:
         if path.stat().st_size == 0:
-            raise PosxError(f"{path} is empty.", "Remove it, or give another data.path.")
+            raise PosxError(f"{path} is empty.", "Remove it, or use another data.path.")
         if path.suffix == ".txt":
             yield _decoded(path.read_bytes(), path).removeprefix("\ufeff")
         else:
             yield from _jsonl(path, field) if path.suffix == ".jsonl" else _parquet(path, field)
     except PermissionError:
-        raise PosxError(f"{path} may not be read.", "Check its permissions.") from None
+        raise PosxError(f"{path} cannot be read: permission denied.", "Check its permissions.") from None
     except OSError as error:
         raise PosxError(f"{path} cannot be read: {error.strerror or error}.", "Check the file and its disk.") from None
 
 
 def _decoded(content: bytes, path: Path, before: int = 0) -> str:
-    """UTF-8 text, of which so many bytes of the file stand before."""
+    """Decode UTF-8 text that starts at byte ``before`` of the file. Raises PosxError."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -80,8 +82,8 @@ def _decoded(content: bytes, path: Path, before: int = 0) -> str:
 
 
 def _jsonl(path: Path, field: str) -> Iterator[str]:
-    before = 0  # bytes of the lines before
-    with path.open("rb") as file:  # in binary, a line ends at a line feed and at nothing else
+    before = 0  # bytes of all previous lines
+    with path.open("rb") as file:  # in binary mode, lines end only at line feeds
         for number, content in enumerate(file, start=1):
             line = _decoded(content, path, before).removesuffix("\n")
             before += len(content)
@@ -94,7 +96,7 @@ def _jsonl(path: Path, field: str) -> Iterator[str]:
             except json.JSONDecodeError as error:
                 raise PosxError(
                     f"{path}, line {number} is not JSON ({error.msg}, column {error.colno}).",
-                    "A .jsonl file holds one JSON object a line.",
+                    "A .jsonl file contains one JSON object per line.",
                 ) from None
             yield text_field(row, field, f"{path}, line {number}")
 
@@ -105,7 +107,7 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
 
     number = 0
     try:
-        # Page by page, and not all that a row group has of the column: a file may be one group.
+        # Read page by page, not by row group: a large file may have only one row group.
         with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
             if field not in file.schema_arrow.names:
                 raise PosxError(
@@ -117,4 +119,4 @@ def _parquet(path: Path, field: str) -> Iterator[str]:
                     number += 1
                     yield text_field({field: value}, field, f"{path}, row {number}")
     except (pa.ArrowException, OSError) as error:
-        raise PosxError(f"{path} cannot be read as Parquet ({error}).", "Write it again, or remove it.") from None
+        raise PosxError(f"{path} cannot be read as Parquet ({error}).", "Recreate it, or remove it.") from None

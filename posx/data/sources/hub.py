@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face Hub, read as a stream."""
+"""Datasets of the Hugging Face Hub, streamed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from posx.config.schema import DataConfig
 from posx.data.sources.base import text_field
 from posx.errors import PosxError
 
-WITHOUT_NETWORK = "Without a network use data=sotu (embedded), or data=text data.path=FILE (your own)."
+WITHOUT_NETWORK = "Without a network, use data=sotu (embedded) or data=text data.path=FILE (your own text)."
 
 
 class Hub:
@@ -26,7 +26,7 @@ class Hub:
     def documents(self) -> Iterator[str]:
         data = self.data
         path = Path(data.path or "").expanduser()
-        folder = path if path.is_dir() else None  # a dataset's id may also be a directory that datasets can load
+        folder = path if path.is_dir() else None  # data.path may also be a directory that datasets can load
         if folder is None and not hub_reachable():
             raise PosxError(f"data={data.name} is on the Hugging Face Hub, which cannot be reached.", WITHOUT_NETWORK)
         import datasets
@@ -37,9 +37,9 @@ class Hub:
             yield from join_articles(texts) if data.join_articles else texts
         except PosxError:
             raise
-        except Exception as error:  # datasets and the network raise dozens of types; all mean: not to be had now
+        except Exception as error:  # datasets and the network raise dozens of types; all mean that loading failed
             reason = " ".join(str(error).split())[:300]
-            hint = "It needs a train split that datasets can load." if folder else WITHOUT_NETWORK
+            hint = "It requires a train split that datasets can load." if folder else WITHOUT_NETWORK
             raise PosxError(f"{data.path} cannot be loaded: {type(error).__name__}: {reason}", hint) from error
 
     def files(self) -> list[Path]:
@@ -51,7 +51,7 @@ class Hub:
 
 
 def hub_reachable(seconds: float = 4.0) -> bool:
-    """Whether the Hub answers, asked once and briefly: ``datasets`` would retry for 23 seconds."""
+    """Whether the Hub answers one request in time. ``datasets`` itself would retry for 23 seconds."""
     import urllib.error
     import urllib.request
 
@@ -61,7 +61,7 @@ def hub_reachable(seconds: float = 4.0) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=seconds).close()
     except urllib.error.HTTPError:
-        return True  # it answered
+        return True  # an error status is an answer, too
     except (OSError, ValueError):
         return False
     return True
@@ -71,7 +71,7 @@ _HEADING = re.compile(r" = [^=].* = \n?")
 
 
 def join_articles(lines: Iterator[str]) -> Iterator[str]:
-    """WikiText comes as lines; a document begins at a heading of the first level, `` = Title = ``."""
+    """Join lines of WikiText into documents, which begin at first-level headings, `` = Title = ``."""
     article: list[str] = []
     for line in lines:
         if _HEADING.fullmatch(line) and article:

