@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from posx.api.arguments import OnProgress
+from posx.api.arguments import OnProgress, check_list, check_path
 from posx.errors import PosxError
 from posx.results.records import Record
 from posx.utils.progress import as_display
@@ -35,7 +35,8 @@ def bundle(
     from posx.results.records import read_records
     from posx.runs.directory import stored_meta
 
-    runs_dir = Path(runs_dir)
+    runs_dir = check_path(runs_dir)
+    names = check_list("names", names, '["rope"]')
     sweeps = [name for name in names if Path(name).suffix in (".yaml", ".yml")]
     if len(sweeps) > 1:
         raise PosxError("A bundle holds one sweep.", "Name one sweep file.")
@@ -52,7 +53,7 @@ def bundle(
     files = _pages(records)
     if sweeps and not single:  # with other runs, the file would not describe the bundle
         files["sweep.yaml"] = Path(sweeps[0]).read_text("utf-8")
-    write_bundle(records, Path(path), files)
+    write_bundle(records, check_path(path), files)
     evaluated = {record.path.parent.parent for record in records if record.path}
     return Bundled(
         records,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posx.api.arguments import OnProgress
+from posx.api.arguments import OnProgress, Overrides, check_list, check_run
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import TABLED, EvalConfig
 from posx.errors import PosxError
@@ -48,12 +48,20 @@ def evaluate(
     """
     from posx.models.python_values import as_text, extension_text
 
-    texts = None if extensions is None else [extension_text(one, catalog) for one in extensions]
-    sizes = None if lengths is None else [str(length) for length in lengths]
+    runs = [runs] if isinstance(runs, Run) else runs
+    runs = [check_run(run) for run in (runs if isinstance(runs, list | tuple) else [runs])]
+    if not runs:
+        raise PosxError("No run given.", "Pass what posx.train or posx.load_run returned.")
+    sizes = texts = None
+    if lengths is not None:
+        sizes = [str(length) for length in check_list("lengths", lengths, '[3000, "2x"]')]
+    if extensions is not None:
+        listed = check_list("extensions", extensions, '["none", "pi"]')
+        texts = [extension_text(extension, catalog) for extension in listed]
     protocol = settings.pop("protocol", None)
     overrides = [f"eval.{key}={as_text(value)}" for key, value in settings.items()]
     configs = compose_evaluations(sizes, texts, protocol, overrides, catalog)
-    plans = plan_evaluations([runs] if isinstance(runs, Run) else runs, configs, catalog)
+    plans = plan_evaluations(runs, configs, catalog)
     return compute(plans, progress, strict=True)
 
 
@@ -155,7 +163,7 @@ SEARCH_TARGETS = 256  # of the search, and as many held out
 def recommend(
     run: Run,
     length: int | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     name: str = "",
     progress: OnProgress = None,
@@ -171,6 +179,7 @@ def recommend(
     from posx.evaluation import recommend as ranking
     from posx.reporting.recommend_page import page
 
+    run = check_run(run)
     config = _selection_config(overrides, RECOMMEND_TARGETS, catalog)
     choices, records = ranking.recommend(run, name or run.name, str(length), config, as_display(progress), catalog)
     return Output([ranking.as_dict(choice) for choice in choices], [page(choices, records)])
@@ -179,7 +188,7 @@ def recommend(
 def search_longrope(
     run: Run,
     length: int | str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     evaluations: int = 64,
     progress: OnProgress = None,
@@ -193,7 +202,7 @@ def search_longrope(
     from posx.evaluation.longrope_search import search
 
     config = _selection_config(overrides, SEARCH_TARGETS, catalog)
-    return search(run, str(length), config, evaluations, as_display(progress), catalog)
+    return search(check_run(run), str(length), config, evaluations, as_display(progress), catalog)
 
 
 def save_search(search: Search, path: Path | str) -> Output:
@@ -209,13 +218,15 @@ def save_search(search: Search, path: Path | str) -> Output:
     return Output(as_dict(search) | {"file": str(path)}, [page(search), f"Wrote {path}."])
 
 
-def _selection_config(overrides: Sequence[str], targets: int, catalog: Catalog) -> EvalConfig:
+def _selection_config(overrides: Overrides, targets: int, catalog: Catalog) -> EvalConfig:
     """The config of evaluations that select something: by default on validation, with this many targets."""
     from posx.config.compose import compose_eval, key_of
+    from posx.models.python_values import as_texts
 
-    keys = {key_of(text) for text in overrides}
+    texts = as_texts(overrides, catalog)
+    keys = {key_of(text) for text in texts}
     defaults = {"eval.split": "validation", "eval.max_targets": str(targets)}
-    return compose_eval([*(f"{k}={v}" for k, v in defaults.items() if k not in keys), *overrides], catalog)
+    return compose_eval([*(f"{k}={v}" for k, v in defaults.items() if k not in keys), *texts], catalog)
 
 
 def reproduction_commands(record: Record, runs_dir: Path | str = "runs", catalog: Catalog = PACKAGED) -> Commands:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from posx.api.arguments import OnProgress
+from posx.api.arguments import OnProgress, Overrides, check_list, check_path
 from posx.config.catalog import PACKAGED, Catalog
 from posx.reporting.output import Output, Verbatim
 from posx.utils.progress import as_display
@@ -14,6 +14,7 @@ from posx.utils.progress import as_display
 
 def schemes(names: Sequence[str] = (), *, catalog: Catalog = PACKAGED) -> Output:
     """All positional schemes from their cards; or everything about the named ones, which requires torch."""
+    names = check_list("names", names, '["rope"]')
     if names:
         from posx.analysis.catalog_details import describe_schemes
 
@@ -25,6 +26,7 @@ def schemes(names: Sequence[str] = (), *, catalog: Catalog = PACKAGED) -> Output
 
 def extensions(names: Sequence[str] = (), *, matrix: bool = False, catalog: Catalog = PACKAGED) -> Output:
     """All extensions from their cards; everything about the named ones; or which of them support which schemes."""
+    names = check_list("names", names, '["pi"]')
     if matrix or names:
         from posx.analysis.catalog_details import describe_extensions, extension_matrix
 
@@ -55,11 +57,11 @@ def config_text(scheme: str | None = None, overrides: Sequence[str] = (), *, cat
 
 def show(
     scheme: str,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     extension: str = "none",
-    length: str = "4x",
-    path: Path | None = None,
+    length: int | str = "4x",
+    path: Path | str | None = None,
     catalog: Catalog = PACKAGED,
 ) -> Output:
     """Draw a scheme, and measure its properties at ``length`` (tokens, or a multiple of L).
@@ -72,10 +74,11 @@ def show(
     from posx.analysis.properties_page import as_dict, page
     from posx.config.compose import as_overrides
     from posx.models.build import compose_run
+    from posx.models.python_values import as_texts
 
-    config = compose_run(as_overrides([("SCHEME", "scheme", scheme)], overrides), catalog)
-    subject = make_subject(config, length, catalog, extension)
-    paths = files(path or Path(f"{file_stem(scheme, subject.label)}.png"))
+    texts = as_overrides([("SCHEME", "scheme", scheme)], as_texts(overrides, catalog))
+    subject = make_subject(compose_run(texts, catalog), str(length), catalog, extension)
+    paths = files(Path(f"{file_stem(scheme, subject.label)}.png") if path is None else check_path(path))
     properties = measure(subject)
     written = draw(subject, paths)
     return Output(as_dict(subject, properties, written), [page(subject, properties), *map(Verbatim, map(str, written))])
@@ -83,11 +86,11 @@ def show(
 
 def explain(
     schemes: Sequence[str],
-    length: str,
-    train_length: str | None = None,
+    length: int | str,
+    train_length: int | str | None = None,
     *,
     extension: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     catalog: Catalog = PACKAGED,
 ) -> Output:
     """What is new to each scheme at ``length`` if it was trained at ``train_length`` tokens. Raises PosxError.
@@ -96,9 +99,12 @@ def explain(
     """
     from posx.analysis.extrapolation import Question, answer
     from posx.analysis.extrapolation_page import as_dict, notes, page
+    from posx.models.python_values import as_texts
 
-    question = Question(length, train_length, extension, overrides)
-    answers = [answer(scheme, question, catalog) for scheme in schemes]
+    trained = None if train_length is None else str(train_length)
+    question = Question(str(length), trained, extension, as_texts(overrides, catalog))
+    names = check_list("schemes", schemes, '["rope"]')
+    answers = [answer(scheme, question, catalog) for scheme in names]
     blocks: list[Any] = []
     for result in answers:
         blocks += [page(result), *notes(result), Verbatim("\nMeasure it:")]
@@ -112,7 +118,8 @@ def explain_permutation(schemes: Sequence[str] | None = None, *, catalog: Catalo
 
     from posx.analysis.permutation import page, permutations
 
-    results = permutations(schemes, catalog)
+    names = None if schemes is None else check_list("schemes", schemes, '["rope"]')
+    results = permutations(names, catalog)
     return Output([asdict(result) for result in results], [page(results)])
 
 
@@ -131,6 +138,7 @@ def verify(names: Sequence[str] | None = None, *, progress: OnProgress = None, c
             display.start("Verifying", total)
         display.update(done, note)
 
-    rows = run_checks(names, catalog, on_check)
+    listed = None if names is None else check_list("names", names, '["rope"]')
+    rows = run_checks(listed, catalog, on_check)
     display.finish()
     return Output([asdict(row) for row in rows], [page(rows)], failed(rows))

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posx.api.arguments import OnProgress
+from posx.api.arguments import OnProgress, check_list, check_path, describe
 from posx.errors import PosxError, unknown
 from posx.reporting.output import Output
 from posx.results.records import Record
@@ -30,6 +30,12 @@ class Table:
 
     records: list[Record]
     failed: list[Job] = field(default_factory=list)  # jobs of a sweep that failed; ``last_words`` says why
+
+    def __post_init__(self) -> None:
+        records = check_list("records", self.records, "posx.evaluate(run, ['2x'])")
+        other = next((record for record in records if not isinstance(record, Record)), None)
+        if other is not None:
+            raise PosxError(f"A table is made of records, not {describe(other)}.", "posx.evaluate returns records.")
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -66,6 +72,7 @@ class Table:
 
         if protocol is not None and protocol not in (*PROTOCOLS, ALL):
             raise unknown("protocol", protocol, (*PROTOCOLS, ALL))
+        self.check_not_empty()
         cells = choose(self.cells, protocol)
         if not cells:
             which = protocol or "any protocol that a table shows"
@@ -73,6 +80,11 @@ class Table:
                 f"There are no evaluations with {which}.", f"There are some with {', '.join(self.protocols)}."
             )
         return cells
+
+    def check_not_empty(self) -> None:
+        """Raise PosxError if there are no records."""
+        if not self.records:
+            raise PosxError("This table has no records.", 'Evaluate a run: posx.evaluate(run, ["2x"]).')
 
     def all_pages(self, side_by_side: bool = False, width: int | None = None) -> list[Page]:
         """The tables of all cells, whatever their protocols."""
@@ -103,21 +115,21 @@ def load_run(path: Path | str) -> Run:
     """The run in a directory: its ``config``, ``step``, ``finished``, ``meta``. Raises PosxError."""
     from posx.runs.directory import open_run
 
-    return open_run(Path(path))
+    return open_run(check_path(path))
 
 
 def find_run(runs_dir: Path | str, name: str) -> Run:
     """The run of this name in a runs directory or bundle, or at this path. Raises PosxError."""
     from posx.runs.directory import find_run
 
-    return find_run(Path(runs_dir), name)
+    return find_run(check_path(runs_dir), name)
 
 
 def newest_run(runs_dir: Path | str = "runs") -> Run:
     """The newest finished run. Raises PosxError if there is none."""
     from posx.runs.directory import newest_finished
 
-    return newest_finished(Path(runs_dir))
+    return newest_finished(check_path(runs_dir))
 
 
 def find_record(runs_dir: Path | str, cell: str) -> Record:
@@ -135,10 +147,11 @@ def load_records(path: Path | str = "runs") -> DataFrame:
     """
     from posx.results.frame import as_frame
     from posx.results.records import read_records
+    from posx.runs.directory import is_run
 
-    folder = Path(path)
-    one_run = (folder / "config.yaml").is_file()
-    return as_frame(read_records(folder.parent, [folder.name]) if one_run else read_records(folder, []))
+    folder = check_path(path)
+    one_run = is_run(folder)
+    return as_frame(read_records(folder.parent, [str(folder)]) if one_run else read_records(folder, []))
 
 
 def record_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -152,7 +165,7 @@ def read_table(runs_dir: Path | str = "runs", runs: Sequence[str] = ()) -> Table
     """The records of the named runs and bundles, or of all runs in the directory. Raises PosxError."""
     from posx.results.records import read_records
 
-    return Table(read_records(Path(runs_dir), list(runs)))
+    return Table(read_records(check_path(runs_dir), check_list("runs", runs, '["rope"]')))
 
 
 def find_format(name: str | None, path: Path | None) -> str:
@@ -176,7 +189,8 @@ def report(
     """Write the HTML report. ``runs_dir`` is the one that its commands name. Raises PosxError."""
     from posx.reporting.page import write_report
 
-    path = Path(path)
+    path = check_path(path)
+    table.check_not_empty()
     if path.is_dir():
         raise PosxError(f"{path} is a directory.", "Name a file: -o report.html.")
     write_report(table.records, Path(runs_dir), path, title, as_display(progress).say)
@@ -186,7 +200,7 @@ def report(
 def compare(
     a: str,
     b: str,
-    lengths: Sequence[str] = (),
+    lengths: Sequence[int | str] = (),
     *,
     protocol: str = "fixed-targets",
     runs_dir: Path | str = "runs",
@@ -200,7 +214,8 @@ def compare(
     from posx.reporting.views import comparison
     from posx.results.compare import compare_rows
 
-    compared = compare_rows(Path(runs_dir), a, b, list(lengths), protocol)
+    sizes = [str(length) for length in check_list("lengths", lengths, '[3000, "2x"]')]
+    compared = compare_rows(check_path(runs_dir), a, b, sizes, protocol)
     names = {"a_name": compared.a, "b_name": compared.b}
     values = [asdict(pair) | names | {"verdict": pair.verdict} for pair in compared.pairs]
     return Output(values, [comparison(compared.pairs, compared.a, compared.b, compared.record)])

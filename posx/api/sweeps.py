@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from posx.api.arguments import OnProgress, Overrides
+from posx.api.arguments import OnProgress, Overrides, check_list, check_path, describe
 from posx.api.results import Table
 from posx.config.catalog import PACKAGED, Catalog
+from posx.errors import PosxError
 from posx.utils.progress import as_display
 
 if TYPE_CHECKING:  # for start-up time: these import torch
@@ -37,9 +38,12 @@ def sweep(
     from posx.sweeps.plan import Sweep
     from posx.sweeps.run import run_sweep
 
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise PosxError(f"workers must be a positive whole number, not {describe(workers)}.", "Example: workers=2.")
+    folders = [Path(bundle) for bundle in check_list("bundles", bundles, '["results/NAME"]')]
     display = as_display(progress)
     plan = path if isinstance(path, Sweep) else plan_sweep(path, overrides, progress=display)
-    records, jobs = run_sweep(plan, Path(runs_dir), workers, display, [Path(bundle) for bundle in bundles])
+    records, jobs = run_sweep(plan, check_path(runs_dir), workers, display, folders)
     return Table(records, [job for job in jobs if job.state != "done"])
 
 
@@ -57,7 +61,7 @@ def plan_sweep(
     from posx.sweeps.file import find_sweep
     from posx.sweeps.plan import read_sweep
 
-    file = find_sweep(str(path), catalog)
+    file = find_sweep(str(check_path(path)), catalog)
     texts = as_overrides([], as_texts(overrides, catalog))
     return read_sweep(file, texts, as_display(progress).say, catalog, finetune)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posx.api.arguments import OnProgress, Overrides
+from posx.api.arguments import OnProgress, Overrides, check_path, check_run, describe
 from posx.config.catalog import PACKAGED, Catalog
 from posx.config.schema import RunConfig
 from posx.errors import PosxError
@@ -37,6 +37,10 @@ def compose(
     from posx.models.python_values import as_text, as_texts, scheme_config
 
     texts = as_texts(overrides, catalog)
+    if settings is not None and not isinstance(settings, Mapping):
+        raise PosxError(f"settings must be a mapping, not {describe(settings)}.", 'Example: settings={"base": 500}.')
+    if scheme is not None and not isinstance(scheme, str | type):
+        raise PosxError(f"scheme must be a name or a class, not {describe(scheme)}.", "posx schemes lists the names.")
     if not isinstance(scheme, type):
         texts += [f"scheme.{key}={as_text(value)}" for key, value in (settings or {}).items()]
         return compose_run(as_overrides([("scheme", "scheme", scheme)], texts), catalog)
@@ -62,7 +66,8 @@ def compose_finetune(
     from posx.models.python_values import as_texts
     from posx.training import finetune as tuning
 
-    folder = run.path.parent if runs_dir is None else Path(runs_dir)
+    run = check_run(run)
+    folder = run.path.parent if runs_dir is None else check_path(runs_dir)
     beside = run.path.resolve().parent == folder.resolve()
     stored = run.name if beside else str(run.path.resolve())
     return tuning.with_weights(tuning.compose_finetune(run.config, stored, as_texts(changes, catalog), catalog), run)
@@ -87,11 +92,11 @@ def train(
     from posx.training import loop
 
     config = _checked(config, catalog)
-    path = default_path(config, resume=resume) if path is None else Path(path)
+    path = default_path(config, resume=resume) if path is None else check_path(path)
     display = as_display(progress)
     directory.check_name(path.name)
-    if not resume and path.exists():
-        directory.create(path.parent, path.name, config, False)  # refuses, before the corpus is built
+    if not resume and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+        directory.create(path.parent, path.name, config, False)  # raises, before the corpus is built
     corpus = prepare(config.data, config.tokenizer, display.say)
     _check_before_writing(config, corpus)
     run = directory.create(path.parent, path.name, config, resume)
@@ -115,7 +120,8 @@ def finetune(
     ``changes`` are those of :func:`compose_finetune`, or the config that it returned. The new run is beside the first
     one, unless ``path`` names its directory. :func:`train` with ``resume`` continues one. Raises PosxError.
     """
-    folder = run.path.parent if path is None else Path(path).parent
+    run = check_run(run)
+    folder = run.path.parent if path is None else check_path(path).parent
     if not isinstance(changes, RunConfig):
         changes = compose_finetune(run, changes, runs_dir=folder, catalog=catalog)
     elif not changes.start.run:
@@ -157,6 +163,8 @@ def _checked(config: RunConfig, catalog: Catalog) -> RunConfig:
     from posx.config.validate import check_train, typed
     from posx.models.build import complete, freeze_extension
 
+    if not isinstance(config, RunConfig):
+        raise PosxError(f"Expected a RunConfig, not {describe(config)}.", "Compose one: posx.compose(overrides).")
     config = typed(RunConfig, asdict(config))
     check_train(config)
     return freeze_extension(complete(config, catalog), catalog)

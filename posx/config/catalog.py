@@ -20,16 +20,16 @@ CARD = ("formula", "changes", "outlook", "cost", "paper")  # keys that only list
 class Catalog:
     """The packaged configs, plus those in ``config_dir`` if given. ``trust``: load code from outside posx."""
 
-    config_dir: Path | None = None
+    config_dir: Path | str | None = None
     trust: bool = False
 
     @cached_property
     def folders(self) -> list[Path]:
         """The folder of packaged configs, then the user's. Raises PosxError if a name is in both."""
         packaged = packaged_configs()
-        own = self.config_dir
-        if own is None:
+        if self.config_dir is None:
             return [packaged]
+        own = Path(self.config_dir)
         if not own.is_dir():
             raise PosxError(
                 f"--config-dir {own} is not a directory.", "Give the folder that contains scheme/NAME.yaml."

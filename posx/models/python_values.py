@@ -19,11 +19,22 @@ def as_texts(overrides: Sequence[str] | Mapping[str, Any], catalog: Catalog) -> 
     if isinstance(overrides, str):
         raise PosxError(f"'{overrides}' is a string; overrides must be a list or a mapping.", f"Use ['{overrides}'].")
     if not isinstance(overrides, Mapping):
-        return list(overrides)
+        return _strings(overrides)
     values = dict(overrides)
     if not isinstance(values.get("train.extension", ""), str):
         values["train.extension"] = extension_text(values["train.extension"], catalog)
     return [f"{key}={as_text(value)}" for key, value in values.items()]
+
+
+def _strings(overrides: Iterable[object]) -> list[str]:
+    texts = list(overrides) if isinstance(overrides, Iterable) else [overrides]
+    for text in texts:
+        if not isinstance(text, str):
+            raise PosxError(
+                f"Overrides must be a list of strings or a mapping, not {text!r}.",
+                'Example: ["train.steps=100"], or {"train.steps": 100}.',
+            )
+    return [str(text) for text in texts]
 
 
 def as_text(value: Any) -> str:

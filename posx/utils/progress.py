@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from posx.errors import PosxError
 from posx.utils.console import Display
 
 
@@ -52,5 +53,9 @@ class CallbackDisplay(Display):
 
 
 def as_display(progress: Callable[[Progress], None] | Display | None) -> Display:
-    """Return a display unchanged; wrap a callback, or None, in a display that prints nothing."""
+    """Return a display unchanged; wrap a callback, or None, in a display that prints nothing. Raises PosxError."""
+    if progress is not None and not isinstance(progress, Display) and not callable(progress):
+        raise PosxError(
+            f"progress must be a function, not {progress!r}.", "It is called with a posx.Progress: progress=print."
+        )
     return progress if isinstance(progress, Display) else CallbackDisplay(progress)
