@@ -29,15 +29,15 @@ class Catalog:
         packaged = packaged_configs()
         if self.config_dir is None:
             return [packaged]
-        own = Path(self.config_dir)
-        if not own.is_dir():
+        folder = Path(self.config_dir)
+        if not folder.is_dir():
             raise PosxError(
-                f"--config-dir {own} is not a directory.", "Give the folder that contains scheme/NAME.yaml."
+                f"--config-dir {folder} is not a directory.", "Give the folder that contains scheme/NAME.yaml."
             )
-        for path in sorted(own.glob("*/*.yaml")):
-            if (packaged / path.relative_to(own)).exists():
+        for path in sorted(folder.glob("*/*.yaml")):
+            if (packaged / path.relative_to(folder)).exists():
                 raise PosxError(f"{path} has the same name as a config of posx.", "Give it another name.")
-        return [packaged, own.resolve()]
+        return [packaged, folder.resolve()]
 
     @cached_property
     def interpolates(self) -> bool:
@@ -53,10 +53,10 @@ class Catalog:
         known = self.options(group)
         if name not in known:
             raise unknown(group, name, known)
-        found = read_yaml(known[name], f"{group} config")
-        if not isinstance(found, dict | None):
+        values = read_yaml(known[name], f"{group} config")
+        if not isinstance(values, dict | None):
             raise PosxError(f"{known[name]} does not contain keys and values.", "Write _target_: package.module.Class.")
-        return found or {}
+        return values or {}
 
     def settings(self, group: str, name: str) -> dict[str, Any]:
         """The config without its card: ``_target_`` and settings that differ from the class's defaults."""
@@ -64,8 +64,8 @@ class Catalog:
 
     def card(self, group: str, name: str) -> dict[str, str]:
         """The keys that lists print: ``formula``, ``cost``, ``paper``, …; empty for an unknown name."""
-        found = self.read(group, name) if name in self.options(group) else {}
-        return {key: str(found[key]) for key in CARD if found.get(key) is not None}
+        values = self.read(group, name) if name in self.options(group) else {}
+        return {key: str(values[key]) for key in CARD if values.get(key) is not None}
 
     def flags(self) -> list[str]:
         """The catalog as command-line flags."""

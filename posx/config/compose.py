@@ -28,16 +28,16 @@ def as_overrides(flags: Iterable[tuple[str, str, Any]], overrides: Iterable[str]
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise PosxError(f"'{override}' is not an override.", "Overrides look like train.steps=100.")
-    given = {key_of(o): o for o in overrides}
+    by_key = {key_of(o): o for o in overrides}
     added = []
     for flag, key, value in flags:
         if value is None:
             continue
-        if key not in given:
+        if key not in by_key:
             added.append(f"{key}={quote(value)}")
-        elif _bare(given[key].partition("=")[2]) != _bare(",".join(value) if isinstance(value, list) else str(value)):
-            shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            raise PosxError(f"{flag} {shown} and {given[key]} contradict each other.", "Give only one of them.")
+        elif _bare(by_key[key].partition("=")[2]) != _bare(",".join(value) if isinstance(value, list) else str(value)):
+            text = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise PosxError(f"{flag} {text} and {by_key[key]} contradict each other.", "Give only one of them.")
     return added + overrides
 
 

@@ -27,7 +27,7 @@ def parse_length(text: str, context: int) -> int:
         tokens = int(match.group(1))
         if tokens < 1:
             raise PosxError("A length of 0 tokens is not valid.", "Give at least 1.")
-        return _sane(text, tokens)
+        return _within_limit(text, tokens)
     multiple = float(match.group(2))
     if multiple < 1:
         raise PosxError(
@@ -40,10 +40,10 @@ def parse_length(text: str, context: int) -> int:
             f"{text} of a base context of {context} is {exact:g}, not a whole number of tokens.",
             f"Give tokens: {math.floor(exact)} or {math.ceil(exact)}.",
         )
-    return _sane(text, round(exact))
+    return _within_limit(text, round(exact))
 
 
-def _sane(text: str, tokens: int) -> int:
+def _within_limit(text: str, tokens: int) -> int:
     if tokens > MOST_TOKENS:
         raise PosxError(f"A length of {text} is longer than any document.", f"Give at most {MOST_TOKENS} tokens.")
     return tokens

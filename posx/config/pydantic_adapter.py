@@ -15,19 +15,19 @@ from typing_extensions import TypedDict
 @cache
 def adapter(schema: Any) -> TypeAdapter[Any]:
     """Converts keys and values to the dataclass ``schema``, or raises pydantic's ValidationError."""
-    return TypeAdapter(_given(schema))
+    return TypeAdapter(_inputs(schema))
 
 
-def _given(schema: Any) -> Any:
+def _inputs(schema: Any) -> Any:
     """The valid inputs for a dataclass: keys with values as annotated. Defaults are those of the dataclass."""
     hints = get_type_hints(schema, include_extras=True)
     keys: dict[str, Any] = {}
-    for one in fields(schema):
-        needed = one.default is MISSING and one.default_factory is MISSING
-        keys[one.name] = (Required if needed else NotRequired)[_lenient(hints[one.name])]
-    given = TypedDict(schema.__name__, keys)  # type: ignore[misc]
-    given.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
-    return Annotated[given, AfterValidator(lambda values: schema(**values))]
+    for field in fields(schema):
+        required = field.default is MISSING and field.default_factory is MISSING
+        keys[field.name] = (Required if required else NotRequired)[_lenient(hints[field.name])]
+    inputs = TypedDict(schema.__name__, keys)  # type: ignore[misc]
+    inputs.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[attr-defined]
+    return Annotated[inputs, AfterValidator(lambda values: schema(**values))]
 
 
 def _lenient(hint: Any) -> Any:
@@ -35,11 +35,11 @@ def _lenient(hint: Any) -> Any:
     if hint in _READ:
         return Annotated[hint, Strict(), BeforeValidator(_READ[hint])]
     if is_dataclass(hint):
-        return _given(hint)
+        return _inputs(hint)
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return Annotated[(_lenient(inner[0]), *hint.__metadata__)]
-    if origin is Literal and all(isinstance(one, str) for one in inner):
+    if origin is Literal and all(isinstance(choice, str) for choice in inner):
         return Annotated[hint, BeforeValidator(_text)]
     if origin in (Union, UnionType):
         return Union[tuple(map(_lenient, inner))]  # noqa: UP007 - built at run time

@@ -28,7 +28,7 @@ def typed(schema: type[T], values: Any, prefix: str = "", source: str = "") -> T
     try:
         return adapter(schema).validate_python({} if values is None else values)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _sentence(schema, min(error.errors(include_url=False), key=_rank), prefix, source) from None
+        raise _convert(schema, min(error.errors(include_url=False), key=_rank), prefix, source) from None
 
 
 # ---------------------------------------------------------------- error messages
@@ -50,37 +50,37 @@ def _rank(error: Mapping[str, Any]) -> int:
     return 0 if error["type"] in _UNKNOWN_KEY else 2 if error["type"] in _OUT_OF_RANGE else 1
 
 
-def _sentence(schema: type, error: Mapping[str, Any], prefix: str, source: str) -> PosxError:
+def _convert(schema: type, error: Mapping[str, Any], prefix: str, source: str) -> PosxError:
     """Convert one of pydantic's errors."""
     path, hint = _locate(schema, error["loc"])
     bare, metadata = _bare(hint)
     key, kind, value = prefix + _joined(path), error["type"], error["input"]
     if kind in _UNKNOWN_KEY:
-        own = f"{key}." if path else prefix
-        settings = [own + one.name for one in fields(bare) if not one.name.startswith("_")]
-        return unknown("setting", f"{own}{error['loc'][len(path)]}", settings, source)
+        section = f"{key}." if path else prefix
+        settings = [section + field.name for field in fields(bare) if not field.name.startswith("_")]
+        return unknown("setting", f"{section}{error['loc'][len(path)]}", settings, source)
     if error["loc"][-1:] == ("[key]",):
         return PosxError(f"{prefix}{_joined(path[:-1])}: the key {value} is not text{source}.", f"Write '{value}'.")
     if kind == "missing":
-        return PosxError(f"{key} is missing{source}.", f"It takes {_wanted(hint)}.")
+        return PosxError(f"{key} is missing{source}.", f"It takes {_describe(hint)}.")
     if kind == "literal_error" and isinstance(value, str):
-        choices = next((one.choices for one in metadata if isinstance(one, OneOf)), get_args(bare))
+        choices = next((item.choices for item in metadata if isinstance(item, OneOf)), get_args(bare))
         return PosxError(f"{key}={value}{source} is not a valid choice.", unknown(key, value, choices).hint)
-    shown = "null" if value is None else value
+    text = "null" if value is None else value
     if is_dataclass(bare):
-        what = key.rstrip(".") or "A config"
-        return PosxError(f"{what} takes keys and values, but '{shown}' was given{source}.", "Write key: value.")
+        section = key.rstrip(".") or "A config"
+        return PosxError(f"{section} takes keys and values, but '{text}' was given{source}.", "Write key: value.")
     if kind == "literal_error" or kind.endswith("_type"):
-        return PosxError(f"{key} takes {_wanted(hint)}, but '{shown}' was given{source}.", _EXAMPLE)
+        return PosxError(f"{key} takes {_describe(hint)}, but '{text}' was given{source}.", _EXAMPLE)
     if kind not in _OUT_OF_RANGE:  # a constraint defined by a user
-        return PosxError(f"{key}={shown}{source} cannot be used: {error['msg']}.", _EXAMPLE)
+        return PosxError(f"{key}={text}{source} cannot be used: {error['msg']}.", _EXAMPLE)
     ((bound, limit),) = error["ctx"].items()
-    size, instead = _LIMITS[bound]
-    note = next((one for one in metadata if isinstance(one, Note)), Note())
+    size, wording = _LIMITS[bound]
+    note = next((item for item in metadata if isinstance(item, Note)), Note())
     why = f": {note.why}" if note.why and size == "small" else ""
-    least = f"Set {key} to {instead} {limit:{',' if isinstance(limit, int) else 'g'}}."
-    shown = f"{value:g}" if isinstance(value, float) else value
-    return PosxError(f"{key}={shown}{source} is too {size}{why}.", note.hint or least)
+    limit_hint = f"Set {key} to {wording} {limit:{',' if isinstance(limit, int) else 'g'}}."
+    text = f"{value:g}" if isinstance(value, float) else value
+    return PosxError(f"{key}={text}{source} is too {size}{why}.", note.hint or limit_hint)
 
 
 def _locate(schema: type, location: Sequence[str | int]) -> tuple[list[str | int], Any]:
@@ -104,7 +104,7 @@ def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     """A type without null and annotations, and the annotations."""
     metadata: tuple[Any, ...] = ()
     while True:
-        inner = [one for one in get_args(hint) if one is not NoneType]
+        inner = [arg for arg in get_args(hint) if arg is not NoneType]
         if get_origin(hint) is Annotated:
             metadata += hint.__metadata__
             hint = inner[0]
@@ -114,27 +114,27 @@ def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
             return hint, metadata
 
 
-def _wanted(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     """Describe a type in words."""
     bare, _ = _bare(hint)
     if get_origin(bare) in (Union, UnionType):
-        words = [_wanted(one) for one in get_args(bare) if one is not NoneType]
+        words = [_describe(arg) for arg in get_args(bare) if arg is not NoneType]
     elif get_origin(bare) is Literal:
         words = ["text"]
     else:
         words = [_WORDS.get(get_origin(bare) or bare, "keys and values")]
-    return " or ".join([*words, *(["null"] if _takes_null(hint) else [])])
+    return " or ".join([*words, *(["null"] if _is_optional(hint) else [])])
 
 
-def _takes_null(hint: Any) -> bool:
+def _is_optional(hint: Any) -> bool:
     return hint is NoneType or (
-        get_origin(hint) in (Annotated, Union, UnionType) and any(map(_takes_null, get_args(hint)))
+        get_origin(hint) in (Annotated, Union, UnionType) and any(map(_is_optional, get_args(hint)))
     )
 
 
 def _joined(path: Sequence[str | int]) -> str:
     """``eval.lengths[0]``"""
-    return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
 
 # ---------------------------------------------------------------- constraints between settings
@@ -200,16 +200,16 @@ def _check_recipe(config: RunConfig) -> None:
             )
         return
     if train.reach is None or train.reach <= train.context:
-        given = "no length was given" if train.reach is None else f"train.reach={train.reach} was given"
+        reason = "no length was given" if train.reach is None else f"train.reach={train.reach} was given"
         raise PosxError(
-            f"pose simulates positions beyond its windows of {train.context} tokens, but {given}.",
+            f"pose simulates positions beyond its windows of {train.context} tokens, but {reason}.",
             f"Add --reach 4x, or another length above {train.context}.",
         )
 
 
-def needs_a_start(what: str) -> PosxError:
+def needs_a_start(setting: str) -> PosxError:
     """The error for a fine-tuning setting in a run from scratch."""
-    return PosxError(f"{what} requires trained weights, but no run was given.", "Use posx train --from RUN.")
+    return PosxError(f"{setting} requires trained weights, but no run was given.", "Use posx train --from RUN.")
 
 
 def check_eval(config: EvalConfig) -> None:

@@ -96,12 +96,12 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
     corpora = cache_dir(data.cache_dir) / "corpora"
     source = make_source(data)
     remote = source.remote_id()
-    known, read_before = None, None
+    known, key_file = None, None
     if remote is not None:
         key = sha256_of(settings, remote)[:24]
     else:
-        read_before = _fingerprint(source, data, settings)
-        known = _known(read_before, corpora)
+        key_file = _key_file(source, data, settings)
+        known = _known(key_file, corpora)
         key = known or _key(settings, _hashes(pace.watch(documents(data), f"Reading {data.path or data.name}")))
     folder = corpora / key
     if not folder.is_dir():
@@ -120,9 +120,9 @@ def prepare(data: DataConfig, tokenizer: TokenizerConfig, say: Callable[[str], N
                 f"The corpus cannot be written to {folder.parent}: {error.strerror or error}.",
                 "Set data.cache_dir, or the environment variable POSX_CACHE, to a folder with enough space.",
             ) from None
-    if read_before and not known and _fingerprint(source, data, settings) == read_before:
+    if key_file and not known and _key_file(source, data, settings) == key_file:
         with contextlib.suppress(OSError):  # a cache may be read-only
-            write_text(read_before, key)
+            write_text(key_file, key)
     return open_corpus(folder)
 
 
@@ -146,14 +146,14 @@ def _key(settings: dict[str, Any], hashes: bytearray) -> str:
 def _add_hashes(digest: Any, count: int, hashes: Iterable[str]) -> None:
     """Update a digest as ``sha256_of`` does for a list of ``count`` hex digests, without building the list."""
     digest.update(f"{68 * count}:".encode())  # 64 hex digits, two quotes, and a separator or the brackets
-    before = "["
-    for one in hashes:
-        digest.update(f'{before}"{one}"'.encode())
-        before = ", "
+    separator = "["
+    for hex_digest in hashes:
+        digest.update(f'{separator}"{hex_digest}"'.encode())
+        separator = ", "
     digest.update(b"]")
 
 
-def _fingerprint(source: Source, data: DataConfig, settings: dict[str, Any]) -> Path | None:
+def _key_file(source: Source, data: DataConfig, settings: dict[str, Any]) -> Path | None:
     """File with the key of these local files, named after their paths, inodes, sizes and times, not their content.
 
     None if the files are small, or so new that a change within one tick of the file system's clock would be missed.
@@ -170,10 +170,10 @@ def _fingerprint(source: Source, data: DataConfig, settings: dict[str, Any]) -> 
     return cache_dir(data.cache_dir) / "read" / name
 
 
-def _known(read_before: Path | None, corpora: Path) -> str | None:
+def _known(key_file: Path | None, corpora: Path) -> str | None:
     """The stored key of these files, if the corpus still exists."""
     try:
-        key = read_before.read_text("utf-8") if read_before else ""
+        key = key_file.read_text("utf-8") if key_file else ""
     except (OSError, UnicodeDecodeError):
         return None
     return key if re.fullmatch(r"[0-9a-f]{24}", key) and (corpora / key).is_dir() else None
@@ -203,7 +203,7 @@ class Pace:
     """Reports progress every ten seconds."""
 
     def __init__(self, say: Callable[[str], None]):
-        self.say, self.said = say, time.monotonic()
+        self.say, self.last_line = say, time.monotonic()
 
     def watch(self, texts: Iterable[str], doing: str, total: int = 0) -> Iterator[str]:
         """Yield the texts unchanged. ``total`` is their size in UTF-8 bytes, or 0 if unknown."""
@@ -211,25 +211,25 @@ class Pace:
         for text in texts:
             yield text
             done += len(text.encode())
-            if time.monotonic() - self.said > SECONDS_BETWEEN_LINES:
-                self.said = time.monotonic()
+            if time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+                self.last_line = time.monotonic()
                 self.say(f"{doing}: {done / 1e6:,.0f}{f' of {total / 1e6:,.0f}' if total else ''} MB")
 
 
 def _build(folder: Path, spool: Spool, vocab_size: int, pace: Pace) -> None:
     splits, notes = split(spool)
     bytes_of = {name: spool.sizes(part) for name, part in splits.items()}
-    fitting = np.cumsum(bytes_of["train"]).searchsorted(TOKENIZER_BYTES, side="right")
-    learnt = splits["train"][: max(1, fitting)]
-    size = int(spool.sizes(learnt).sum())
-    tokenizer = train_tokenizer(pace.watch(spool.texts(learnt), "Training the tokenizer", size), vocab_size)
+    n_fitting = np.cumsum(bytes_of["train"]).searchsorted(TOKENIZER_BYTES, side="right")
+    tokenizer_texts = splits["train"][: max(1, n_fitting)]
+    size = int(spool.sizes(tokenizer_texts).sum())
+    tokenizer = train_tokenizer(pace.watch(spool.texts(tokenizer_texts), "Training the tokenizer", size), vocab_size)
     actual = tokenizer.get_vocab_size()
     if actual < vocab_size:
         notes.append(f"The training text supports only {actual} tokens, not tokenizer.vocab_size={vocab_size}.")
-    if len(learnt) < len(splits["train"]):
+    if len(tokenizer_texts) < len(splits["train"]):
         notes.append(
-            f"The tokenizer was trained on {size / 1e6:,.0f} MB of the training text, the first {len(learnt):,} "
-            "documents in the order of their hashes."
+            f"The tokenizer was trained on {size / 1e6:,.0f} MB of the training text, the first "
+            f"{len(tokenizer_texts):,} documents in the order of their hashes."
         )
     with whole_folder(folder) as temporary:
         (temporary / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), "utf-8")

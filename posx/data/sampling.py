@@ -31,15 +31,15 @@ class Slices:
         random number of tokens of its document after its first ``first`` tokens.
         """
         random = batch_stream(seed, step)
-        drawn = random.integers(self.cumulative[-1], size=size)
-        document = np.searchsorted(self.cumulative, drawn, side="right")
+        draw = random.integers(self.cumulative[-1], size=size)
+        document = np.searchsorted(self.cumulative, draw, side="right")
         before = np.where(document > 0, self.cumulative[document - 1], 0)
-        start = self.first[document] + drawn - before
-        place = np.arange(self.context + 1)
-        index = start[:, None] + place
+        start = self.first[document] + draw - before
+        offset = np.arange(self.context + 1)
+        index = start[:, None] + offset
         if first is not None:
-            left = np.maximum(0, self.end[document] - 1 - index[:, -1])
-            index += random.integers(left + 1)[:, None] * (place >= first[:, None])
+            remaining = np.maximum(0, self.end[document] - 1 - index[:, -1])
+            index += random.integers(remaining + 1)[:, None] * (offset >= first[:, None])
         inside = index < self.end[document][:, None]
         ids = np.where(inside, self.split.tokens[np.where(inside, index, 0)].astype(np.int64), 0)
         return ids[:, :-1], np.where(inside[:, 1:], ids[:, 1:], IGNORED)

@@ -47,13 +47,13 @@ def split(spool: Spool) -> tuple[dict[str, np.ndarray], list[str]]:
             "pieces, so that training and test text come from the same documents."
         )
     sizes = spool.sizes(ordered).tolist()
-    wanted = HELD_OUT * sum(sizes)
+    minimum = HELD_OUT * sum(sizes)
     splits: dict[str, np.ndarray] = {}
     taken = 0
     for name in ("test", "validation"):
-        first, held = taken, 0
-        while taken < len(ordered) and (held < wanted or taken - first < 2):
-            held += sizes[taken]
+        first, size = taken, 0
+        while taken < len(ordered) and (size < minimum or taken - first < 2):
+            size += sizes[taken]
             taken += 1
         splits[name] = ordered[first:taken]
     splits["train"] = ordered[taken:]

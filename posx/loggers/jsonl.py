@@ -14,8 +14,8 @@ class JsonLines:
 
     def __init__(self, run: Run, step: int = 0):
         path = run.path / "metrics.jsonl"
-        kept = [row for row in metrics(run) if row["step"] <= step]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        rows = [row for row in metrics(run) if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         self.file = path.open("a", encoding="utf-8")
 
     def log(self, metrics: dict[str, Any], step: int) -> None:

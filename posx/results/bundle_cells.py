@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from posx.errors import PosxError
-from posx.runs.bundle_runs import AGAIN, is_bundle, modified, read_lines
+from posx.runs.bundle_runs import RECREATE, is_bundle, modified, read_lines
 
 RECORDS, SUMS, CURVES = "records.jsonl", "sums.parquet", "curves.parquet"
 VIEWS = ("context", "place")
@@ -91,7 +91,7 @@ def _read(path: Path, changed: int) -> dict[int, dict[str, np.ndarray]]:
         cells = columns.pop("cell")
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise PosxError(f"{path} is damaged ({reason}).", AGAIN) from None
+        raise PosxError(f"{path} is damaged ({reason}).", RECREATE) from None
     if not len(cells):
         return {}
     numbers, starts = np.unique(cells, return_index=True)  # rows of a cell are together, cells ascend

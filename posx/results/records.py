@@ -14,7 +14,7 @@ from typing import Any
 from posx.config.schema import TRAINED
 from posx.errors import PosxError, unknown
 from posx.results.bundle_cells import bundled_cells
-from posx.runs.bundle_runs import AGAIN, bundled_run, is_bundle
+from posx.runs.bundle_runs import RECREATE, bundled_run, is_bundle
 from posx.runs.directory import is_run, newest_checkpoint, run_folders
 from posx.utils.files import read_json, write_json
 
@@ -148,7 +148,7 @@ def current_records(folder: Path) -> list[Record]:
     Where two versions of posx computed the same cell, the younger file counts.
     """
     if bundled_run(folder):
-        return [_checked(values, path, AGAIN) for path, values in bundled_cells(folder).items()]
+        return [_checked(values, path, RECREATE) for path, values in bundled_cells(folder).items()]
     paths = sorted((folder / "eval").glob("*.json"), key=lambda path: path.stat().st_mtime)
     newest = {}
     for record in map(read_record, paths):

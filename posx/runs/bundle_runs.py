@@ -13,7 +13,7 @@ from typing import Any
 from posx.errors import PosxError
 
 RUNS, METRICS = "runs.jsonl", "metrics.parquet"
-AGAIN = "Recreate the bundle with posx bundle, or restore its files."
+RECREATE = "Recreate the bundle with posx bundle, or restore its files."
 
 
 def is_bundle(folder: Path) -> bool:
@@ -30,12 +30,12 @@ def read_lines(path: Path, **kinds: type) -> list[dict[str, Any]]:
         # Not splitlines, which also splits at separators that JSON leaves inside strings, such as U+2028.
         lines = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
     except OSError as error:
-        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", AGAIN) from None
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", RECREATE) from None
     except ValueError as error:  # neither UTF-8 nor JSON
-        raise PosxError(f"{path} is damaged ({error}).", AGAIN) from None
+        raise PosxError(f"{path} is damaged ({error}).", RECREATE) from None
     for number, line in enumerate(lines, 1):
         if not isinstance(line, dict) or not all(isinstance(line.get(key), kind) for key, kind in kinds.items()):
-            raise PosxError(f"Line {number} of {path} was not written by this version of posx bundle.", AGAIN)
+            raise PosxError(f"Line {number} of {path} was not written by this version of posx bundle.", RECREATE)
     return lines
 
 
@@ -44,7 +44,7 @@ def modified(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError as error:
-        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", AGAIN) from None
+        raise PosxError(f"{path} cannot be read: {error.strerror or error}.", RECREATE) from None
 
 
 def bundled_runs(bundle: Path) -> dict[str, dict[str, Any]]:
@@ -73,6 +73,6 @@ def bundled_metrics(folder: Path) -> list[dict[str, Any]]:
             rows = file.read().to_pylist()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise PosxError(f"{folder.parent / METRICS} is damaged ({reason}).", AGAIN) from None
-    own = [row for row in rows if row.pop("run", None) == folder.name]
-    return [{key: value for key, value in row.items() if value is not None} for row in own]
+        raise PosxError(f"{folder.parent / METRICS} is damaged ({reason}).", RECREATE) from None
+    run_rows = [row for row in rows if row.pop("run", None) == folder.name]
+    return [{key: value for key, value in row.items() if value is not None} for row in run_rows]

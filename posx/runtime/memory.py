@@ -55,12 +55,12 @@ class HighWater:
         self.device = device
         self.reset()
         now = self._now()
-        self.before = self._most() if now is None else now
+        self.baseline = self._total_peak() if now is None else now
 
     def _now(self) -> int | None:
         return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else resident()
 
-    def _most(self) -> int:
+    def _total_peak(self) -> int:
         peak = resident("VmHWM") if self.device.type != "cuda" else None
         return peak_memory(self.device) if peak is None else peak
 
@@ -77,4 +77,4 @@ class HighWater:
 
     def peak(self) -> int:
         """Peak since the last reset, in bytes."""
-        return max(0, self._most() - self.before)
+        return max(0, self._total_peak() - self.baseline)

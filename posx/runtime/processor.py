@@ -42,11 +42,11 @@ def processor() -> Processor:
 def forced(other: Processor) -> Iterator[None]:
     """Make choices as on this processor. For tests."""
     global _forced
-    before, _forced = _forced, other
+    previous, _forced = _forced, other
     try:
         yield
     finally:
-        _forced = before
+        _forced = previous
 
 
 @cache

@@ -88,5 +88,5 @@ def console(stderr: bool = False) -> Console:
 
 def to_stdout() -> Console:
     """The console for results. It is wide enough for any table if the output is a file or a pipe."""
-    shown = console()
-    return shown if sys.stdout.isatty() else Console(highlight=False, width=WIDE)
+    terminal = console()
+    return terminal if sys.stdout.isatty() else Console(highlight=False, width=WIDE)

@@ -1,4 +1,4 @@
-"""Every config of a scheme and of an extension is its card; lists read cards alone."""
+"""Every config of a scheme or an extension contains its card, which lists print without importing the class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from posx.schemes.base import Scheme
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGED.options("scheme")))
-def test_a_scheme_has_a_whole_card(name: str) -> None:
+def test_every_scheme_has_a_complete_card(name: str) -> None:
     card = PACKAGED.card("scheme", name)
     assert set(card) == {"formula", "cost", "paper"}
     assert all(text.strip() and "\n" not in text for text in card.values())
@@ -22,19 +22,19 @@ def test_a_scheme_has_a_whole_card(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PACKAGED.options("extension")))
-def test_an_extension_has_a_whole_card(name: str) -> None:
+def test_every_extension_has_a_complete_card(name: str) -> None:
     card = PACKAGED.card("extension", name)
     assert set(card) == {"formula", "changes", "paper"}
     assert all(text.strip() and "\n" not in text for text in card.values())
     assert card["changes"] == known_extensions()[name].changes
 
 
-def test_our_classes_state_no_formula_of_their_own() -> None:
+def test_packaged_classes_define_no_formula() -> None:
     classes = [cls for cls, _ in known_schemes().values()] + list(known_extensions().values())
     assert [cls.__name__ for cls in classes if cls.formula] == []
 
 
-def test_the_card_goes_before_the_class(tmp_path: Path) -> None:
+def test_the_card_takes_precedence_over_the_class(tmp_path: Path) -> None:
     class Own(Scheme):
         formula = "of the class"
 

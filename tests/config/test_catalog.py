@@ -17,7 +17,7 @@ from posx.models.decoder import model_shape
     ("override", "guess"),
     [("scheme=rop", "rope"), ("model=tinny", "tiny"), ("data=wikitext", "wikitext103"), ("optim=adam", "adamw")],
 )
-def test_an_unknown_option_says_did_you_mean(override: str, guess: str) -> None:
+def test_the_message_for_an_unknown_option_suggests_similar_names(override: str, guess: str) -> None:
     error = refused(override)
     assert override.partition("=")[2] in error.message
     assert f"Did you mean {guess}" in error.hint
@@ -45,7 +45,7 @@ open(__file__ + ".was-imported", "w").close()
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's package ``strangepos`` on sys.path; importing it leaves a file beside it."""
+    """A user's package ``strangepos`` on sys.path; importing it creates a file next to it."""
     (tmp_path / "site" / "strangepos").mkdir(parents=True)
     (tmp_path / "site" / "strangepos" / "__init__.py").write_text(SCHEME)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
@@ -76,7 +76,7 @@ def test_a_config_dir_adds_options(own: Path) -> None:
     assert "Did you mean rope-500k" in refused("scheme=rope-500", config_dir=own).hint
 
 
-def test_a_config_dir_with_signs_in_its_path(own: Path, tmp_path: Path) -> None:
+def test_a_config_dir_may_have_special_characters_in_its_path(own: Path, tmp_path: Path) -> None:
     other = own.rename(tmp_path / "my configs (v=2), 100%")
     assert compose_run(["scheme=rope-500k"], Catalog(other)).scheme["base"] == 500000
 
@@ -92,7 +92,7 @@ def test_a_missing_config_dir_is_an_error(tmp_path: Path) -> None:
     assert "not a directory" in refused(config_dir=tmp_path / "file").message
 
 
-def test_a_broken_yaml_of_ones_own_is_a_sentence(own: Path) -> None:
+def test_an_invalid_yaml_in_a_config_dir_is_reported(own: Path) -> None:
     (own / "scheme" / "broken.yaml").write_text("_target_: [posx\n")
     assert "broken" in str(refused("scheme=broken", config_dir=own))
     (own / "scheme" / "empty.yaml").write_text("")
@@ -132,12 +132,12 @@ def test_a_name_that_only_begins_like_posx_is_foreign(prefix: str) -> None:
         "null",
     ],
 )
-def test_a_target_that_is_no_scheme_of_posx_is_a_sentence(target: str) -> None:
+def test_a_target_that_is_not_a_scheme_of_posx_is_refused(target: str) -> None:
     refused(f"scheme._target_={target}")
 
 
 @pytest.mark.parametrize(
     "target", ["strangepos.NotOne", "strangepos.Missing", "strangepos.deeper.Strange", "nowhere.X"]
 )
-def test_trust_does_not_make_a_scheme_of_anything(target: str, package: Path) -> None:
+def test_a_trusted_target_must_still_be_a_scheme(target: str, package: Path) -> None:
     refused(f"scheme._target_={target}", trust=True)

@@ -22,7 +22,7 @@ from posx.models.decoder import model_shape
 def test_default_then_yaml_then_override() -> None:
     tiny = yaml.safe_load((packaged_configs() / "model" / "tiny.yaml").read_text("utf-8"))
     config = compose_run([])
-    assert config.train.log_every == TrainConfig().log_every  # no YAML speaks of it
+    assert config.train.log_every == TrainConfig().log_every  # not set in any YAML file
     assert tiny["optim"]["lr"] != OptimConfig().lr
     assert config.optim.lr == tiny["optim"]["lr"]
     changed = compose_run(["optim.lr=0.5", "train.log_every=7"])
@@ -30,7 +30,7 @@ def test_default_then_yaml_then_override() -> None:
     assert changed.train.steps == config.train.steps
 
 
-def test_an_override_beats_the_yaml_wherever_it_stands() -> None:
+def test_an_override_takes_precedence_over_yaml_in_any_position() -> None:
     for overrides in (["model=small", "train.context=32"], ["train.context=32", "model=small"]):
         config = compose_run(overrides)
         assert config.train.context == 32
@@ -38,7 +38,7 @@ def test_an_override_beats_the_yaml_wherever_it_stands() -> None:
 
 
 @pytest.mark.parametrize("size", sorted(PACKAGED.options("model")))
-def test_each_size_composes_to_what_its_yaml_says(size: str) -> None:
+def test_each_size_composes_to_the_values_of_its_yaml(size: str) -> None:
     file = yaml.safe_load((packaged_configs() / "model" / f"{size}.yaml").read_text("utf-8"))
     config = compose_run([f"model={size}"])
     assert config.model.name == size
@@ -57,7 +57,7 @@ def test_each_scheme_composes_to_its_class_and_yaml(scheme: str) -> None:
     assert type(made) is cls
 
 
-def test_a_flag_is_one_override() -> None:
+def test_a_flag_becomes_an_override() -> None:
     assert as_overrides([("--seed", "train.seed", 3)], ["a=1"]) == ["train.seed=3", "a=1"]
     assert as_overrides([("--seed", "train.seed", None)], ["a=1"]) == ["a=1"]
 
@@ -71,7 +71,7 @@ def test_a_flag_is_one_override() -> None:
         (("--length", "eval.lengths", ["2x"]), "eval.lengths=[2x,4x]"),
     ],
 )
-def test_a_flag_against_an_override_is_an_error(flag: tuple[str, str, Any], override: str) -> None:
+def test_a_flag_that_contradicts_an_override_is_an_error(flag: tuple[str, str, Any], override: str) -> None:
     with pytest.raises(PosxError, match="contradict") as caught:
         as_overrides([flag], [override])
     assert flag[0] in str(whole(caught.value))
@@ -90,12 +90,12 @@ def test_a_flag_against_an_override_is_an_error(flag: tuple[str, str, Any], over
         (("--extension", "eval.extensions", ["pi(s=4)"]), "eval.extensions=['pi(s=4)']"),
     ],
 )
-def test_a_flag_beside_an_equal_override_is_none(flag: tuple[str, str, Any], override: str) -> None:
+def test_a_flag_equal_to_an_override_is_dropped(flag: tuple[str, str, Any], override: str) -> None:
     assert as_overrides([flag], [override]) == [override]
 
 
 @pytest.mark.parametrize("value", ["pi(s=4)", "ntk+window(w=64)", "it's", 'a "b"', "a,b", "back\\slash", "a: b", ""])
-def test_a_flag_may_hold_any_sign(value: str) -> None:
+def test_a_flag_may_contain_any_character(value: str) -> None:
     """Through the whole of Hydra's grammar and back."""
     overrides = as_overrides([("--extension", "eval.extensions", [value])], [])
     assert compose_eval(overrides).extensions == [value]
@@ -119,14 +119,14 @@ def test_a_bare_word_is_not_an_override() -> None:
         ("model.heads=2", "model.n_heads"),
     ],
 )
-def test_an_unknown_key_says_what_there_is(override: str, guess: str) -> None:
+def test_the_message_for_an_unknown_key_suggests_a_key(override: str, guess: str) -> None:
     error = refused(override)
     assert override.lstrip("+").split("=")[0].split(".")[0] in error.message
     assert guess in error.hint
 
 
-def test_a_plus_is_taken_for_every_key_or_for_none() -> None:
-    """Which keys a YAML happens to hold is nothing that a user knows."""
+def test_a_plus_is_accepted_for_all_keys_or_for_none() -> None:
+    """Users do not know which keys are in a YAML file."""
     errors = []
     for override in ("+train.seed=1", "+train.steps=3"):
         try:
@@ -141,15 +141,15 @@ def test_hydras_own_settings_are_unknown_keys(override: str) -> None:
     refused(override)
 
 
-def test_a_broken_interpolation_is_a_sentence() -> None:
+def test_an_invalid_interpolation_is_reported() -> None:
     assert "nope" in refused("data.text_field=${nope}").message
 
 
-def test_words_that_hydra_cannot_parse_are_a_sentence() -> None:
+def test_text_that_hydra_cannot_parse_is_reported() -> None:
     assert "a(b" in refused("data.text_field=a(b").message
 
 
-def test_training_and_evaluation_do_not_take_each_others_settings() -> None:
+def test_training_and_evaluation_refuse_each_others_settings() -> None:
     assert "posx eval" in refused("eval.stride=2").hint
     for override in ("train.steps=3", "scheme=rope", "data.path=x", "+train.steps=3"):
         with pytest.raises(PosxError, match="belongs to training") as caught:
@@ -161,7 +161,7 @@ def test_defaults_of_an_evaluation() -> None:
     config = compose_eval([])
     assert config == EvalConfig()
     assert config.lengths == ["1x", "2x", "4x"]
-    assert config.extensions == ["trained"]  # and a run from scratch was trained with none
+    assert config.extensions == ["trained"]  # and a run from scratch is trained without one
     assert compose_run([]).train.extension == "none"
     assert config.protocol == "fixed-targets"
 
@@ -200,7 +200,7 @@ def test_a_relative_path_is_taken_literally(name: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("scheme", sorted(PACKAGED.options("scheme")))
-def test_a_config_comes_back_from_its_yaml(scheme: str, tmp_path: Path) -> None:
+def test_a_config_round_trips_through_yaml(scheme: str, tmp_path: Path) -> None:
     overrides = [f"scheme={scheme}", "model=small", "optim.lr=3e-4", "label='λ: x #1'", "train.threads=2"]
     config = compose_run([*overrides, "data=text", f"data.path={tmp_path}/a=b (c).txt"])
     (tmp_path / "config.yaml").write_text(to_yaml(config), "utf-8")
@@ -208,8 +208,8 @@ def test_a_config_comes_back_from_its_yaml(scheme: str, tmp_path: Path) -> None:
     assert config.label == "λ: x #1"
 
 
-def test_a_stored_config_does_not_follow_later_defaults(tmp_path: Path) -> None:
-    """Everything is written out, also what nobody asked for."""
+def test_a_stored_config_does_not_depend_on_later_defaults(tmp_path: Path) -> None:
+    """All settings are stored, including those with default values."""
     text = yaml.safe_load(to_yaml(compose_run(["scheme=rope"])))
     for section, cls in (("train", TrainConfig), ("optim", OptimConfig)):
         assert set(text[section]) == {f.name for f in dataclasses.fields(cls)}
@@ -226,7 +226,7 @@ def test_a_stored_config_does_not_follow_later_defaults(tmp_path: Path) -> None:
         ("model:", "model: ["),
     ],
 )
-def test_a_stored_config_that_was_edited_is_checked_again(tmp_path: Path, change: tuple[str, str]) -> None:
+def test_an_edited_stored_config_is_checked(tmp_path: Path, change: tuple[str, str]) -> None:
     text = to_yaml(compose_run([]))
     assert change[0] in text
     (tmp_path / "config.yaml").write_text(text.replace(*change), "utf-8")

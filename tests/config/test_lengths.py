@@ -54,7 +54,7 @@ def test_a_length_is_tokens_or_a_multiple(text: str, context: int, tokens: int) 
         ("1.001x", "64 or 65"),
     ],
 )
-def test_what_is_no_length_is_a_sentence(text: str, sentence: str) -> None:
+def test_an_invalid_length_is_refused(text: str, sentence: str) -> None:
     with pytest.raises(PosxError) as caught:
         parse_length(text, 64)
     assert sentence in str(caught.value)

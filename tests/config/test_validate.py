@@ -13,7 +13,7 @@ from posx.models.build import compose_run
 
 
 @pytest.mark.parametrize(
-    ("override", "wanted"),
+    ("override", "expected"),
     [
         ("train.steps=ten", "a whole number"),
         ("train.steps=10.5", "a whole number"),
@@ -27,15 +27,15 @@ from posx.models.build import compose_run
         ("train=5", "keys and values"),
     ],
 )
-def test_a_wrong_type_says_which_is_wanted(override: str, wanted: str) -> None:
+def test_the_message_for_a_wrong_type_names_the_right_one(override: str, expected: str) -> None:
     error = refused(override)
     key, _, value = override.partition("=")
     assert key in error.message
-    assert f"takes {wanted}" in error.message
+    assert f"takes {expected}" in error.message
     assert value.strip("[]").split(",")[0].lower() in error.message.lower()
 
 
-def test_a_list_is_wanted_for_lengths() -> None:
+def test_lengths_must_be_a_list() -> None:
     with pytest.raises(PosxError, match=r"eval\.lengths takes a list, but '2x' was given"):
         compose_eval(["eval.lengths=2x"])
 
@@ -86,7 +86,7 @@ def test_a_list_is_wanted_for_lengths() -> None:
         ("scheme=t5 train.context=8", "scheme.buckets"),
     ],
 )
-def test_a_value_out_of_range_is_named(overrides: str, key: str) -> None:
+def test_the_message_names_a_value_out_of_range(overrides: str, key: str) -> None:
     assert key in str(refused(*overrides.split()))
 
 
@@ -105,7 +105,7 @@ def test_a_value_out_of_range_is_named(overrides: str, key: str) -> None:
         "model.n_heads=64",
     ],
 )
-def test_what_lies_just_inside_its_range_is_taken(overrides: str) -> None:
+def test_values_at_the_edge_of_their_range_are_accepted(overrides: str) -> None:
     config = dataclasses.asdict(compose_run(overrides.split()))
     for override in overrides.split():
         key, _, value = override.partition("=")
@@ -129,7 +129,7 @@ def test_what_lies_just_inside_its_range_is_taken(overrides: str) -> None:
         "eval.stride=x",
     ],
 )
-def test_eval_settings_are_checked_too(override: str) -> None:
+def test_eval_settings_are_checked(override: str) -> None:
     with pytest.raises(PosxError) as caught:
         compose_eval([override])
     assert override.partition("=")[0] in str(whole(caught.value)) or "given" in str(caught.value)

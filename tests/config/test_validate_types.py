@@ -1,4 +1,4 @@
-"""What a setting takes, is refused, and what the sentence says."""
+"""Which values settings accept and refuse, and the messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Inner:
 
 @dataclass
 class Plain:
-    """A user's own settings: no ranges, none of posx's types."""
+    """Settings of a user's class: no ranges, and no types from posx."""
 
     i: int = 1
     f: float = 1.0
@@ -53,7 +53,7 @@ def refused(schema: Any, values: Any, **where: str) -> PosxError:
         ("i", "3", 3),
         ("i", -3, -3),
         ("f", 3, 3.0),
-        ("f", "1e-3", 1e-3),  # which YAML 1.1 reads as text
+        ("f", "1e-3", 1e-3),  # YAML 1.1 reads this as text
         ("f", "inf", math.inf),
         ("b", 1, True),
         ("b", 0, False),
@@ -75,10 +75,10 @@ def refused(schema: Any, values: Any, **where: str) -> PosxError:
         ("choice", "y", "y"),
     ],
 )
-def test_what_yaml_and_the_command_line_write_is_taken(key: str, given: Any, stored: Any) -> None:
-    found = getattr(typed(Plain, {key: given}), key)
-    assert found == stored
-    assert type(found) is type(stored)
+def test_values_as_written_in_yaml_and_on_the_command_line_are_accepted(key: str, given: Any, stored: Any) -> None:
+    value = getattr(typed(Plain, {key: given}), key)
+    assert value == stored
+    assert type(value) is type(stored)
 
 
 @pytest.mark.parametrize(
@@ -110,22 +110,22 @@ def test_what_yaml_and_the_command_line_write_is_taken(key: str, given: Any, sto
         ("choice", "z", "p.choice=z in f is not a valid choice."),
     ],
 )
-def test_what_does_not_fit_is_a_sentence(key: Any, given: Any, sentence: str) -> None:
+def test_invalid_values_are_refused(key: Any, given: Any, sentence: str) -> None:
     assert refused(Plain, {key: given}, prefix="p.", source=" in f").message == sentence
 
 
-def test_nothing_given_is_the_defaults() -> None:
+def test_missing_values_are_the_defaults() -> None:
     assert typed(Plain, None) == typed(Plain, {}) == Plain()
     assert typed(RunConfig, None) == RunConfig()
 
 
 @pytest.mark.parametrize("values", ["x", [], 0])
-def test_a_config_is_keys_and_values(values: Any) -> None:
+def test_a_config_must_be_keys_and_values(values: Any) -> None:
     assert refused(Plain, values).message == f"A config takes keys and values, but '{values}' was given."
     assert refused(Plain, values, prefix="scheme.").message.startswith("scheme takes keys and values")
 
 
-def test_an_unknown_key_is_named_before_a_type_and_a_type_before_a_range() -> None:
+def test_unknown_keys_are_reported_before_types_and_types_before_ranges() -> None:
     assert "train.stepz" in refused(RunConfig, {"train": {"context": 0, "steps": "x", "stepz": 1}}).message
     assert "train.steps takes" in refused(RunConfig, {"train": {"context": 0, "steps": "x"}}).message
     error = refused(RunConfig, {"train": {"stepz": 1}})
@@ -156,20 +156,20 @@ def test_an_unknown_key_is_named_before_a_type_and_a_type_before_a_range() -> No
         ("data.source", None, "data.source takes text, but 'null' was given.", "See posx config"),
     ],
 )
-def test_a_range_says_what_to_give(key: str, value: Any, message: str, hint: str) -> None:
+def test_the_hint_for_a_value_out_of_range_names_the_limit(key: str, value: Any, message: str, hint: str) -> None:
     section, name = key.split(".")
     error = refused(RunConfig, {section: {name: value}})
     assert error.message == message
     assert error.hint.startswith(hint)
 
 
-def test_limits_are_inside_their_range() -> None:
+def test_limits_are_inclusive() -> None:
     edges = {"context": 2, "steps": 1, "threads": None, "seed": 2**63 - 1, "batch_tokens": 10**8}
     train = typed(RunConfig, {"train": edges, "optim": {"beta1": 0, "final_lr": 1, "warmup_steps": 0}}).train
     assert {key: getattr(train, key) for key in edges} == edges
 
 
-def test_ranges_of_a_user_are_checked_too() -> None:
+def test_ranges_in_a_users_class_are_checked() -> None:
     @dataclass
     class Own:
         needed: int
@@ -184,7 +184,7 @@ def test_ranges_of_a_user_are_checked_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "values", "says"),
+    ("section", "values", "message"),
     [
         ("data", {"source": "text"}, "data=text requires data.path"),
         ("data", {"path": "a.txt"}, "data=sotu does not read files"),
@@ -197,12 +197,12 @@ def test_ranges_of_a_user_are_checked_too() -> None:
         ("train", {"reach": 256}, "no run was given"),
     ],
 )
-def test_what_relates_several_settings(section: str, values: dict[str, Any], says: str) -> None:
-    with pytest.raises(PosxError, match=says):
+def test_constraints_between_settings(section: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(PosxError, match=message):
         check_train(typed(RunConfig, {section: values}))
 
 
-def test_an_evaluation_needs_a_length_and_an_extension() -> None:
+def test_an_evaluation_requires_a_length_and_an_extension() -> None:
     check_eval(EvalConfig())
     with pytest.raises(PosxError, match="No evaluation length given"):
         check_eval(EvalConfig(lengths=[]))
@@ -211,6 +211,6 @@ def test_an_evaluation_needs_a_length_and_an_extension() -> None:
     assert refused(EvalRoot, {"eval": {"protocol": "streem"}}).message == "eval.protocol=streem is not a valid choice."
 
 
-def test_the_declarations_import_no_pydantic() -> None:
+def test_config_modules_do_not_import_pydantic_at_once() -> None:
     program = "import sys, posx.config.validate, posx.config.compose; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

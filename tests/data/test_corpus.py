@@ -30,7 +30,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def plain_sha256(*parts: object) -> str:
-    """Of bytes, or of JSON; each with its length before it."""
+    """Hash of bytes, or of JSON; each part is preceded by its length."""
     total = b""
     for part in parts:
         content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
@@ -39,7 +39,7 @@ def plain_sha256(*parts: object) -> str:
 
 
 def plain_pieces(texts: list[str]) -> list[str]:
-    """Cut behind white space, twenty cuts for all texts."""
+    """Cut after white space, into about twenty pieces for all texts."""
     total = sum(len(text) for text in texts)
     pieces = []
     for text in texts:
@@ -48,9 +48,9 @@ def plain_pieces(texts: list[str]) -> list[str]:
         for part in range(1, parts + 1):
             end = len(text) * part // parts
             if part < parts:
-                for place in range(end - 1, min(len(text), end + len(text) // (4 * parts))):
-                    if re.match(r"\s", text[place]):
-                        end = place + 1
+                for index in range(end - 1, min(len(text), end + len(text) // (4 * parts))):
+                    if re.match(r"\s", text[index]):
+                        end = index + 1
                         break
             if text[start:end].strip():
                 pieces.append(text[start:end])
@@ -59,7 +59,7 @@ def plain_pieces(texts: list[str]) -> list[str]:
 
 
 def plain_corpus(texts: list[str], vocab_size: int) -> tuple[str, dict[str, bytes | str], dict[str, list[np.ndarray]]]:
-    """The rules of version 1 in the shortest way, holding everything: key, facts, and ids by split."""
+    """The rules of version 1 in the simplest form, all in memory: key, facts, and ids by split."""
     key = plain_sha256(
         {"version": 1, "vocab_size": vocab_size}, [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     )
@@ -89,7 +89,7 @@ def plain_corpus(texts: list[str], vocab_size: int) -> tuple[str, dict[str, byte
 
 
 def speech(words: int, seed: int) -> str:
-    """What pre-tokenisers stumble over: contractions, numbers, runs of white space, other scripts."""
+    """Text that is difficult for pre-tokenisers: contractions, numbers, runs of white space, other scripts."""
     draw = np.random.default_rng(seed)
     odd = [
         "it's",
@@ -117,7 +117,7 @@ TEXTS = {
     "few": [speech(40 + 60 * n, n) for n in range(7)],
     "few with copies": [speech(90, n % 3) for n in range(9)],
     "one": [speech(1500, 1)],
-    "one that repeats": ["the same " * 900 + speech(400, 1)],
+    "one with repetitions": ["the same " * 900 + speech(400, 1)],
     "one without spaces": ["".join(chr(0x4E00 + (n * 7919) % 5003) for n in range(3000))],
     "uneven": [*(speech(2, n) for n in range(40)), *(speech(150, n) for n in range(40, 44))],
 }
@@ -125,7 +125,7 @@ TEXTS = {
 
 @pytest.mark.parametrize("kind", TEXTS)
 @pytest.mark.parametrize("small", [False, True], ids=["whole", "in parts"])
-def test_a_corpus_is_byte_for_byte_that_of_the_plain_rules(
+def test_a_corpus_equals_that_of_a_simple_implementation_byte_for_byte(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str, small: bool
 ) -> None:
     if small:
@@ -147,10 +147,10 @@ def test_a_corpus_is_byte_for_byte_that_of_the_plain_rules(
     }
 
 
-def test_a_large_corpus_has_its_tokenizer_from_the_first_documents(
+def test_the_tokenizer_of_a_large_corpus_is_trained_on_the_first_documents(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole ones, as many as fit, in the order of their hashes; and it is noted."""
+    """As many whole documents as fit, in the order of their hashes. A note says so."""
     texts = many(60)
     path = write_jsonl(tmp_path / "a.jsonl", texts)
     train = split_documents(texts)[0]["train"]
@@ -168,7 +168,7 @@ def test_a_large_corpus_has_its_tokenizer_from_the_first_documents(
         assert made.sha256 == all_of_it.sha256
 
 
-def test_tokens_and_offsets_on_disk_are_the_documents(tmp_path: Path, cache: Path) -> None:
+def test_tokens_and_offsets_on_disk_decode_to_the_documents(tmp_path: Path, cache: Path) -> None:
     texts = many(45)
     corpus = build(write_jsonl(tmp_path / "a.jsonl", texts))
     splits, _ = split_documents(texts)
@@ -193,13 +193,13 @@ def test_tokens_and_offsets_on_disk_are_the_documents(tmp_path: Path, cache: Pat
     assert corpus.tokenizer_sha256 == hashlib.sha256((corpus.path / "tokenizer.json").read_bytes()).hexdigest()
 
 
-def test_a_text_too_small_for_the_vocabulary_is_noted(tmp_path: Path, cache: Path) -> None:
+def test_a_note_says_that_a_text_is_too_small_for_the_vocabulary(tmp_path: Path, cache: Path) -> None:
     corpus = build(write_jsonl(tmp_path / "a.jsonl", many(30)), vocab_size=5000)
     assert 256 < corpus.vocab_size < 5000
     assert [n for n in corpus.notes if f"only {corpus.vocab_size} tokens" in n and "vocab_size=5000" in n]
 
 
-def test_the_tokenizer_sees_training_documents_alone(tmp_path: Path, cache: Path) -> None:
+def test_the_tokenizer_is_trained_only_on_training_documents(tmp_path: Path, cache: Path) -> None:
     texts = many(40)
     splits, _ = split_documents(texts)
     before = build(write_jsonl(tmp_path / "a.jsonl", texts))
@@ -213,7 +213,7 @@ def test_the_tokenizer_sees_training_documents_alone(tmp_path: Path, cache: Path
 
 
 def _changed(texts: list[str], old: str, split: str) -> list[str]:
-    """``old`` replaced by another text of as many bytes that falls into the same split, others as they were."""
+    """Replace ``old`` by another text of the same size and split, without moving other texts."""
     others = {name: set(part) - {old} for name, part in split_documents(texts)[0].items()}
     for number in range(2000):
         new = (f"{number} " + "zebra quagga " * len(old)).encode()[: len(old.encode())].decode()
@@ -221,10 +221,10 @@ def _changed(texts: list[str], old: str, split: str) -> list[str]:
         parts = {name: set(part) - {new} for name, part in split_documents(candidate)[0].items()}
         if parts == others:
             return candidate
-    raise AssertionError("no such text was found")
+    raise AssertionError("no suitable text was found")
 
 
-def test_slow_work_says_how_far_it_is(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_work_reports_progress(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpora, "SECONDS_BETWEEN_LINES", -1.0)
     said: list[str] = []
     path = write_jsonl(tmp_path / "a.jsonl", ["x" * 50_000 + f" {n}" for n in range(40)])
@@ -256,7 +256,7 @@ def test_an_interrupted_build_leaves_nothing(
         with pytest.raises(KeyboardInterrupt):
             prepare(data, TokenizerConfig(300), silent)
     left = [path for path in cache.rglob("*") if path.is_file() or path.name.startswith(".")]
-    if stage == "write_text":  # behind a corpus that is whole
+    if stage == "write_text":  # called after the corpus is complete
         assert open_corpus(left[0].parent).vocab_size == 300
         assert {path.parent for path in left} == {left[0].parent}
     else:
@@ -278,8 +278,8 @@ except PosxError as error:
 
 
 @pytest.mark.parametrize("room", [10_000, 210_000])
-def test_a_full_disk_is_a_sentence(tmp_path: Path, cache: Path, room: int) -> None:
-    """Full while the documents are laid down, and while their tokens are written."""
+def test_a_full_disk_is_reported(tmp_path: Path, cache: Path, room: int) -> None:
+    """The disk is full while documents are stored, or while their tokens are written."""
     path = write_jsonl(tmp_path / "a.jsonl", ["".join(map(chr, range(200, 400))) * 13 + str(n) for n in range(40)])
     done = python(FULL_DISK, path, room)
     assert done.returncode == 0, done.stderr
@@ -288,7 +288,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, cache: Path, room: int) -> No
     assert [p for p in cache.rglob("*") if p.name != "corpora"] == []
 
 
-def test_a_file_that_changes_while_it_is_read_is_a_sentence(
+def test_a_file_that_changes_while_it_is_read_is_reported(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
@@ -325,7 +325,7 @@ print(total / 1e6, memory("VmHWM") - idle)
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 60 MB of text in 3,000 documents, as .jsonl and as one row group of Parquet.
 
-    Its words are few and long, so that it has few tokens: what takes memory is the text.
+    It has few distinct, long words, so that there are few tokens: memory is used by the text.
     """
     folder = tmp_path_factory.mktemp("large")
     draw = np.random.default_rng(0)
@@ -339,7 +339,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize("what, name", [("prepare", "a.jsonl"), ("read", "a.jsonl"), ("read", "a.parquet")])
 def test_memory_does_not_grow_with_the_text(large: Path, cache: Path, what: str, name: str) -> None:
-    """60 MB of text in all: about 30 MB more than the idle process to prepare it, 180 MB if all of it is held."""
+    """Preparing 60 MB takes about 30 MB more than the idle process; with all text in memory, 180 MB."""
     done = python(MEMORY, large / name, what, OMP_NUM_THREADS="1", RAYON_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     megabytes, peak = map(float, done.stdout.splitlines()[-1].split())

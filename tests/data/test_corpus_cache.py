@@ -1,4 +1,4 @@
-"""Tests of ``posx.data.corpus``: cache."""
+"""Tests of the cache of ``posx.data.corpus``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from posx.data.splitting import split_documents
 from posx.errors import PosxError
 
 
-def test_the_key_is_content_and_settings_and_not_the_path(tmp_path: Path, cache: Path) -> None:
+def test_the_key_depends_on_content_and_settings_but_not_on_the_path(tmp_path: Path, cache: Path) -> None:
     texts = many(30)
     first = build(write_jsonl(tmp_path / "a.jsonl", texts))
     (tmp_path / "elsewhere").mkdir()
@@ -37,7 +37,7 @@ def test_the_key_is_content_and_settings_and_not_the_path(tmp_path: Path, cache:
     assert len(list((cache / "corpora").iterdir())) == 3
 
 
-def test_a_cached_corpus_is_opened_and_not_made_again(tmp_path: Path, cache: Path) -> None:
+def test_a_cached_corpus_is_opened_without_a_rebuild(tmp_path: Path, cache: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     said: list[str] = []
     prepare(text_data(path), TokenizerConfig(300), said.append)
@@ -47,7 +47,7 @@ def test_a_cached_corpus_is_opened_and_not_made_again(tmp_path: Path, cache: Pat
     assert {p: p.stat().st_mtime_ns for p in cache.rglob("*")} == before
 
 
-def test_configured_cache_dir_goes_before_the_environment(tmp_path: Path, cache: Path) -> None:
+def test_the_configured_cache_dir_takes_precedence_over_the_environment(tmp_path: Path, cache: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     data = text_data(path, cache_dir=str(tmp_path / "mine"))
     assert prepare(data, TokenizerConfig(300), silent).path.parent == tmp_path / "mine" / "corpora"
@@ -61,7 +61,7 @@ from posx.config.schema import DataConfig, TokenizerConfig
 from posx.data.corpus import prepare
 file, folder, me, other = sys.argv[1:]
 def say(line):
-    # Called once it is known that the corpus is not there yet: so both processes build it.
+    # Called when the corpus is found to be missing, so both processes build it.
     Path(folder, me).touch()
     until = time.monotonic() + 30
     while not Path(folder, other).exists() and time.monotonic() < until:
@@ -96,7 +96,7 @@ def test_two_processes_that_build_at_once_both_succeed(tmp_path: Path, cache: Pa
 
 @pytest.fixture
 def remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every file counts as large and as written long ago; the list grows by a line whenever text is read."""
+    """Treat every file as large and old. The list has one entry per time that text was read."""
     reads: list[str] = []
     real, now = corpora.documents, time.time_ns
 
@@ -113,7 +113,7 @@ def remembered(cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_large_files_are_not_read_again(tmp_path: Path, remembered: list[str]) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     first = build(path)
-    assert len(remembered) == 2, "for their key, and for their text"
+    assert len(remembered) == 2, "once for the key, once for the text"
     assert build(path).path == first.path
     assert len(remembered) == 2
     assert build(path, vocab_size=301).path != first.path
@@ -121,7 +121,7 @@ def test_large_files_are_not_read_again(tmp_path: Path, remembered: list[str]) -
 
 
 def rewrite(path: Path, text: str) -> None:
-    """In place, and with the times of before."""
+    """Write in place and restore the times."""
     stat = path.stat()
     path.write_text(text, "utf-8")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -131,18 +131,18 @@ CHANGES = {
     "longer": lambda path: path.write_text(path.read_text("utf-8") + "more", "utf-8"),
     "of the same size": lambda path: path.write_text(path.read_text("utf-8").replace("cat", "dog"), "utf-8"),
     "of the same size and time": lambda path: rewrite(path, path.read_text("utf-8").replace("cat", "dog")),
-    "another file of its name": lambda path: (
+    "replaced by another file": lambda path: (
         path.with_suffix(".new").write_text(path.read_text("utf-8").replace("cat", "dog"), "utf-8"),
         path.with_suffix(".new").replace(path),
     ),
-    "a file more": lambda path: path.with_name("z.txt").write_text("one more", "utf-8"),
-    "a file less": lambda path: path.unlink(),
+    "a file added": lambda path: path.with_name("z.txt").write_text("one more", "utf-8"),
+    "a file removed": lambda path: path.unlink(),
     "another name": lambda path: path.rename(path.with_name("zz.txt")),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_changed_is_read_again(tmp_path: Path, remembered: list[str], change: str) -> None:
+def test_changed_files_are_read_again(tmp_path: Path, remembered: list[str], change: str) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
     for n, text in enumerate(many(30)):
@@ -154,12 +154,12 @@ def test_what_changed_is_read_again(tmp_path: Path, remembered: list[str], chang
     CHANGES[change](folder / "07.txt")
     again = build(folder)
     assert len(remembered) > 2
-    assert again.path != first.path, "the order of documents counts too"
-    monkey = split_documents([p.read_text("utf-8") for p in sorted(folder.glob("*.txt"))])[0]
-    assert again.facts["splits"]["train"]["bytes"] == size(monkey["train"])
+    assert again.path != first.path, "the key depends on the order of documents, too"
+    expected = split_documents([p.read_text("utf-8") for p in sorted(folder.glob("*.txt"))])[0]
+    assert again.facts["splits"]["train"]["bytes"] == size(expected["train"])
 
 
-def test_other_settings_read_other_documents(tmp_path: Path, remembered: list[str]) -> None:
+def test_different_settings_give_different_corpora(tmp_path: Path, remembered: list[str]) -> None:
     path = tmp_path / "a.jsonl"
     texts = many(40)
     path.write_text("".join(json.dumps({"text": t, "other": t + "!"}) + "\n" for t in texts))
@@ -173,27 +173,29 @@ def test_other_settings_read_other_documents(tmp_path: Path, remembered: list[st
     assert len(remembered) == 8
 
 
-@pytest.mark.parametrize("damage", ["no corpus", "no note", "half a note", "bytes"])
-def test_a_note_that_leads_nowhere_is_no_harm(tmp_path: Path, cache: Path, remembered: list[str], damage: str) -> None:
+@pytest.mark.parametrize("damage", ["no corpus", "no file", "half a file", "bytes"])
+def test_a_damaged_or_outdated_key_file_is_ignored(
+    tmp_path: Path, cache: Path, remembered: list[str], damage: str
+) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     first = build(path)
-    (note,) = (cache / "read").iterdir()
+    (key_file,) = (cache / "read").iterdir()
     if damage == "no corpus":
         shutil.rmtree(first.path)
-    elif damage == "no note":
-        note.unlink()
+    elif damage == "no file":
+        key_file.unlink()
     else:
-        note.write_bytes(note.read_bytes()[:-1] if damage == "half a note" else b"\xff")
+        key_file.write_bytes(key_file.read_bytes()[:-1] if damage == "half a file" else b"\xff")
     assert build(path).sha256 == first.sha256
-    assert note.read_text() == first.path.name
+    assert key_file.read_text() == first.path.name
 
 
 def test_new_and_small_files_are_read_each_time(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second change within a tick of the file system's clock would leave size and times as they are."""
+    """A second change within a tick of the file system's clock may leave size and times unchanged."""
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     build(path)
     monkeypatch.setattr(corpora, "LARGE_BYTES", 0)
-    os.utime(path, ns=(0, 2**62))  # the future is new as well
+    os.utime(path, ns=(0, 2**62))  # a time in the future counts as new
     build(path)
     assert not (cache / "read").exists()
 
@@ -221,7 +223,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataConfig, Path]:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_cache_is_a_sentence(tmp_path: Path, built: tuple[DataConfig, Path], damage: str) -> None:
+def test_a_damaged_cache_is_reported(tmp_path: Path, built: tuple[DataConfig, Path], damage: str) -> None:
     data, whole = built
     folder = tmp_path / "corpora" / whole.name
     shutil.copytree(whole, folder)
@@ -233,7 +235,7 @@ def test_a_damaged_cache_is_a_sentence(tmp_path: Path, built: tuple[DataConfig, 
     assert "Delete" in caught.value.hint or "folder" in caught.value.hint
 
 
-def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", many(30))
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(PosxError, match="POSX_CACHE"):
@@ -254,6 +256,8 @@ def test_a_hub_corpus_opens_from_the_cache_without_a_network(
     again = prepare(data, TokenizerConfig(300), said.append)
     assert said == []
     assert (again.sha256, again.path) == (first.sha256, first.path)
-    assert first.sha256 == build(write_jsonl(tmp_path / "a.jsonl", many(30))).sha256, "the content is what counts"
+    assert first.sha256 == build(write_jsonl(tmp_path / "a.jsonl", many(30))).sha256, (
+        "the hash depends only on the content"
+    )
     with pytest.raises(PosxError, match="data=sotu"):
         prepare(DataConfig(**{**vars(data), "max_bytes": 1000}), TokenizerConfig(300), silent)

@@ -1,4 +1,4 @@
-"""Tests of ``posx.data.corpus``: splits."""
+"""Tests of ``posx.data.splitting``."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def joined(splits: dict[str, list[str]]) -> list[str]:
     draw=st.randoms(use_true_random=False),
 )
 @settings(max_examples=40, deadline=None)
-def test_held_out_splits_are_the_smallest_that_do(lengths: list[int], draw: object) -> None:
-    """10 % of the bytes and two documents each, taken in the order of the content's sha256."""
+def test_held_out_splits_are_as_small_as_allowed(lengths: list[int], draw: object) -> None:
+    """Each has 10% of the bytes and two documents, in the order of the sha256 of their content."""
     texts = [f"{n} " + "é" * length for n, length in enumerate(lengths)]
     ordered = sorted(texts, key=digest)
     draw.shuffle(texts)  # type: ignore[attr-defined]
     try:
         splits, notes = split_documents(texts)
     except PosxError:
-        # Only where nothing was left: all but one document are not enough for two held-out splits.
+        # Only if nothing is left: all but one document are not enough for two held-out splits.
         assert size(ordered[:-1]) * 10 < 2 * size(ordered) + 10 * max(map(len, map(str.encode, texts)))
         return
     assert notes == []
@@ -40,11 +40,11 @@ def test_held_out_splits_are_the_smallest_that_do(lengths: list[int], draw: obje
         held = splits[name]
         assert len(held) >= 2
         assert 10 * size(held) >= size(texts)
-        assert len(held) == 2 or 10 * size(held[:-1]) < size(texts), "one document less would have done"
+        assert len(held) == 2 or 10 * size(held[:-1]) < size(texts), "one document less would be enough"
     assert splits["train"]
 
 
-def test_copies_count_once_and_are_noted() -> None:
+def test_duplicates_count_once_and_give_a_note() -> None:
     texts = many(30)
     splits, notes = split_documents(texts + texts[:3] + texts[:1])
     assert splits == split_documents(texts)[0]
@@ -62,16 +62,16 @@ def test_twenty_documents_are_not_cut() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 19])
 def test_few_documents_are_cut_into_contiguous_pieces(count: int) -> None:
-    """Put together again in their order, the pieces are the text; and the note says what was done."""
+    """Joined in order, the pieces give the text. A note describes the cuts."""
     texts = [" ".join(f"w{n}-{k}" for k in range(200 + 37 * n)) + " " for n in range(count)]
     splits, notes = split_documents(texts)
     pieces = joined(splits)
     assert 20 <= len(pieces) <= 20 + count
     for text in texts:
-        # Every word is its own, so that a piece has one place.
-        own = sorted((piece for piece in pieces if piece in text), key=text.index)
-        assert "".join(own) == text
-        assert all(piece[-1].isspace() for piece in own), "a cut stands behind white space"
+        # All words differ, so that a piece occurs only once.
+        parts = sorted((piece for piece in pieces if piece in text), key=text.index)
+        assert "".join(parts) == text
+        assert all(piece[-1].isspace() for piece in parts), "cuts are after white space"
     sizes = [size([piece]) for piece in pieces]
     assert max(sizes) < 2.5 * sum(sizes) / len(sizes)
     (note,) = notes
@@ -79,15 +79,15 @@ def test_few_documents_are_cut_into_contiguous_pieces(count: int) -> None:
         assert part in note
 
 
-def test_text_without_white_space_is_cut_too() -> None:
+def test_text_without_white_space_is_cut() -> None:
     """Chinese and Japanese have none."""
-    text = "".join(chr(0x4E00 + (n * 7919) % 5003) for n in range(3000))  # no sign comes twice
+    text = "".join(chr(0x4E00 + (n * 7919) % 5003) for n in range(3000))  # all characters differ
     splits, _ = split_documents([text])
     pieces = joined(splits)
     assert "".join(sorted(pieces, key=text.index)) == text
     assert min(map(len, splits.values())) >= 2
 
 
-def test_too_little_text_is_a_sentence() -> None:
+def test_too_little_text_is_refused() -> None:
     with pytest.raises(PosxError, match="nothing to train on"):
         split_documents(["word"])

@@ -1,4 +1,4 @@
-"""data.source chooses the module that reads documents; a new source is one more file."""
+"""``data.source`` selects the module that reads documents; a new source is a new file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_new_source_is_one_module(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(documents(DataConfig(name="proverbs", source="proverbs", max_bytes=8))) == ["one", "two"]
 
 
-def test_local_documents_are_identified_by_content_and_those_of_the_hub_by_settings(tmp_path: Path) -> None:
+def test_local_documents_are_identified_by_content_and_hub_documents_by_settings(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     text = make_source(DataConfig(name="text", source="text", path=str(tmp_path)))
     sotu = make_source(DataConfig(name="sotu", source="sotu"))
@@ -72,12 +72,12 @@ print([name for name in ("torch", "pyarrow", "datasets", "pandas", "urllib.reque
 """
 
 
-def test_a_source_imports_a_large_library_when_it_reads() -> None:
+def test_a_source_imports_large_libraries_only_when_it_reads() -> None:
     done = python(LAZY)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
-def test_hub_corpora_keep_the_name_that_0_3_0_gave_them(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_corpora_have_the_same_names_as_in_0_3_0(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cached corpus opens without a network, so its name must not change."""
     (cache / "corpora" / "714443df3349e66fab6aaeec").mkdir(parents=True)
     monkeypatch.setattr(corpora, "open_corpus", lambda folder: folder)

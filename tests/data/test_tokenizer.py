@@ -19,7 +19,7 @@ from posx.errors import PosxError
 
 @functools.cache
 def _tokenizer() -> tuple[Tokenizer, np.ndarray]:
-    """One whose merges join parts of characters, or byte lengths would be easy."""
+    """A tokenizer with merges inside characters; otherwise, byte lengths would be trivial."""
     made = train_tokenizer(["東京東京 Ärger über naïve 👍🏽👍🏽 the the then " * 9, *many(20)], 400)
     assert any(len(token) == 2 and token[0] == "æ" for token in made.get_vocab()), "東 is 0xe6 0x9d 0xb1"
     return made, token_bytes(made)
@@ -27,8 +27,8 @@ def _tokenizer() -> tuple[Tokenizer, np.ndarray]:
 
 @given(st.text(max_size=80))
 @settings(max_examples=150, deadline=None)
-def test_any_text_survives_and_its_bytes_add_up(text: str) -> None:
-    """Decoding gives the text again, and the tokens' lengths add up to its UTF-8 bytes."""
+def test_any_text_round_trips_and_its_bytes_add_up(text: str) -> None:
+    """Decoding restores the text, and the lengths of the tokens add up to its UTF-8 bytes."""
     tokenizer, lengths = _tokenizer()
     (ids,) = encode(tokenizer, [text])
     assert tokenizer.decode(ids.tolist(), skip_special_tokens=False) == text
@@ -37,13 +37,13 @@ def test_any_text_survives_and_its_bytes_add_up(text: str) -> None:
 
 @given(st.lists(st.text(st.sampled_from("ab é1_.,'s\n\t \u00a0\x1c東"), max_size=60), max_size=4), st.integers(1, 9))
 @settings(max_examples=300, deadline=None)
-def test_a_document_cut_into_parts_has_the_tokens_of_the_whole(texts: list[str], part: int) -> None:
+def test_encoding_in_parts_gives_the_tokens_of_the_whole_document(texts: list[str], part: int) -> None:
     tokenizer, _ = _tokenizer()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "PART", part)
         patch.setattr(tokens, "BATCH", 3 * part)
-        found = [ids.tolist() for ids in encode(tokenizer, iter(texts))]
-    assert found == [tokenizer.encode(text).ids for text in texts]
+        in_parts = [ids.tolist() for ids in encode(tokenizer, iter(texts))]
+    assert in_parts == [tokenizer.encode(text).ids for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -65,19 +65,19 @@ import itertools, os, signal, threading, time
 from posx.data.tokenizer import train_tokenizer
 threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
-    train_tokenizer(itertools.repeat("no end of this text in sight " * 1000), 300)
+    train_tokenizer(itertools.repeat("text without end " * 1000), 300)
 except KeyboardInterrupt:
     print("interrupted")
 """
 
 
-def test_ctrl_c_ends_the_training_of_a_tokenizer() -> None:
-    """The library trains on threads of its own; the text here has no end, so that only the signal ends it."""
+def test_ctrl_c_interrupts_the_training_of_a_tokenizer() -> None:
+    """The library trains in its own threads. The text is infinite, so that only the signal ends training."""
     done = python(CTRL_C, TOKENIZERS_PARALLELISM="true")
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
-def test_a_broken_tokenizer_file_is_a_sentence(tmp_path: Path) -> None:
+def test_a_damaged_tokenizer_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(PosxError) as caught:
         load_tokenizer(tmp_path / "tokenizer.json")

@@ -10,7 +10,7 @@ from posx.loggers.jsonl import JsonLines
 from posx.runs.directory import Run
 
 
-def test_a_row_is_a_line_that_is_there_at_once(tmp_path: Path) -> None:
+def test_a_row_is_written_at_once_as_a_line(tmp_path: Path) -> None:
     logger = JsonLines(Run(tmp_path, RunConfig()))
     logger.log({"tokens": 64, "lr": 0.5, "grad_norm": None}, 1)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "tokens": 64, "lr": 0.5, "grad_norm": null}\n'
@@ -28,7 +28,7 @@ def test_lines_after_the_resume_point_are_dropped(tmp_path: Path) -> None:
     assert path.read_text() == "".join(lines[:2]) + '{"step": 3, "lr": 0.2}\n'
 
 
-def test_a_run_that_starts_anew_begins_with_an_empty_file(tmp_path: Path) -> None:
+def test_a_new_run_starts_with_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     JsonLines(Run(tmp_path, RunConfig())).close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""

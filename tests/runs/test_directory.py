@@ -31,7 +31,7 @@ from posx.utils.console import Display
         ("data.max_bytes=9999", "data.max_bytes was None, now 9999"),
     ],
 )
-def test_resuming_with_other_settings_is_refused(
+def test_resuming_with_different_settings_is_refused(
     text: Path, unbroken: Run, tmp_path: Path, override: str, sentence: str
 ) -> None:
     shutil.copytree(unbroken.path, tmp_path / "run")
@@ -42,7 +42,7 @@ def test_resuming_with_other_settings_is_refused(
     assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*")) == before
 
 
-def test_resuming_with_other_threads_goes_on(text: Path, unbroken: Run, tmp_path: Path) -> None:
+def test_resuming_with_a_different_number_of_threads_is_allowed(text: Path, unbroken: Run, tmp_path: Path) -> None:
     shutil.copytree(unbroken.path, tmp_path / "run")
     config = tiny_config(text, "scheme=learned", *STEPS, "train.threads=2", "train.log_every=3", "label=mine")
     assert create(tmp_path, "run", config, resume=True).config.train.threads == 2
@@ -53,7 +53,7 @@ def test_an_existing_name_without_resume_is_refused(text: Path, unbroken: Run) -
         create(unbroken.path.parent, "run", unbroken.config, resume=False)
 
 
-def test_two_processes_cannot_hold_one_run(text: Path, tmp_path: Path) -> None:
+def test_two_processes_cannot_lock_the_same_run(text: Path, tmp_path: Path) -> None:
     config = tiny_config(text, *STEPS)
     run = create(tmp_path, "run", config, resume=False)
 

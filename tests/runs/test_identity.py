@@ -17,7 +17,7 @@ from posx.runs.directory import open_run
 from posx.runs.identity import group_hash, recipe_hash
 
 
-def test_finetunes_of_seeds_share_a_row_and_those_of_other_recipes_do_not(own: Path) -> None:
+def test_fine_tunes_of_different_seeds_share_a_row_and_those_of_different_recipes_do_not(own: Path) -> None:
     of_1 = finetune(own, "rope-1", "rope-1-pi", "--extension", "pi", *TO_4X)
     of_31 = finetune(own, "rope-31", "rope-31-pi", "--extension", "pi", *TO_4X)
     first, second, other = (record_of(own, name) for name in ("rope-pi", of_1.name, of_31.name))
@@ -30,7 +30,7 @@ def test_finetunes_of_seeds_share_a_row_and_those_of_other_recipes_do_not(own: P
     assert len({record_of(own, n).config_sha256 for n in ("rope", "rope-pi", "rope-ntk", "rope-31")}) == 4
 
 
-def test_a_recipe_is_all_but_seed_and_training_context(text: Path, runs: Path) -> None:
+def test_a_recipe_hash_ignores_only_seed_and_training_context(text: Path, runs: Path) -> None:
     base = tiny_config(text, "scheme=rope")
     same_recipe = [
         tiny_config(text, "scheme=rope", *more)

@@ -1,4 +1,4 @@
-"""Names of jobs, groups and cells: those of 0.3.0 are frozen, and what changes a result changes the name."""
+"""Names of jobs, groups and cells: those of 0.3.0 stay the same, and every change of a result changes the name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posx.config.schema import RunConfig
 from posx.runs import identity
 from posx.runs.identity import cell_key, group_hash, job_hash, recipe_hash
 
-# Taken from the results as they were committed. ``changes`` are relative to ``config``. Jobs with cells were run by
+# Taken from committed results. ``changes`` are relative to ``config``. Jobs with cells were run by
 # 0.3.0. The control and two fine-tunes were run by 0.1.0, whose job names 0.3.0 kept; drop and pose were named by
 # running the code of 0.3.0, since no committed result has them.
 FROZEN: dict[str, Any] = json.loads(
@@ -40,7 +40,7 @@ RECIPE_IGNORES = {*GROUP_IGNORES, "train.context"}
 
 
 def config_of(values: dict[str, Any]) -> RunConfig:
-    """The config of a mapping as a run stores it; fields that are missing have their defaults."""
+    """The config of a mapping as a run stores it; missing fields have their defaults."""
     default = RunConfig()
     sections = {}
     for name, value in values.items():
@@ -50,7 +50,7 @@ def config_of(values: dict[str, Any]) -> RunConfig:
 
 
 def stored(changes: dict[str, Any]) -> dict[str, Any]:
-    """The config of the fixture with changes; a scheme is replaced whole."""
+    """The config of the fixture with changes; a scheme is replaced completely."""
     merged = dict(FROZEN["config"])
     for name, value in changes.items():
         merged[name] = {**merged[name], **value} if isinstance(value, dict) and name != "scheme" else value
@@ -67,7 +67,7 @@ def other(value: Any) -> Any:
 
 
 def variations() -> Iterator[tuple[str, RunConfig]]:
-    """Every field of a config, with a config that differs in that field alone."""
+    """Every field of a config, with a config that differs only in that field."""
     values = asdict(config_of(FROZEN["config"]))
     for section, fields in values.items():
         if not isinstance(fields, dict):
@@ -80,7 +80,7 @@ def variations() -> Iterator[tuple[str, RunConfig]]:
 # ---------------------------------------------------------------- the names of 0.3.0
 
 
-def test_the_fixture_holds_ten_jobs_and_more() -> None:
+def test_the_fixture_has_at_least_ten_jobs() -> None:
     assert len([job for job in FROZEN["jobs"] if job["cells"]]) >= 10
     assert any("reach" in job["changes"].get("train", {}) for job in FROZEN["jobs"])
 
@@ -98,7 +98,7 @@ def test_group_and_recipe_hashes_of_0_3_0_stay(job: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_cell_keys_of_0_3_0_stay(cell: dict[str, Any]) -> None:
-    """If the numbers change, NUMERICS is raised and this test gets keys of its own."""
+    """If the numbers change, NUMERICS must be raised and this test needs new keys."""
     assert cell_key(cell["weights_sha256"], cell["asked"]) == cell["key"]
 
 
@@ -120,21 +120,21 @@ def test_every_field_is_varied() -> None:
     assert {"train.recipe", "train.reach", "scheme.base", "label", "model.tie_embeddings"} < all_fields()
 
 
-def test_a_job_is_named_by_every_field_that_changes_its_result_and_by_its_label() -> None:
+def test_a_job_name_depends_on_all_fields_that_affect_its_result_and_on_its_label() -> None:
     assert differs(lambda config: job_hash(config, CORPUS, TOKENIZER)) == all_fields() - JOB_IGNORES
 
 
-def test_a_job_is_named_by_its_corpus_and_its_tokenizer() -> None:
+def test_a_job_name_depends_on_corpus_and_tokenizer() -> None:
     config = config_of(FROZEN["config"])
     names = [job_hash(config, *texts) for texts in ((CORPUS, TOKENIZER), (CORPUS, CORPUS), (TOKENIZER, TOKENIZER))]
     assert len(set(names)) == 3
 
 
-def test_seeds_of_one_config_are_a_group_and_nothing_else_is() -> None:
+def test_a_group_hash_ignores_only_the_seed_and_the_ignored_fields() -> None:
     assert differs(group_hash) == all_fields() - GROUP_IGNORES
 
 
-def test_a_recipe_is_the_same_at_another_training_context_and_nothing_else_is() -> None:
+def test_a_recipe_hash_also_ignores_the_training_context() -> None:
     assert differs(recipe_hash) == all_fields() - RECIPE_IGNORES
 
 
@@ -148,14 +148,14 @@ def test_hashing_leaves_the_config_unchanged() -> None:
 def test_a_cell_is_named_by_everything_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, request = "w" * 64, ["pi", {"pi": {"s": 2.0}}, 128, "t" * 64, "float32"]
     keys = [cell_key(weights, request), cell_key("v" * 64, request)]
-    for place, value in enumerate(["ntk", {"pi": {"s": 4.0}}, 256, "u" * 64, "bfloat16"]):
-        keys.append(cell_key(weights, [*request[:place], value, *request[place + 1 :]]))
+    for index, value in enumerate(["ntk", {"pi": {"s": 4.0}}, 256, "u" * 64, "bfloat16"]):
+        keys.append(cell_key(weights, [*request[:index], value, *request[index + 1 :]]))
     monkeypatch.setattr(identity, "NUMERICS", "another")
     keys.append(cell_key(weights, request))
     assert len(set(keys)) == len(keys) == 8
 
 
-# ---------------------------------------------------------------- fields that are added later
+# ---------------------------------------------------------------- fields that were added later
 
 
 @pytest.mark.parametrize("key, default", [("recipe", "none"), ("reach", None)])
@@ -167,8 +167,8 @@ def test_a_later_field_at_its_default_is_left_out(key: str, default: str | None)
     assert group_hash(written) == group_hash(without)
 
 
-def test_the_next_field_to_be_added_needs_a_line_in_LATER_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """optim.eps plays the field that is added."""
+def test_a_new_field_needs_only_a_line_in_LATER(monkeypatch: pytest.MonkeyPatch) -> None:
+    """optim.eps stands for the new field."""
     monkeypatch.setitem(identity.LATER, "optim.eps", 1e-8)
     assert "eps" not in identity.hashed(config_of(FROZEN["config"]))["optim"]
     assert identity.hashed(config_of(stored({"optim": {"eps": 1e-6}})))["optim"]["eps"] == 1e-6

@@ -1,4 +1,4 @@
-"""Two processes cannot write one run; a process that was killed leaves it free."""
+"""Two processes cannot write to the same run; killing a process releases its lock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Run:
 
 @contextmanager
 def held_elsewhere(run: Run) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock."""
+    """Lock the run in another process."""
     arguments = [sys.executable, "-c", HOLD, str(run.path)]
     with subprocess.Popen(
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_environment()
@@ -53,7 +53,7 @@ def refused(run: Run) -> PosxError:
     return caught.value
 
 
-def test_a_second_process_is_refused_and_a_killed_one_leaves_the_run_free(run: Run) -> None:
+def test_a_second_process_is_refused_until_the_first_is_killed(run: Run) -> None:
     with held_elsewhere(run) as other:
         sentence = f"Another process is working on {run.path}. Wait for it, or choose another --name."
         assert str(refused(run)) == sentence
@@ -79,7 +79,7 @@ def test_an_error_releases_the_lock(run: Run) -> None:
         pass
 
 
-def test_the_lock_file_of_0_3_0_stops_nobody_and_its_lock_does(run: Run) -> None:
+def test_a_lock_of_0_3_0_excludes_others_but_its_lock_file_does_not(run: Run) -> None:
     with (run.path / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         refused(run)
@@ -93,7 +93,7 @@ def test_a_lock_excludes_a_process_of_0_3_0(run: Run) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_run_directory_that_cannot_be_locked_is_a_sentence(tmp_path: Path) -> None:
+def test_a_run_directory_that_cannot_be_locked_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
     assert "cannot be locked" in str(refused(Run(tmp_path, RunConfig())))
 

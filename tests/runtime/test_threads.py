@@ -22,9 +22,9 @@ def threads_restored() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_results_stay_in_order_and_threads_are_shared() -> None:
+def test_results_are_in_order_and_threads_are_shared() -> None:
     torch.set_num_threads(4)
-    gate = threading.Barrier(2)  # passed only if both are at work at once
+    gate = threading.Barrier(2)  # passed only if both run at the same time
 
     def work(number: int) -> tuple[int, int]:
         gate.wait(20)
@@ -37,7 +37,7 @@ def test_results_stay_in_order_and_threads_are_shared() -> None:
     assert [at_once([torch.get_num_threads] * n) for n in (2, 3)] == [[1, 1], [1, 1, 1]]
 
 
-def test_an_error_is_raised_once_all_have_ended() -> None:
+def test_an_error_is_raised_after_all_have_ended() -> None:
     torch.set_num_threads(2)
     ended = threading.Event()
 
@@ -54,7 +54,7 @@ def test_an_error_is_raised_once_all_have_ended() -> None:
     assert torch.get_num_threads() == 2
 
 
-def test_pieces() -> None:
+def test_number_of_pieces() -> None:
     torch.set_num_threads(2)
     assert [pieces(CPU, most) for most in (0, 1, 2, 9)] == [1, 1, 2, 2]
     torch.set_num_threads(MOST + 3)
@@ -62,8 +62,8 @@ def test_pieces() -> None:
     assert pieces(torch.device("cuda"), 100) == 1
 
 
-def test_numbers_that_a_cpu_computes_slowly_count_as_zero_on_all_threads() -> None:
-    """1e-39 is no normal float32. In a process of its own; all threads share the last product."""
+def test_denormal_numbers_are_flushed_to_zero_on_all_threads() -> None:
+    """1e-39 is a denormal float32. Runs in a separate process; all threads share the last product."""
     code = (
         "import torch\n"
         "from posx.runtime import device as devices\n"

@@ -64,7 +64,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     "an extension as a word": ("schemes: [rope]\nextensions: {rope: pi}\n", "takes a list"),
     "no extension": ("schemes: [rope]\nextensions: {rope: []}\n", "xtension"),
     "lengths as a word": ("schemes: [rope]\nlengths: 2x\n", "lengths takes a list"),
-    "a bad length": ("schemes: [rope]\nlengths: [two]\n", "is not a length"),
+    "a bad length": ("schemes: [rope]\nlengths: [two]\n", "is not a valid length"),
     "no length": ("schemes: [rope]\nlengths: []\n", "ength"),
     "a length that no document has": ("schemes: [rope]\nlengths: [1x, 1000x]\n", "It holds targets for a context"),
     "a context that no document fills": (

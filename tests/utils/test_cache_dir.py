@@ -1,4 +1,4 @@
-"""Where posx keeps its cache: as configured, POSX_CACHE, or the user's cache directory."""
+"""Location of the cache: as configured, POSX_CACHE, or the user's cache directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from posx.utils.files import cache_dir
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have other directories")
 
 
-def test_the_setting_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_takes_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POSX_CACHE", "/environment")
     assert cache_dir("/setting") == Path("/setting")
     assert cache_dir() == cache_dir("") == Path("/environment")

@@ -21,15 +21,15 @@ torch.set_num_threads(1)
 
 LIVE = """
 from posx.utils.console import Display
-with Display() as shown:
-    shown.start("task", 3)
+with Display() as display:
+    display.start("task", 3)
     for step in range(4):
-        shown.update(step, "loss 5.0")
-    shown.say("said")
+        display.update(step, "loss 5.0")
+    display.say("a message")
 """
 
 
-def test_no_color_turns_the_live_display_off(there: Path) -> None:
+def test_no_color_disables_the_progress_bar(there: Path) -> None:
     Path("live.py").write_text(LIVE)
     ours, theirs = pty.openpty()
     environment = child_environment(NO_COLOR="1", TERM="xterm-256color")
@@ -39,5 +39,5 @@ def test_no_color_turns_the_live_display_off(there: Path) -> None:
     text = os.read(ours, 65536).decode()
     os.close(ours)
     assert done.returncode == 0
-    assert "said" in text
+    assert "a message" in text
     assert "\x1b" not in text

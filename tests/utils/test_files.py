@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from posx.utils.files import read_json, sha256_of, whole_file, whole_folder, wri
 
 
 class Stop(BaseException):
-    """As a signal would raise: not an Exception."""
+    """Not an Exception, like what a signal raises."""
 
 
 def half_a_file(path: Path, error: type[BaseException]) -> None:
@@ -46,7 +46,7 @@ def test_an_error_inside_whole_file_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_whole_file_is_not_seen_before_its_end(tmp_path: Path) -> None:
+def test_whole_file_creates_the_file_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with whole_file(path) as temporary:
         temporary.write_text("new")
@@ -63,7 +63,7 @@ def test_an_error_inside_whole_folder_leaves_nothing(tmp_path: Path, error: type
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whole_folder_keeps_the_folder_of_who_was_first(tmp_path: Path) -> None:
+def test_whole_folder_does_not_replace_an_existing_folder(tmp_path: Path) -> None:
     path = tmp_path / "made"
     with whole_folder(path) as temporary:
         (temporary / "a.txt").write_text("second")
@@ -74,7 +74,7 @@ def test_whole_folder_keeps_the_folder_of_who_was_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_write_json_refuses_what_json_has_not(tmp_path: Path, number: float) -> None:
+def test_write_json_refuses_nan_and_infinity(tmp_path: Path, number: float) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"nats": 1.5})
     with pytest.raises(ValueError, match="JSON"):
@@ -83,7 +83,7 @@ def test_write_json_refuses_what_json_has_not(tmp_path: Path, number: float) -> 
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_json_keeps_text_and_order(tmp_path: Path) -> None:
+def test_json_preserves_text_and_order(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"z": "東京", "a": [1, None, True]})
     assert "東京" in path.read_text("utf-8")
@@ -91,7 +91,7 @@ def test_json_keeps_text_and_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe{}"])
-def test_damaged_json_is_a_sentence_with_the_path(tmp_path: Path, content: bytes) -> None:
+def test_the_message_for_damaged_json_names_the_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(PosxError) as caught:
@@ -100,12 +100,12 @@ def test_damaged_json_is_a_sentence_with_the_path(tmp_path: Path, content: bytes
     assert "damaged" in str(caught.value)
 
 
-def test_missing_json_says_what_it_would_have_been(tmp_path: Path) -> None:
+def test_the_message_for_missing_json_describes_the_file(tmp_path: Path) -> None:
     with pytest.raises(PosxError, match="not a posx record"):
         read_json(tmp_path / "a.json", "a posx record")
 
 
-def test_hashes_keep_parts_apart() -> None:
+def test_hashes_distinguish_how_values_are_split() -> None:
     alike = [(b"ab", b"c"), (b"a", b"bc"), (b"abc",), (b"abc", b""), ("abc",), (["a", "bc"],)]
     assert len({sha256_of(*parts) for parts in alike}) == len(alike)
     assert sha256_of({"a": 1, "b": 2}) == sha256_of({"b": 2, "a": 1})

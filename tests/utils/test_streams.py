@@ -1,4 +1,4 @@
-"""Each random stream begins with the same numbers as in every release before."""
+"""Each random stream begins with the same numbers as in all earlier releases."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def first(random: np.random.Generator) -> list[int]:
 
 
 @pytest.mark.parametrize(("name", "seed"), FIRST)
-def test_a_stream_begins_as_it_always_did(name: str, seed: int) -> None:
+def test_a_stream_begins_with_known_numbers(name: str, seed: int) -> None:
     assert first(stream(name, seed)) == FIRST[name, seed]
-    assert first(stream(name, seed)) == FIRST[name, seed]  # from its beginning each time
+    assert first(stream(name, seed)) == FIRST[name, seed]  # each call restarts the stream
 
 
 @pytest.mark.parametrize(("seed", "step"), BATCHES)
@@ -45,7 +45,7 @@ def test_a_batch_is_a_function_of_seed_and_step(seed: int, step: int) -> None:
     assert first(batch_stream(seed, step)) == BATCHES[seed, step]
 
 
-def test_each_stream_has_known_numbers_and_a_key_of_its_own() -> None:
+def test_each_stream_has_known_numbers_and_a_unique_key() -> None:
     assert {name for name, _ in FIRST} == set(KEYS)
     assert len(set(KEYS.values())) == len(KEYS)
 

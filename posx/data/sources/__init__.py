@@ -16,7 +16,7 @@ def make_source(data: DataConfig) -> Source:
     """The source for a checked config: the class with this ``name`` in the module of that name."""
     module = import_module(f"{__name__}.{MODULES.get(data.source, data.source)}")
     (source,) = (
-        one for one in vars(module).values() if isinstance(one, type) and vars(one).get("name") == data.source
+        cls for cls in vars(module).values() if isinstance(cls, type) and vars(cls).get("name") == data.source
     )  # fmt: skip
     return source(data)
 

@@ -1,4 +1,4 @@
-"""Tests of ``posx.data.sources``: what every source does with documents."""
+"""Tests of ``posx.data.sources`` that apply to every source."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from posx.errors import PosxError
         (2, ["on"]),
     ],
 )
-def test_max_bytes_bounds_the_text_in_utf8(tmp_path: Path, bound: int | None, expected: list[str]) -> None:
-    """Whole documents while they fit, and none after the first that does not."""
+def test_max_bytes_limits_the_text_in_utf8(tmp_path: Path, bound: int | None, expected: list[str]) -> None:
+    """Whole documents while they fit, and none after the first that does not fit."""
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps({"text": t}) + "\n" for t in ("one", "東京", "four", "x")))
     assert read(path, max_bytes=bound) == expected
 
 
-def test_no_more_is_read_than_is_asked_for(tmp_path: Path) -> None:
-    """One document past the bound, which shows that it does not fit; what is wrong behind it does not count."""
+def test_no_more_documents_are_read_than_needed(tmp_path: Path) -> None:
+    """Reading stops after the first document that does not fit. Later errors are not noticed."""
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "one"}\n{"text": "two"}\n{"text": "three"}\nno JSON\n\xff')
     assert read(path, max_bytes=6) == ["one", "two"]
@@ -51,6 +51,6 @@ def test_a_first_document_past_max_bytes_is_cut_between_characters(tmp_path: Pat
     assert read(tmp_path, max_bytes=8) == ["東京"]
 
 
-def test_white_space_is_no_text(tmp_path: Path) -> None:
+def test_white_space_does_not_count_as_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n\t")
     assert "contains no text" in refusal(tmp_path / "a.txt")

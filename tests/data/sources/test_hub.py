@@ -15,7 +15,7 @@ from posx.data.sources.hub import join_articles
 from posx.errors import PosxError
 
 
-def test_a_heading_of_the_first_level_begins_a_document() -> None:
+def test_first_level_headings_begin_documents() -> None:
     lines = [
         "",
         " = Valkyria = \n",
@@ -32,7 +32,7 @@ def test_a_heading_of_the_first_level_begins_a_document() -> None:
     assert list(join_articles(iter(lines))) == ["".join(lines[:1]), "".join(lines[1:7]), "".join(lines[7:])]
 
 
-def test_no_heading_is_one_document() -> None:
+def test_lines_without_headings_are_one_document() -> None:
     assert list(join_articles(iter(["a\n", " = = Sub = = \n", "b\n"]))) == ["a\n = = Sub = = \nb\n"]
     assert list(join_articles(iter([]))) == []
 
@@ -50,14 +50,14 @@ def test_the_hub_source_reads_a_local_directory(tmp_path: Path, kind: str) -> No
     assert list(documents(data)) == [" = One = \n a b\n = = Sub = = \n", " = Two = \n c\n"]
 
 
-def test_a_hub_row_without_the_field_names_the_fields(tmp_path: Path) -> None:
+def test_the_message_for_a_missing_field_lists_fields_with_text(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", content=["a"], title=["t"])
     with pytest.raises(PosxError, match="content, title"):
         list(documents(DataConfig(name="local", source="hub", path=str(tmp_path))))
 
 
 @pytest.mark.parametrize("variable, value", [("HF_HUB_OFFLINE", "1"), ("HF_ENDPOINT", "http://127.0.0.1:9")])
-def test_the_hub_out_of_reach_fails_at_once(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_an_unreachable_hub_fails_quickly(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     began = time.monotonic()
     with pytest.raises(PosxError) as caught:
