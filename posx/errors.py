@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class PosxError(Exception):
-    """An error that a user can fix: what is wrong, and a hint how to fix it. Printed without a traceback.
+    """An error that a user can fix: what is wrong, and a hint on how to fix it. Printed without a traceback.
 
     ``code`` is the exit code of the command: 2 for usage, configuration and data, 1 for a run that failed.
     """

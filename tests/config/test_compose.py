@@ -137,7 +137,7 @@ def test_a_plus_is_accepted_for_all_keys_or_for_none() -> None:
 
 
 @pytest.mark.parametrize("override", ["hydra.foo=1", "hydra.run.dir=x"])
-def test_hydras_own_settings_are_unknown_keys(override: str) -> None:
+def test_settings_of_hydra_are_refused(override: str) -> None:
     refused(override)
 
 
