@@ -31,7 +31,7 @@ def _inputs(schema: Any) -> Any:
 
 
 def _lenient(hint: Any) -> Any:
-    """A type that also accepts how YAML and the command line write it: "3" for 3, 3000 for text."""
+    """A type that also accepts the forms of YAML and the command line: "3" for 3, 3000 for text."""
     if hint in _READ:
         return Annotated[hint, Strict(), BeforeValidator(_READ[hint])]
     if is_dataclass(hint):

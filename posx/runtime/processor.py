@@ -18,7 +18,7 @@ class Processor:
 
     @property
     def fast_bf16(self) -> bool:
-        """Whether there are instructions for bf16 products, AVX512-BF16 or AMX. Otherwise torch emulates them."""
+        """Whether the processor has bf16 instructions: AVX512-BF16 or AMX. Otherwise torch emulates them."""
         return not self.flags.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 

@@ -46,7 +46,7 @@ torch.set_num_threads(1)
         (["data.path=missing.txt"], "missing.txt"),
         (["data.path=empty.txt"], "empty.txt is empty"),
         (["data.path=latin.txt"], "byte 300 is 0xff"),
-        (["data.path=short.txt"], "Give more text"),
+        (["data.path=short.txt"], "Add more text"),
         (["data.path=folder"], "no .txt"),
         (["data.path=broken.jsonl"], "line 1 is not JSON"),
         (["train.context=4000", "train.batch_tokens=4000"], "longest training document"),

@@ -51,7 +51,7 @@ def test_every_start_is_equally_likely() -> None:
     seen, counts = np.unique(np.concatenate(draws), return_counts=True)
     assert seen.tolist() == starts
     assert chi_square(counts) < 4.5, "standard deviations above the mean of the statistic"
-    # Among 40 steps, or 20 seeds, no two share a batch.
+    # All batches of 20 seeds and 40 steps differ.
     assert len({d.tobytes() for d in draws}) == 800
 
 
