@@ -133,12 +133,17 @@ def verify(names: Sequence[str] | None = None, *, progress: OnProgress = None, c
 
     display = as_display(progress)
 
+    count = 0
+
     def on_check(done: int, total: int, note: str) -> None:
+        nonlocal count
         if done == 0:
+            count = total
             display.start("Verifying", total)
         display.update(done, note)
 
     listed = None if names is None else check_list("names", names, '["rope"]')
     rows = run_checks(listed, catalog, on_check)
+    display.update(count, "")
     display.finish()
     return Output([asdict(row) for row in rows], [page(rows)], failed(rows))

@@ -17,7 +17,7 @@ def config(
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """Print the config of a run and of its evaluation as YAML."""
+    """Print the config of a run and its evaluation as YAML."""
     from posx import api
     from posx.config.compose import as_overrides, key_of
 

@@ -18,7 +18,7 @@ def extensions(
     config_dir: ConfigDir = None,
     trust: Trust = False,
 ) -> None:
-    """List the test-time extensions, or describe some of them."""
+    """List the test-time extensions, or describe some."""
     from posx import api
 
     emit(api.extensions(names or [], matrix=matrix, catalog=Catalog(config_dir, trust)), json)

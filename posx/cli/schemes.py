@@ -8,7 +8,7 @@ from posx.config.catalog import Catalog
 
 @command("schemes")
 def schemes(names: Names = None, json: Json = False, config_dir: ConfigDir = None, trust: Trust = False) -> None:
-    """List the positional schemes, or describe some of them."""
+    """List the positional schemes, or describe some."""
     from posx import api
 
     emit(api.schemes(names or [], catalog=Catalog(config_dir, trust)), json)

@@ -20,6 +20,7 @@ from fixtures.commands import (
 )
 from fixtures.corpora import child_environment
 from fixtures.models import posx
+from posx.cli.app import app
 
 torch.set_num_threads(1)
 
@@ -159,3 +160,15 @@ def test_a_reader_that_leaves_early_is_no_traceback(runs: Path) -> None:
 def test_clicks_own_errors_have_the_same_exit_code() -> None:
     assert click.UsageError.exit_code == 2
     assert "--scheme" in refused("train", "--scheme")
+
+
+def test_summaries_of_commands_are_short_imperatives() -> None:
+    for entry in app.registered_commands:
+        assert entry.callback is not None
+        summary = (entry.callback.__doc__ or "").splitlines()[0]
+        first = summary.split()[0]
+        assert len(summary) <= 55, summary
+        assert summary.endswith("."), summary
+        assert not summary.endswith(".."), summary
+        assert first[0].isupper(), summary
+        assert not first.endswith(("s", "ing", "ed")), summary
