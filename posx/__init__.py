@@ -1,6 +1,6 @@
 """posx: a harness for length extrapolation.
 
-The functions that a script needs most are here; :mod:`posx.api` has all. Nothing is imported before it is used.
+It exports the functions that scripts use most; :mod:`posx.api` has the rest. Modules are imported on first use.
 """
 
 __version__ = "0.4.0"

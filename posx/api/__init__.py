@@ -1,4 +1,4 @@
-"""What a notebook, a script and the command line call. Nothing here prints.
+"""The Python API, which the command line calls too. Nothing here prints.
 
     config = posx.compose({"train.steps": 100}, scheme="rope")
     run = posx.train(config)
@@ -6,11 +6,11 @@
 
 Lengths and contexts are tokens, losses are nats, and a multiple such as ``"2x"`` refers to the base context. Every
 invalid argument raises :class:`PosxError`, whose text says what is wrong and how to fix it. ``progress`` is called with
-:class:`Progress` events. ``catalog`` adds a folder of configs, and trust in classes from outside posx; a class that is
+:class:`Progress` events. ``catalog`` adds a folder of configs, and trusts classes from outside posx; a class that is
 passed as an object is trusted in this process. Heavy packages are imported by the functions that need them.
 
-The commands print what these functions return. ``import posx`` has the functions that a script needs most; the others
-are used as ``posx.api.NAME``.
+The commands print what these functions return. ``posx`` exports the functions that scripts use most; the others are
+available as ``posx.api.NAME``.
 """
 
 from posx.api.arguments import OnProgress, Overrides

@@ -36,15 +36,15 @@ def evaluate(
 ) -> list[Record]:
     """One record for each run, extension and length, and for the control at 1x, which comes first.
 
-    ``lengths`` are tokens (3000) or multiples of the base context ("2x"). ``extensions`` are texts such as "none",
-    "pi" and "ntk+window(w=64)", classes, or instances; without any, the model is evaluated as it was trained.
+    ``lengths`` are tokens (3000) or multiples of the base context ("2x"). ``extensions`` are strings such as
+    "none", "pi" and "ntk+window(w=64)", classes, or instances; by default, the model is evaluated as it was trained.
     ``settings`` are fields of :class:`posx.config.schema.EvalConfig`: ``protocol="curve"``, ``max_targets=1024``;
     ``protocol="all"`` is fixed-targets, non-overlapping and stream. Several runs share their targets.
 
     A record holds a sum of nats over ``n_targets`` tokens; ``record.nats_per_token`` is their mean. A cell that cannot
-    be computed is a record with a ``status`` and a ``reason``. Records are also written to the runs, and those that
-    are there are not computed again. Raises PosxError, also where nothing that was requested could be computed, or
-    one of several evaluations was impossible; the records of the others are then in their runs.
+    be computed is a record with a ``status`` and a ``reason``. Records are also written to the runs, and existing
+    ones are not computed again. Raises PosxError, also if no requested cell could be computed, or if one of several
+    evaluations failed; the records of the others are then in their runs.
     """
     from posx.models.python_values import as_text, extension_text
 
@@ -87,7 +87,7 @@ def compose_evaluations(
 
 
 def plan_evaluations(runs: Sequence[Run], configs: Sequence[EvalConfig], catalog: Catalog = PACKAGED) -> list[Plan]:
-    """What :func:`compute` will do, after every check that needs no work. Raises PosxError."""
+    """The plans for :func:`compute`, after every check that requires no computation. Raises PosxError."""
     from posx.config.lengths import comparable
     from posx.evaluation.plan import make_plan
 
@@ -96,7 +96,7 @@ def plan_evaluations(runs: Sequence[Run], configs: Sequence[EvalConfig], catalog
 
 
 def plan_newest(runs_dir: Path | str, configs: Sequence[EvalConfig], catalog: Catalog = PACKAGED) -> list[Plan]:
-    """The plans of the newest finished run that supports all of this; of the newest if none does. Raises PosxError."""
+    """The plans of the newest finished run that supports every request, or of the newest. Raises PosxError."""
     from posx.runs.directory import finished_runs
 
     runs = finished_runs(Path(runs_dir))
@@ -128,8 +128,8 @@ def _is_supported(plan: Plan) -> bool:
 def compute(plans: Sequence[Plan], progress: OnProgress = None, *, strict: bool = False) -> list[Record]:
     """The records of all plans, in their order.
 
-    An evaluation that fails does not stop the others, and is a message. PosxError is raised at the end where all of
-    them failed; with ``strict``, also where one of them left no records.
+    An evaluation that fails does not stop the others, and is a message. PosxError is raised at the end if all of
+    them failed; with ``strict``, also if one of them left no records.
     """
     from posx.evaluation.evaluate import evaluate_all, nothing_computed
 

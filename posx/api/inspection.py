@@ -1,4 +1,4 @@
-"""What there is to choose from, what it computes, whether it is right, and what it costs. Each returns an Output."""
+"""Lists, details, pictures and checks of schemes and extensions. Each function but config_text returns an Output."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def extensions(names: Sequence[str] = (), *, matrix: bool = False, catalog: Cata
 
 
 def machine() -> Output:
-    """What this machine has, and what posx will choose."""
+    """The hardware of this machine, and what posx will choose on it."""
     from posx.analysis.machine import describe_machine
 
     return describe_machine()
@@ -113,7 +113,7 @@ def explain(
 
 
 def explain_permutation(schemes: Sequence[str] | None = None, *, catalog: Catalog = PACKAGED) -> Output:
-    """What each scheme, by default every one, makes of the same words in another order. Raises PosxError."""
+    """How much the output of each scheme, by default all, changes with word order. Raises PosxError."""
     from dataclasses import asdict
 
     from posx.analysis.permutation import page, permutations

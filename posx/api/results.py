@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # for start-up time: these import numpy, pandas or torch
 
 @dataclass(frozen=True)
 class Table:
-    """Records, and what they come to: ``posx.Table(records).to_markdown()``."""
+    """Records and their aggregates: ``posx.Table(records).to_markdown()``. Raises PosxError for other objects."""
 
     records: list[Record]
     failed: list[Job] = field(default_factory=list)  # jobs of a sweep that failed; ``last_words`` says why
@@ -47,7 +47,7 @@ class Table:
     def render(self, form: str, protocol: str | None = None) -> str:
         """The table as the text of a file: md, csv, latex or json.
 
-        ``protocol``: that of the evaluations, or "all"; without one fixed-targets, if there are any. Raises PosxError.
+        ``protocol`` is a protocol or "all"; by default fixed-targets, if it was evaluated. Raises PosxError.
         """
         from posx.reporting.formats import find_format, render
         from posx.reporting.grouping import ALL
@@ -55,7 +55,7 @@ class Table:
         return render(self.select(protocol), find_format(form).name, protocol == ALL)
 
     def to_markdown(self, protocol: str | None = None) -> str:
-        """The table as GitHub and notebooks show it."""
+        """The table as Markdown, for GitHub and notebooks."""
         return self.render("md", protocol)
 
     def pages(self, protocol: str | None = None, width: int | None = None) -> list[Page]:
@@ -66,7 +66,7 @@ class Table:
         return pages(self.select(protocol), protocol == ALL, width)
 
     def select(self, protocol: str | None = None) -> list[Cell]:
-        """The cells of a protocol, of all ("all"), or without one of the protocol to show first. Raises PosxError."""
+        """The cells of a protocol, or of all ("all"); by default, of the protocol to show first. Raises PosxError."""
         from posx.config.schema import PROTOCOLS
         from posx.reporting.grouping import ALL, choose
 
@@ -87,7 +87,7 @@ class Table:
             raise PosxError("This table has no records.", 'Evaluate a run: posx.evaluate(run, ["2x"]).')
 
     def all_pages(self, side_by_side: bool = False, width: int | None = None) -> list[Page]:
-        """The tables of all cells, whatever their protocols."""
+        """The tables of all cells, of every protocol."""
         from posx.reporting.views import pages
 
         return pages(self.cells, side_by_side, width)
@@ -140,10 +140,12 @@ def find_record(runs_dir: Path | str, cell: str) -> Record:
 
 
 def load_records(path: Path | str = "runs") -> DataFrame:
-    """One row for each record of a run, or of all runs in a directory: the fields of :class:`Record`, and what follows.
+    """One row for each record of a run, or of all runs in a directory: the fields of :class:`Record`,
+    and derived columns.
 
-    What follows: ``nats_per_token`` (nats), ``perplexity``, ``bits_per_byte``, ``multiple`` (of the base context).
-    They are NaN where nothing was computed. Raises PosxError where there is no record.
+    Derived are ``nats_per_token`` (nats), ``perplexity``, ``bits_per_byte`` and ``multiple`` (of the base context).
+    They are NaN if nothing was computed. ``path`` can be a bundle, or a run of it. Raises PosxError if there are no
+    records.
     """
     from posx.results.frame import as_frame
     from posx.results.records import read_records
@@ -186,7 +188,7 @@ def plot(table: Table, kind: str, stem: Path | str, by: str | None = None) -> li
 def report(
     table: Table, path: Path | str, *, title: str = "", runs_dir: Path | str = "runs", progress: OnProgress = None
 ) -> Path:
-    """Write the HTML report. ``runs_dir`` is the one that its commands name. Raises PosxError."""
+    """Write the HTML report. ``runs_dir`` appears in its commands. Raises PosxError."""
     from posx.reporting.page import write_report
 
     path = check_path(path)
@@ -207,7 +209,7 @@ def compare(
 ) -> Output:
     """The paired difference of two runs, rows of seeds or extensions ("rope:pi") at each length. Raises PosxError.
 
-    Without ``lengths``, at all lengths that both were evaluated at.
+    By default at all common lengths.
     """
     from dataclasses import asdict
 

@@ -27,10 +27,10 @@ def sweep(
     bundles: Sequence[Path | str] = (),
     progress: OnProgress = None,
 ) -> Table:
-    """Train and evaluate all that a sweep file lists, in processes of their own; what is done already is kept.
+    """Train and evaluate all runs of a sweep file, in separate processes. Finished jobs are not run again.
 
     ``path`` is a YAML file, the name of a packaged one ("quick"), or what :func:`plan_sweep` returned, which takes a
-    catalog. ``workers`` jobs run at a time; without a number, as many as suit the machine. A job that fails does not
+    catalog. ``workers`` jobs run at a time; the default depends on the machine. A job that fails does not
     stop the others and is in ``failed``. A job that one of ``bundles`` (folders that ``posx bundle`` wrote) holds with
     every requested evaluation is not run: its records are read from there. Call it in the main thread: it handles
     signals. Raises PosxError.
@@ -55,7 +55,7 @@ def plan_sweep(
     progress: OnProgress = None,
     catalog: Catalog = PACKAGED,
 ) -> Sweep:
-    """The jobs of a sweep, composed and checked; ``finetune``: those that start from other runs too. PosxError."""
+    """The jobs of a sweep, composed and checked; ``finetune`` includes fine-tuning jobs. Raises PosxError."""
     from posx.config.compose import as_overrides
     from posx.models.python_values import as_texts
     from posx.sweeps.file import find_sweep
@@ -69,7 +69,7 @@ def plan_sweep(
 def list_jobs(
     plan: Sweep, runs_dir: Path | str = "runs", bundles: Sequence[Path | str] = (), progress: OnProgress = None
 ) -> RichTable:
-    """The jobs of a sweep, and which of them remain to be run; nothing is run. Raises PosxError."""
+    """The jobs of a sweep, and which of them are left to run; nothing is run. Raises PosxError."""
     from posx.sweeps.dashboard import jobs_table
     from posx.sweeps.run import make_jobs
 

@@ -29,8 +29,8 @@ def compose(
     """The config of a training run, complete and checked.
 
     ``overrides`` are those of the command line, ``["train.steps=100"]``, or a mapping, ``{"train.steps": 100}``.
-    ``scheme`` is a name, or a class, which needs no YAML; ``settings`` are its own, such as ``{"base": 500}``. In a
-    mapping the value of ``train.extension`` can be a class or an instance too. Raises PosxError.
+    ``scheme`` is a name, or a class, which needs no YAML; ``settings`` are those of the scheme, ``{"base": 500}``.
+    In a mapping the value of ``train.extension`` can be a class or an instance too. Raises PosxError.
     """
     from posx.config.compose import as_overrides, compose_settings, key_of
     from posx.models.build import complete, compose_run, freeze_extension
@@ -47,7 +47,8 @@ def compose(
     for text in texts:
         if key_of(text).split(".")[0] == "scheme":
             raise PosxError(
-                f"{text} was given beside the class {scheme.__qualname__}.", "Give the settings of a class in settings."
+                f"{text} was given together with the class {scheme.__qualname__}.",
+                "Give the settings of a class in settings, without overrides.",
             )
     config = compose_settings(as_overrides([], texts), catalog)
     config.scheme = {**(settings or {}), **scheme_config(scheme, catalog)}
@@ -60,8 +61,8 @@ def compose_finetune(
     """The config of a fine-tune of a finished run: its own, with ``changes`` in ``train.*``, ``optim.*`` and ``label``.
 
     Contexts can be multiples of the base context: ``{"train.context": "4x", "train.extension": "pi"}``. Without
-    changes it trains for a tenth of the run's steps. ``runs_dir`` is where the fine-tune will be kept (default: beside
-    the run). Raises PosxError.
+    changes it trains for a tenth of the run's steps. ``runs_dir`` is where the fine-tune will be stored (default: the
+    directory of the run). Raises PosxError.
     """
     from posx.models.python_values import as_texts
     from posx.training import finetune as tuning
@@ -84,7 +85,7 @@ def train(
     """Train one model to its last step, and return its run directory.
 
     ``path`` is the run directory, such as ``runs/rope``; without one it is in ``runs`` and named after the settings.
-    With ``resume`` a run that exists there is continued; without, it is an error. Raises PosxError, also where a
+    With ``resume`` a run that exists there is continued; without, it is an error. Raises PosxError, also if a
     signal interrupts training, which writes a checkpoint first.
     """
     from posx.data.corpus import prepare
@@ -117,21 +118,26 @@ def finetune(
 ) -> Run:
     """Train on from the weights of a finished run, and return the new run.
 
-    ``changes`` are those of :func:`compose_finetune`, or the config that it returned. The new run is beside the first
-    one, unless ``path`` names its directory. :func:`train` with ``resume`` continues one. Raises PosxError.
+    ``changes`` are those of :func:`compose_finetune`, or the config that it returned. The new run is stored next to
+    the first one, unless ``path`` is given. :func:`train` with ``resume`` continues one. Raises PosxError.
     """
     run = check_run(run)
     folder = run.path.parent if path is None else check_path(path).parent
     if not isinstance(changes, RunConfig):
         changes = compose_finetune(run, changes, runs_dir=folder, catalog=catalog)
     elif not changes.start.run:
-        raise PosxError("This config starts from the weights of no run.", "Make it with compose_finetune(run, …).")
+        raise PosxError(
+            "This config does not start from the weights of a run.", "Compose it: posx.compose_finetune(run, …)."
+        )
     path = default_path(changes, folder) if path is None else path
     return train(changes, path, progress=progress, catalog=catalog)
 
 
 def estimate(config: RunConfig, *, progress: OnProgress = None, catalog: Catalog = PACKAGED) -> dict[str, Any]:
-    """What a run will take, from a few timed steps: see :func:`posx.training.estimate.estimate`. Writes no run."""
+    """The time, memory and disk that a run requires, from a few timed steps. Writes no run. Raises PosxError.
+
+    The keys are those of :func:`posx.training.estimate.estimate`.
+    """
     from posx.data.corpus import prepare
     from posx.training import estimate as estimates
 
@@ -140,7 +146,7 @@ def estimate(config: RunConfig, *, progress: OnProgress = None, catalog: Catalog
 
 
 def default_path(config: RunConfig, runs_dir: Path | str = "runs", *, resume: bool = False) -> Path:
-    """The directory of a run that was given no name: one that is free, or with ``resume`` the one to continue."""
+    """The directory of a run without a name: an unused one, or with ``resume`` the one to continue."""
     from posx.runs import directory
     from posx.training import finetune as tuning
 
@@ -171,7 +177,7 @@ def _checked(config: RunConfig, catalog: Catalog) -> RunConfig:
 
 
 def _check_before_writing(config: RunConfig, corpus: Corpus) -> None:
-    """What can be refused before a run directory is made."""
+    """The checks that are possible before a run directory is created. Raises PosxError."""
     from posx.data.sampling import check_long_enough
     from posx.runtime import device as devices
 

@@ -15,7 +15,7 @@ def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", help="A run, or a row of seeds by its label; rope:pi is rope with pi.")
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The run or row to compare A with.")],
     length: Annotated[
         list[str] | None,
         typer.Option(help="Tokens or a multiple of the base context; repeatable. Default: all common lengths."),

@@ -29,7 +29,7 @@ def explain(
 ) -> None:
     """Explain what is new to a scheme at a longer length.
 
-    For a model that was trained with 2048 tokens and is given 3000:
+    For a model trained at 2048 tokens and evaluated at 3000:
 
     posx explain --scheme rope --train-length 2048 --length 3000 --extension pi
 

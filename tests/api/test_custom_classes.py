@@ -84,3 +84,37 @@ def test_classes_that_cannot_be_used(mine: ModuleType, overrides: list[str]) -> 
         posx.compose(overrides, scheme=mine.Shrink)
     with pytest.raises(posx.PosxError, match="Give the settings of a class in settings"):
         posx.compose([*overrides, "scheme.slope=1"], scheme=mine.MyRoot)
+
+
+ANOTHER_PROCESS = """
+import sys
+import posx
+
+trust = sys.argv[2] == "trust"
+try:
+    run = posx.load_run(sys.argv[1])
+    catalog = posx.Catalog(trust=trust)
+    print(posx.evaluate(run, ["2x"], max_targets=32, catalog=catalog)[-1].nats)
+except posx.PosxError as error:
+    print(error)
+"""
+
+
+def test_another_process_requires_trust(mine: ModuleType, overrides: list[str], tmp_path: Path) -> None:
+    run = posx.train(posx.compose(overrides, scheme=mine.MyRoot), tmp_path / "runs" / "mine")
+    (record,) = [r for r in posx.evaluate(run, ["2x"], max_targets=32) if r.length == 32]
+    environment = child_environment()
+    environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    refused, trusted = (
+        subprocess.run(
+            [sys.executable, "-c", ANOTHER_PROCESS, str(run.path), word],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=True,
+        )
+        for word in ("no", "trust")
+    )
+    assert "mine.MyRoot is not part of posx" in refused.stdout
+    assert trusted.stdout.strip() == str(record.nats)
+    assert refused.stderr == trusted.stderr == ""

@@ -101,7 +101,7 @@ def test_a_finetune_starts_from_the_run(run: posx.Run, tmp_path: Path) -> None:
     elsewhere = posx.finetune(run, posx.compose_finetune(run, changes, runs_dir=tmp_path), tmp_path / "tuned")
     assert elsewhere.config.start.run == str(run.path.resolve())
     assert elsewhere.finished
-    with pytest.raises(posx.PosxError, match="weights of no run"):
+    with pytest.raises(posx.PosxError, match="does not start from the weights of a run"):
         posx.finetune(run, run.config)
 
 
