@@ -1,1 +1,1 @@
-"""From a checkpoint, extensions and windows to records. Returns data; prints nothing."""
+"""Evaluation: from a checkpoint, extensions and windows to records. Nothing here prints results."""

@@ -1,4 +1,4 @@
-"""Evaluation after docs/protocol.md: the same targets at every length, sums divided once, every cell a record."""
+"""Evaluation by docs/protocol.md: the same targets at every length, sums divided once, a record for each cell."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from posx.utils.console import Display
 
 
 def evaluate(plan: Plan, display: Display) -> list[Record]:
-    """:func:`evaluate_all`, but a PosxError where none of the cells that were asked for could be computed."""
+    """:func:`evaluate_all`, but raises PosxError if none of the requested cells could be computed."""
     records = evaluate_all(plan, display)
     refused = nothing_computed(plan, records)
     if refused is not None:
@@ -47,7 +47,7 @@ def evaluate(plan: Plan, display: Display) -> list[Record]:
 
 
 def nothing_computed(plan: Plan, records: list[Record]) -> PosxError | None:
-    """The error of an evaluation that computed nothing of what was asked, else None. ``records`` are the plan's."""
+    """The error if none of the requested cells could be computed, else None. ``records``: those of the plan."""
     asked = [record for cell, record in zip(plan.cells, records, strict=True) if cell in plan.asked]
     if any(record.status == "ok" for record in asked):
         return None
@@ -58,9 +58,9 @@ def nothing_computed(plan: Plan, records: list[Record]) -> PosxError | None:
 
 
 def evaluate_all(plan: Plan, display: Display, folder: Path | None = None) -> list[Record]:
-    """The records of ``plan.cells``, in their order, computed or kept; also written to ``folder``.
+    """The records of ``plan.cells``, in order. Existing ones are read; others are computed and written to ``folder``.
 
-    That is the run's eval folder, if left out. A cell that cannot be computed is a record with its reason.
+    Default: the run's eval folder. The record of a cell that cannot be computed has a reason.
     """
     run = plan.run
     folder = folder or run.path / "eval"
@@ -69,7 +69,7 @@ def evaluate_all(plan: Plan, display: Display, folder: Path | None = None) -> li
     if protocol.targets is not None:
         store_targets(folder, protocol.targets)
     if not run.finished:
-        display.say(f"Note: {run.name} is unfinished; this is its step {run.step} of {run.config.train.steps}.")
+        display.say(f"Note: {run.name} is unfinished. Evaluating step {run.step} of {run.config.train.steps}.")
     evaluation = _Evaluation(plan, scorer, protocol, weights, folder, display)
     records = [evaluation.record(cell) for cell in plan.cells]
     display.finish()
@@ -77,7 +77,7 @@ def evaluate_all(plan: Plan, display: Display, folder: Path | None = None) -> li
 
 
 def load_scorer(run: Run, config: EvalConfig, display: Display, catalog: Catalog = PACKAGED) -> tuple[Scorer, str]:
-    """The model of a run that has a checkpoint, on its text, and the hash of its weights."""
+    """A scorer with the model and corpus of a run that has a checkpoint, and the hash of its weights."""
     corpus = prepare(run.config.data, run.config.tokenizer, display.say)
     check_same_text(run, corpus)
     found = checkpoints.newest(run.checkpoints)
@@ -92,7 +92,7 @@ def load_scorer(run: Run, config: EvalConfig, display: Display, catalog: Catalog
 
 
 def resolve(applied: Applied) -> tuple[dict[str, Any], Unsupported | None]:
-    """The parameters of what is applied at a length, or none and why they cannot be."""
+    """The parameters of the extensions at a length, or none and the error if they are unsupported."""
     try:
         return applied.resolved(), None
     except Unsupported as error:
@@ -102,9 +102,9 @@ def resolve(applied: Applied) -> tuple[dict[str, Any], Unsupported | None]:
 def identities(
     run_config: RunConfig, config: EvalConfig, say: Callable[[str], None], catalog: Catalog = PACKAGED
 ) -> list[list[Any]]:
-    """What names each cell of an evaluation next to the weights, as :func:`cell_key` takes it.
+    """The part of the key of each cell that does not depend on the weights, for :func:`cell_key`.
 
-    Both configs are complete. Needs the text, and no weights. Raises PosxError.
+    Both configs are complete. Reads the corpus, but no weights. Raises PosxError.
     """
     protocol = make_protocol(prepare(run_config.data, run_config.tokenizer, say), config, run_config.base_context)
     scheme = scheme_of(run_config, catalog)
@@ -119,7 +119,7 @@ def identities(
 
 @dataclass
 class _Evaluation:
-    """What the cells of one run share."""
+    """What all cells of a run share."""
 
     plan: Plan
     scorer: Scorer
@@ -130,13 +130,13 @@ class _Evaluation:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What a reader of the records should know."""
+        """Notes for readers of the records."""
         run = self.plan.run
         unfinished = [] if run.finished else [f"step {run.step} of {run.config.train.steps}"]
         return [*self.scorer.corpus.notes, *unfinished]
 
     def record(self, cell: Cell) -> Record:
-        """One record: kept from before where nothing has changed, else computed and written."""
+        """The record of a cell: the existing one if nothing has changed, else computed and written."""
         run, scorer, protocol = self.plan.run, self.scorer, self.protocol
         applied = bind(cell.extensions, scorer.model.scheme, cell.length, cell.trained, run.config.train.reached)
         resolved, refused = resolve(applied)
@@ -166,7 +166,7 @@ class _Evaluation:
         return record
 
     def _blank(self, cell: Cell, resolved: dict[str, Any], windows: Windows, digest: str) -> Record:
-        """The record of a cell before anything is computed."""
+        """The record of a cell before it is computed."""
         run, config, targets = self.plan.run, self.plan.config, self.protocol.targets
         split, train, lineage = self.protocol.split, run.config.train, run.meta["lineage"]
         return Record(
@@ -218,7 +218,7 @@ class _Evaluation:
         )
 
     def _computed(self, record: Record, windows: Windows, losses: np.ndarray, backend: str, seconds: float) -> Record:
-        """The record with its sums; the loss of every target is written beside it."""
+        """The record with its sums. The loss of every target is written next to it."""
         corpus, split = self.scorer.corpus, self.protocol.split
         order = scored_tokens(windows)
         document = documents_of(order, split)
@@ -246,7 +246,7 @@ class _Evaluation:
 
 
 def _unsupported(error: Unsupported, cell: Cell, run: Run) -> str:
-    """The scheme knows its own end alone; a fine-tune with an extension reaches further."""
+    """The reason of an unsupported cell. A scheme knows only its own last position; a fine-tune may extend it."""
     if not any(one.changes == "positions" for one in cell.trained):
         return str(error)
     reached = run.config.train.reached

@@ -1,8 +1,8 @@
-"""Factors of longrope by evolution: parents are the best so far, a child is a changed parent or a mean of two.
+"""An evolutionary search for LongRoPE factors: a child is a mutated parent, or a mean of two parents.
 
-Factors never fall from pair to pair, as in Ding et al. 2024, arXiv 2402.13753, section 3.2. Unlike there, a child of
-two is their geometric mean with a random weight, which keeps the order without trial and error, and a parent may also
-be changed as a whole: evaluations here are counted in tens, not in thousands.
+Factors never decrease from pair to pair, as in Ding et al. 2024, arXiv 2402.13753, section 3.2. Unlike there, a child
+of two parents is their geometric mean with a random weight, which preserves the order without rejection, and all
+factors of a parent can be changed together, since there are tens of evaluations here, not thousands.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from posx.extensions.base import Extension, Target
 from posx.extensions.longrope import LongRope, written
 
 PARENTS = 4
-RATE = 0.3  # of what is changed in a parent, as in the paper
-SPREAD = 0.15  # standard deviation of the logarithm of a power to which all factors are raised
-TRIES = 100  # for a child that is not there yet
+RATE = 0.3  # mutation probability, as in the paper
+SPREAD = 0.15  # standard deviation of the logarithm of the power that all factors are raised to
+TRIES = 100  # attempts to find a new child
 DIGITS = 4
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """λ_k, the first positions that keep theirs, and what cosines and sines are multiplied by (None: by s)."""
+    """λ_k, the number of first positions that are not rescaled, and the factor of cosines and sines (None: by s)."""
 
     factors: tuple[float, ...]
     n: int = 0
     attention: float | None = None
 
     def extension(self) -> Extension:
-        """As an extension."""
+        """The candidate as an extension."""
         config = LongRope.Config(written(self.factors), self.n, self.attention)
         return LongRope.of(config, "longrope")
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a child may be: factors from 1 to ``most``, n and attention one of theirs."""
+    """The search space: factors from 1 to ``most``, and the values of n and attention."""
 
     most: float
     firsts: tuple[int, ...]
@@ -50,28 +50,28 @@ class Space:
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate and its nats a token; infinite where they are no number."""
+    """A candidate and its nats/token, infinite if the loss is not finite."""
 
     candidate: Candidate
     nats: float
 
 
 def as_factors(extension: Extension, frequencies: Tensor, target: Target) -> Candidate:
-    """What another scaling of these frequencies [R/2] does at this target, as factors of a few digits."""
+    """The factors, rounded to a few digits, that equal another extension of these frequencies [R/2] at this target."""
     found = extension.spectrum(frequencies, target)
-    turning = frequencies > 0  # a pair that does not rotate takes the factor of its neighbour
+    turning = frequencies > 0  # a pair that does not rotate gets the factor of its neighbour
     ratios = torch.where(turning, frequencies.double() / found.double(), torch.zeros(()).double())
     return Candidate(tidy(ratios.tolist()), attention=float(f"{extension.amplitude(target):.{DIGITS + 2}g}"))
 
 
 def tidy(factors: Sequence[float], most: float = math.inf) -> tuple[float, ...]:
-    """Of a few digits, from 1 to ``most``, never falling."""
+    """Factors rounded to a few digits, from 1 to ``most``, never decreasing."""
     rising = np.maximum.accumulate(np.clip(np.asarray(factors, dtype=np.float64), 1.0, most))
     return tuple(float(f"{value:.{DIGITS}g}") for value in rising)
 
 
 def space_of(starts: Sequence[Candidate], target: Target) -> Space:
-    """Up to the largest factor of a start (in the paper up to 1.25 s); n from 0 to L/2, by powers of two."""
+    """Factors up to the largest of the starting points (in the paper 1.25 s); n from 0 to L/2, in powers of two."""
     firsts = [0, *(2**power for power in range(32) if 2**power <= target.context / 2)]
     attentions = dict.fromkeys([None, *(candidate.attention for candidate in starts)])
     return Space(max(candidate.factors[-1] for candidate in starts), tuple(firsts), tuple(attentions))
@@ -84,7 +84,7 @@ def evolve(
     budget: int,
     random: np.random.Generator,
 ) -> Iterator[Scored]:
-    """Up to ``budget`` candidates with their nats, as they come: the starts, then their descendants."""
+    """Yield up to ``budget`` scored candidates: the starting points, then their descendants."""
     known: list[Scored] = []
     for number in range(budget):
         one = starts[number] if number < len(starts) else _child(known, space, random)
@@ -95,7 +95,7 @@ def evolve(
 
 
 def _child(known: Sequence[Scored], space: Space, random: np.random.Generator) -> Candidate | None:
-    """One that is not there yet; None where none was found, as where a single pair leaves little to change."""
+    """A new child, or None if none was found, as with a single pair."""
     there = {scored.candidate for scored in known}
     parents = [scored.candidate for scored in sorted(known, key=lambda scored: scored.nats)[:PARENTS]]
     for _ in range(TRIES):
@@ -110,7 +110,7 @@ def _child(known: Sequence[Scored], space: Space, random: np.random.Generator) -
 
 
 def mean(a: Candidate, b: Candidate, space: Space, random: np.random.Generator) -> Candidate:
-    """The geometric mean with a random weight; n and attention of either."""
+    """The geometric mean of two parents with a random weight; n and attention of one of them."""
     weight = random.random()
     logs = weight * np.log(a.factors) + (1 - weight) * np.log(b.factors)
     n, attention = ((a, b)[random.integers(2)] for _ in range(2))
@@ -118,7 +118,7 @@ def mean(a: Candidate, b: Candidate, space: Space, random: np.random.Generator) 
 
 
 def changed(parent: Candidate, space: Space, random: np.random.Generator) -> Candidate:
-    """Some factors drawn anew between their neighbours, or all raised to one power; at times another n, attention."""
+    """Some factors redrawn between their neighbours, or all raised to a power; sometimes another n and attention."""
     factors = list(parent.factors)
     if random.random() < 0.5:
         power = math.exp(random.normal(scale=SPREAD))

@@ -1,7 +1,7 @@
-"""`posx search longrope`: factors for one model and length, chosen by nats a token on validation, never on test.
+"""`posx search longrope`: factors for a model and a length, selected by nats/token on validation, never on test.
 
-What is found is the best of many on the targets of the search, and so flatters itself there. Other targets of the
-validation split, which the search does not see, say what it is worth beside pi, ntk and yarn.
+The result is the best of many candidates on the search targets, so its loss there is biased. It is compared with pi,
+ntk and yarn on held-out targets of the validation split, which the search does not use.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ FOUND = "longrope"
 
 @dataclass(frozen=True)
 class Row:
-    """What was scored, by name: nats a token on the targets of the search and on those held out (None: not scored)."""
+    """A scored candidate by name: nats/token on the search targets and on the held-out targets (None: not scored)."""
 
     name: str
     searched: float
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found: ``rows`` are the model as it is, what the search started from, and the best of all."""
+    """The result of a search. ``rows``: the model without an extension, the starting points, and the best candidate."""
 
     run: Run
     length: int
@@ -70,17 +70,17 @@ class Search:
     targets: TargetSet
     held_out: TargetSet | None
     weights: str
-    stopped: int  # the signal that ended it early, or 0
+    stopped: int  # the signal that ended the search early, or 0
 
     @property
     def best(self) -> Candidate:
-        """Of the targets of the search."""
+        """The best candidate on the search targets."""
         return _best(self.history).candidate
 
 
 @dataclass
 class _Judge:
-    """Nats a token of extensions of one run at one length, on top of what it was trained with."""
+    """Scores extensions of one run at one length, on top of the extension it was trained with."""
 
     run: Run
     scorer: Scorer
@@ -88,7 +88,7 @@ class _Judge:
     trained: tuple[Extension, ...]
 
     def nats(self, candidate: Candidate | None, targets: TargetSet) -> float:
-        """Of a candidate, or of the model as it is; infinite where that is no number."""
+        """Nats/token with a candidate, or without an extension (None); infinite if the loss is not finite."""
         asked = [candidate.extension()] if candidate else []
         applied = bind(asked, self.scorer.model.scheme, self.length, self.trained, self.run.config.train.reached)
         losses, _ = self.scorer.score(windows_of_targets(targets, self.length), applied, Display(quiet=True), "")
@@ -104,7 +104,7 @@ def search(
     display: Display,
     catalog: Catalog = PACKAGED,
 ) -> Search:
-    """The best of so many candidates at this length; a signal ends it with the best until then. Raises PosxError."""
+    """Search with this many candidates. A signal ends the search with the best so far. Raises PosxError."""
     tokens = beyond(run, length)
     scheme = scheme_of(run.config, catalog)
     theta = frequencies(scheme)
@@ -112,14 +112,14 @@ def search(
         raise PosxError(
             f"{run.config.scheme['name']} rotates no queries and keys in attention with logits: "
             "there are no frequencies to search factors for.",
-            "Search for a run of rope, partial-rope, p-rope or xpos.",
+            "Use a run of rope, partial-rope, p-rope or xpos.",
         )
     if run.step and not run.finished:
         raise PosxError(
-            f"{run.name} is not finished: step {run.step} of {run.config.train.steps}; factors serve final weights.",
+            f"{run.name} is not finished: step {run.step} of {run.config.train.steps}; search after training.",
             f"Finish it first: posx train --resume --name {run.name} with its overrides.",
         )
-    # Twice as many targets as are asked for: half of them are held out.
+    # Twice as many targets as requested: half of them are held out.
     drawn = replace(config, lengths=[str(tokens)], extensions=[TRAINED], max_targets=2 * config.max_targets)
     plan = make_plan(run, drawn, catalog)
     trained = plan.asked[0].trained
@@ -129,7 +129,7 @@ def search(
     starts = starts_of(theta, target)
     if evaluations < len(starts):
         raise PosxError(
-            f"--evaluations {evaluations} does not even cover the {len(starts)} that the search starts from.",
+            f"--evaluations {evaluations} is less than the {len(starts)} starting points of the search.",
             f"Give at least {len(starts)}; 64 is the default.",
         )
     scorer, weights = load_scorer(run, plan.config, display, catalog)
@@ -167,13 +167,13 @@ def search(
 
 
 def starts_of(theta: Tensor, target: Target) -> dict[str, Candidate]:
-    """What posx recommend would try of pi, ntk, by-parts and yarn at these frequencies, as factors."""
+    """The starting points: pi, ntk, by-parts and yarn, with the variants of posx recommend, as factors."""
     found = [cls.of(cls.Config(**params), name) for name, cls in STARTS for params in cls.variants(target)]
     return {str(one): as_factors(one, theta, target) for one in found}
 
 
 def _stop(number: int, frame: object) -> None:
-    """SIGTERM as Ctrl-C: the best so far is kept."""
+    """Handle SIGTERM like Ctrl-C: the search ends with the best so far."""
     raise KeyboardInterrupt(number)
 
 
@@ -187,7 +187,7 @@ def _note(history: list[Scored], starts: int) -> str:
 
 
 def halves(drawn: TargetSet, wanted: int) -> tuple[TargetSet, TargetSet | None]:
-    """Targets to search with and others to hold out, one after the other in the text; no others where they are few."""
+    """Search targets, and held-out targets that follow them in the text (None if there are too few)."""
     tails = max(1, wanted // drawn.stride)
     half = min(tails, len(drawn.ends) // 2)
     if half * drawn.stride < min(FEWEST_TARGETS, tails * drawn.stride):
@@ -237,4 +237,4 @@ def as_dict(found: Search) -> dict[str, Any]:
 def write(path: Path, found: Search) -> None:
     """The YAML that ``longrope(factors=PATH)`` reads."""
     text = yaml.safe_dump(as_dict(found), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
-    write_text(path, f"# Chosen on {found.config.split}: report the number of the test split.\n{text}")
+    write_text(path, f"# Selected on {found.config.split}: report the number of the test split.\n{text}")

@@ -1,4 +1,4 @@
-"""What an evaluation of one run will compute, after every check that needs no work."""
+"""The plan of an evaluation of one run, after all checks that require no computation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posx.runs.directory import Run
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One number to compute: extensions at a length, on top of those that the run was ``trained`` with."""
+    """One number to compute: extensions at a length, on top of those the run was ``trained`` with."""
 
     extensions: tuple[Extension, ...]
     length: int
@@ -25,7 +25,7 @@ class Cell:
 
     @property
     def extension(self) -> str:
-        """``trained`` stands for what the run was trained with, which records name beside."""
+        """The extension as records name it; ``trained`` is that of the training, which records store separately."""
         if not self.trained:
             return spec_name(self.extensions)
         return "+".join([TRAINED, *([spec_name(self.extensions)] if self.extensions else [])])
@@ -33,21 +33,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an evaluation of one run will do."""
+    """What an evaluation of one run will compute."""
 
     run: Run
     config: EvalConfig  # with its stride and target_context filled in
     asked: tuple[Cell, ...]
-    cells: tuple[Cell, ...]  # asked, and the 1x control
+    cells: tuple[Cell, ...]  # the requested ones, and the 1x control
     catalog: Catalog = PACKAGED
 
 
 def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan:
-    """Read lengths and extensions, and refuse what cannot be: before any work. Raises PosxError."""
+    """Parse lengths and extensions, and check them before any computation. Raises PosxError."""
     if run.step == 0:
         raise PosxError(
             f"{run.path} has no checkpoint yet.",
-            f"Train it: posx train --resume --name {run.name} with the overrides that it was started with.",
+            f"Train it: posx train --resume --name {run.name} with its original overrides.",
         )
     run = replace(run, config=complete(run.config, catalog))
     config = comparable(config, [run.config.base_context])
@@ -72,7 +72,7 @@ def cells_of(
         compositions[cell.extension] = cell
     asked = tuple(replace(cell, length=length) for cell in compositions.values() for length in lengths)
     control = Cell((), context, trained)
-    # A curve is drawn for each length by itself; all else is a change against the control.
+    # A curve stands for one length; other protocols report changes from the control.
     alone = config.protocol == "curve" or any(c.extension == control.extension and c.length == context for c in asked)
     cells = asked if alone else (control, *asked)
     check_windows(config, [cell.length for cell in cells])

@@ -1,4 +1,4 @@
-"""Which extension for this model at this length? Evaluated on validation, so that test stays for the report."""
+"""`posx recommend`: rank the extensions for a run and a length on the validation split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from posx.utils.shell import shell
 
 @dataclass(frozen=True)
 class Choice:
-    """An extension, its record on validation, and how far it is behind the best: nats a token, with its interval."""
+    """An extension, its record on validation, and its difference from the best in nats/token with an interval."""
 
     record: Record
     behind: float | None
@@ -34,7 +34,7 @@ class Choice:
 
     @property
     def as_good(self) -> bool:
-        """Not shown to be worse than the best."""
+        """Whether it is not shown to be worse than the best."""
         return self.behind is not None and (self.interval is None or self.interval.family[0] <= 0)
 
 
@@ -49,7 +49,7 @@ def as_dict(choice: Choice) -> dict[str, Any]:
 
 
 def candidates(run: Run, length: int, catalog: Catalog) -> list[str]:
-    """What is worth trying: the model as it was trained, then every fitting extension with its variants."""
+    """The model as it was trained, then every extension that supports the scheme, with its variants."""
     scheme = scheme_of(run.config, catalog)
     target = Target(run.config.train.reached, length)
     texts = [TRAINED]
@@ -60,12 +60,12 @@ def candidates(run: Run, length: int, catalog: Catalog) -> list[str]:
 
 
 def beyond(run: Run, length: str) -> int:
-    """A length in tokens that is longer than what the run was trained at. Raises PosxError."""
+    """The length in tokens. Raises PosxError if it is within the training context."""
     tokens = parse_length(length, run.config.base_context)
     if tokens <= run.config.train.reached:
         raise PosxError(
-            f"{run.name} was trained at {run.config.train.reached} tokens; {tokens} need no extension.",
-            "Ask for a longer --length.",
+            f"{run.name} was trained at {run.config.train.reached} tokens; {tokens} tokens require no extension.",
+            "Use a longer --length.",
         )
     return tokens
 
@@ -78,9 +78,9 @@ def recommend(
     display: Display,
     catalog: Catalog = PACKAGED,
 ) -> tuple[list[Choice], list[Record]]:
-    """Choices from the best to the worst, those without a number last; and all records, with the 1x control.
+    """Choices from best to worst, those without a number last; and all records, with the 1x control.
 
-    ``name`` is what the command line calls the run.
+    ``name``: the run's name in the suggested commands. Raises PosxError.
     """
     tokens = beyond(run, length)
     asked = replace(config, lengths=[str(tokens)], extensions=candidates(run, tokens, catalog))

@@ -1,4 +1,4 @@
-"""The forward passes of an evaluation: windows in, the NLL of every target out, and on disk."""
+"""The forward passes of an evaluation: the NLL of every target in some windows."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from posx.runtime.threads import MOST, at_once, pieces
 from posx.utils.console import Display
 from posx.utils.files import whole_file
 
-# Logits of so many rows at a time: 2,048 rows of a vocabulary of 50,000 are 400 MB in float32.
+# Rows of logits at a time: 2,048 rows with a vocabulary of 50,000 are 400 MB in float32.
 LOGIT_ROWS = 2048
 
 
 def scored_tokens(windows: Windows) -> np.ndarray:
-    """Index into the split's tokens of every scored target, window after window; int64."""
+    """Indices of the scored targets in the split's tokens, window after window; int64."""
     last = windows.starts + windows.lengths
     within = np.concatenate([np.arange(n) for n in windows.scored]) if len(last) else np.zeros(0, np.int64)
     return np.repeat(last - windows.scored + 1, windows.scored) + within
 
 
 def documents_of(tokens: np.ndarray, split: Split) -> np.ndarray:
-    """The document that each token (an index into the split's tokens) belongs to; int64."""
+    """The document of each token, given as indices in the split's tokens; int64."""
     return np.searchsorted(split.offsets, tokens, side="right") - 1
 
 
 def context_of(windows: Windows) -> np.ndarray:
-    """Tokens that the model could see before each scored target, in the order of :func:`scored_tokens`; int64."""
+    """Number of visible tokens before each scored target, in the order of :func:`scored_tokens`; int64."""
     within = scored_tokens(windows) - np.repeat(windows.starts, windows.scored)
     return within.astype(np.int64)
 
 
 @dataclass
 class Scorer:
-    """A loaded model on its text; the lengths and extensions of one call share it."""
+    """A loaded model and its corpus, shared by all lengths and extensions of an evaluation."""
 
     model: Decoder
     corpus: Corpus
@@ -58,13 +58,13 @@ class Scorer:
 
     @property
     def batch_tokens(self) -> int:
-        """Input tokens of one forward pass: what fits a CPU's cache, or fills a GPU."""
+        """Input tokens of one forward pass: as many as fit a CPU's cache, or keep a GPU busy."""
         return self.config.batch_tokens or (4096 if self.device.type == "cpu" else 65536)
 
     def score(self, windows: Windows, extension: Applied, display: Display, title: str) -> tuple[np.ndarray, str]:
-        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`, and what computed it.
+        """NLL in nats, float32, of every scored target in the order of :func:`scored_tokens`; and the backend.
 
-        The second is the name of the attention backend; several are joined with "+".
+        The names of several attention backends are joined with "+".
         """
         first = np.concatenate([[0], np.cumsum(windows.scored)])
         losses = np.empty(first[-1], dtype=np.float32)
@@ -77,7 +77,7 @@ class Scorer:
 
         def work() -> None:
             nonlocal done
-            # One context for all batches: autocast casts the weights once in each.
+            # One context for all batches: autocast casts the weights once per context.
             with (
                 torch.inference_mode(),
                 torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
@@ -97,11 +97,11 @@ class Scorer:
         try:
             at_once([work] * side_by_side)
         finally:
-            waiting = iter(())  # after an error or Ctrl-C the others end with the batch that they are at
+            waiting = iter(())  # after an error or Ctrl-C, the other threads stop after their current batch
         return losses, "+".join(dict.fromkeys(name for names in backends for name in names))
 
     def _score(self, windows: Windows, rows: np.ndarray, extension: Applied) -> tuple[np.ndarray, list[str]]:
-        """NLL [rows, scored] of windows of one shape, and the attention backends that computed it."""
+        """NLL [rows, scored] of windows of one shape, and the attention backends that ran."""
         length, tail = int(windows.lengths[rows[0]]), int(windows.scored[rows[0]])
         index = windows.starts[rows][:, None] + np.arange(length + 1)
         ids = to_device(self.corpus.splits[self.config.split].tokens[index].astype(np.int64), self.device)
@@ -112,34 +112,34 @@ class Scorer:
         return losses.cpu().numpy(), prepared.backends
 
     def _side_by_side(self, batches: list[np.ndarray], windows: Windows) -> int:
-        """How many batches run at once, each on one thread: a small model's operations are too short to share.
+        """The number of concurrent batches, one thread each: operations of small models are too short to parallelize.
 
-        A batch that is one long window gets all threads: several of them would need the memory of several.
+        A batch of one long window gets all threads: several at a time would need too much memory.
         """
         longest = int(windows.lengths.max())
         return 1 if longest > self.batch_tokens else pieces(self.device, len(batches))
 
     def _nll(self, hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """[N, C] and [N] to [N], some rows of logits at a time."""
+        """Cross-entropy of features [N, C] and targets [N] as [N], some rows of logits at a time."""
         parts = []
         for start in range(0, len(hidden), LOGIT_ROWS):
             rows = slice(start, start + LOGIT_ROWS)
-            with torch.autocast(self.device.type, enabled=False):  # logits are float32 in any case
+            with torch.autocast(self.device.type, enabled=False):  # logits are always float32
                 parts.append(nll(self.model.logits(hidden[rows].float()), wanted[rows]))
         return torch.cat(parts)
 
     def _batches(self, windows: Windows) -> Iterator[np.ndarray]:
-        """Rows of windows of one shape, as many as ``eval.batch_tokens`` allows."""
+        """Batches of windows of one shape, as large as ``eval.batch_tokens`` allows."""
         shapes = np.stack([windows.lengths, windows.scored], axis=1)
         for shape in np.unique(shapes, axis=0):
             rows = np.flatnonzero((shapes == shape).all(axis=1))
-            size = max(1, self.batch_tokens // int(shape[0]) // pieces(self.device, MOST))  # they share the cache
+            size = max(1, self.batch_tokens // int(shape[0]) // pieces(self.device, MOST))  # threads share the cache
             for start in range(0, len(rows), size):
                 yield rows[start : start + size]
 
 
 def store_targets(folder: Path, targets: TargetSet) -> None:
-    """The target set beside the results, under its hash."""
+    """Write the target set next to the results, named by its hash."""
     path = folder / f"targets-{targets.sha256[:16]}.parquet"
     if not path.is_file():
         table = pa.table({"document": targets.documents, "last_target": targets.ends})

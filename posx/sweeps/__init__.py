@@ -1,1 +1,1 @@
-"""Many runs from one file: planned, run on an engine, watched."""
+"""Sweeps: plan many runs from one file, run them on an engine, and show their progress."""

@@ -1,7 +1,7 @@
-"""Jobs of a sweep that are finished in a bundle: they are neither trained nor evaluated again.
+"""Jobs of a sweep that a bundle holds: they are neither trained nor evaluated again.
 
-A bundle holds records and no weights. So a job is taken from one only if every evaluation that the sweep requests is
-there; and a run is trained here although it is in a bundle, if another job has to start from its weights.
+A bundle holds records and no weights. So a job is taken from a bundle only if the bundle has every requested evaluation
+and no other job has to start from its weights.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from posx.runs.identity import cell_key
 from posx.sweeps.engines.base import Bundled
 from posx.sweeps.plan import JobPlan, Sweep
 
-MOST_REASONS = 4  # sentences about single jobs; a sweep of a hundred jobs would print a hundred
+MOST_REASONS = 4  # messages about single jobs; more are summarized
 
 
 @dataclass
 class Selection:
-    """What bundles give to a sweep, by job name; and why other jobs that are in a bundle have to run."""
+    """The jobs that are taken from bundles, by name; and why others have to run although a bundle has them."""
 
     jobs: dict[str, Bundled] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: its jobs before it runs, and how far they are while it does."""
+"""A sweep on the terminal: its jobs before it runs, and their progress while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from posx.utils.console import Display
 
 
 class Dashboard:
-    """All jobs at a glance: a live table on a terminal, a line at each change elsewhere."""
+    """The progress of all jobs: a live table on a terminal, otherwise a line for each change."""
 
     def __init__(self, configs: Mapping[str, RunConfig], jobs: list[Job], runs_dir: Path, display: Display):
         self.configs = configs
@@ -49,7 +49,7 @@ class Dashboard:
                 self.display.say(f"{job.name}  {line}")
 
     def _line(self, job: Job, coarse: bool = False) -> str:
-        """State, step and loss; ``coarse`` changes only at every fifth of the steps."""
+        """State, step and loss. ``coarse``: updated only at every fifth of the steps."""
         if job.state == "failed":
             return f"failed ({job.code}): {job.last_words}"
         if job.state != "running":
@@ -82,12 +82,12 @@ class Dashboard:
 
 
 def state_of(job: Job) -> str:
-    """Waiting, running and so on; the bundle of a job that is taken from one."""
+    """The state of a job, or the bundle that it is taken from."""
     return job.state if job.bundled is None else f"in {job.bundled.where}"
 
 
 def jobs_table(sweep: Sweep, jobs: Sequence[Job]) -> Table:
-    """The jobs of a sweep, and which of them are still to do."""
+    """The jobs of a sweep and their states."""
     table = Table("job", "scheme", "seed", "context", "steps", "lengths", "extensions", "state")
     for plan, job in zip(sweep.jobs, jobs, strict=True):
         table.add_row(

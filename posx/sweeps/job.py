@@ -1,8 +1,8 @@
-"""One job of a sweep as a process: ``python -m posx.sweeps.job SPEC``. Trains what is missing, then evaluates.
+"""One job of a sweep as a process, ``python -m posx.sweeps.job SPEC``: train if necessary, then evaluate.
 
 SPEC is a JSON file with ``name``, ``runs_dir``, ``config`` (resolved), ``evals``, ``after`` (the run whose weights it
-starts from), ``config_dir`` and ``trust``. When all is done, ``SPEC.done`` lists the records, so that the same job need
-not run again. Any engine that can start a process can run it.
+starts from), ``config_dir`` and ``trust``. At the end, ``SPEC.done`` lists the records, so that the same job is not run
+again. Any engine that can start processes can run it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(spec_path: Path) -> int:
             records = []
             for asked in spec["evals"]:
                 plan = make_plan(run, typed(EvalConfig, asked), catalog)
-                records += evaluate_all(plan, display)  # what is unsupported is a dash, not a failed job
+                records += evaluate_all(plan, display)  # an unsupported cell is a dash, not a failed job
         write_json(spec_path.with_suffix(".done"), {"spec": spec, "records": [as_json(r) for r in records]})
     except PosxError as error:
         print(error, file=sys.stderr)

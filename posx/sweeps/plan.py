@@ -1,4 +1,4 @@
-"""From a sweep file to its jobs, each named by what it computes: a second sweep does only what is missing."""
+"""The jobs of a sweep file. Each is named by what it computes, so that a second sweep runs only what is missing."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from posx.training.recipes import find_recipe
 
 @dataclass(frozen=True)
 class JobPlan:
-    """A job before it is started; ``after`` names the job whose weights it starts from."""
+    """A job before it starts. ``after``: the name of the job whose weights it starts from."""
 
     name: str
     config: RunConfig
-    evals: list[EvalConfig]  # one a protocol
+    evals: list[EvalConfig]  # one for each protocol
     after: str | None = None
 
 
@@ -54,18 +54,18 @@ def read_sweep(
     catalog: Catalog,
     finetune: bool = True,
 ) -> Sweep:
-    """Compose and check every job before any work; the corpora are prepared, since names depend on them.
+    """Compose and check every job. The corpora are prepared, since the names of jobs depend on them. Raises PosxError.
 
-    Without ``finetune`` the runs that start from others are left out, and what they are evaluated with.
+    Without ``finetune``, fine-tuned runs are left out, and the extensions that only they are evaluated with.
     """
     file, entries = read_sweep_file(path, overrides)
     planned: list[_Planned] = []
-    evaluation = cache(lambda some: compose_eval(list(some), catalog))  # most rows have the same
+    evaluation = cache(lambda some: compose_eval(list(some), catalog))  # most rows share a corpus
     rows = [_Row(entry, file, overrides, catalog, evaluation) for entry in entries]
     for row in rows:
         planned += row.planned(path, finetune)
     known = known_extensions(catalog)
-    for row in rows:  # a pair that makes no sense is refused now, not after an hour of training
+    for row in rows:  # refuse impossible combinations before hours of training
         row.check_extensions(known)
     contexts = [plan.config.base_context for plan in planned if plan.first is None]
     jobs: list[JobPlan] = []
@@ -78,7 +78,7 @@ def read_sweep(
 
 @dataclass
 class _Planned:
-    """A run and its evaluation, before it has a name; a control or a fine-tune belongs to a ``first`` run."""
+    """A run and its evaluation, before it has a name. ``first``: the run that a control or fine-tune belongs to."""
 
     config: RunConfig
     asked: EvalConfig
@@ -89,9 +89,9 @@ class _Planned:
 
 
 class _Row:
-    """A row of the file, composed once: each of its jobs is that config with some fields changed.
+    """A row of the file, composed once. Each of its jobs is that config with some fields changed.
 
-    Nearest to the command line wins: the file, then the row, then ``overrides``.
+    The row overrides the file, and ``overrides`` override both.
     """
 
     def __init__(
@@ -119,14 +119,14 @@ class _Row:
         self.firsts: list[_Planned] = []
 
     def parse(self, text: str) -> list[Extension]:
-        """An extension; each text is read once."""
+        """The parsed extension; each text is parsed once."""
         if text not in self.parsed:
             self.parsed[text] = parse_extension(text, self.catalog)
         return self.parsed[text]
 
     def config(self, **train: Any) -> RunConfig:
-        """The complete config with these settings of training. Raises PosxError."""
-        # A value that follows from another may follow from what is changed here.
+        """The complete config with these training settings. Raises PosxError."""
+        # Interpolated values may depend on the changed fields.
         if self.catalog.interpolates or any("${" in override for override in self.overrides):
             changed = [f"train.{key}={value}" for key, value in train.items()]
             return compose_run([*self.overrides, *changed], self.catalog)
@@ -136,12 +136,12 @@ class _Row:
         return freeze_extension(complete(config, self.catalog), self.catalog, self.parse)
 
     def planned(self, path: Path, finetunes: bool) -> Iterator[_Planned]:
-        """The jobs of all seeds: each first run, its controls, its fine-tunes."""
+        """The jobs of all seeds: the first run, its controls and its fine-tunes."""
         file, asked = self.file, self.asked
         for seed in file.seeds:
             config = self.config(seed=seed)
             tunes = list(self.finetunes(config)) if finetunes and file.finetune.steps else []
-            # A fine-tune's extension without the training is the first point of its curve.
+            # The extension without fine-tuning is the first point of its curve.
             also = [tuned.train.extension for tuned in tunes]
             first_asked = replace(asked, extensions=list(dict.fromkeys([*asked.extensions, *also])))
             first = _Planned(config, first_asked, self.protocols)
@@ -157,7 +157,7 @@ class _Row:
                 yield _Planned(tuned, tuned_asked, ["fixed-targets"], first, starts_from_first=True)
 
     def finetunes(self, first: RunConfig) -> Iterator[RunConfig]:
-        """Of a first run: each recipe, extension and number of steps, and the control at the old context."""
+        """The fine-tunes of a first run: each recipe, extension and number of steps; the control at the old context."""
         tune = self.file.finetune
         context = changes(first, [f"train.context={tune.context}"])["train.context"]
         shared = changes(first, tune.overrides)
@@ -169,12 +169,12 @@ class _Row:
             kinds += [{**settings, "train.extension": extension} for extension in extensions]
         if tune.control:
             kinds.append({"train.context": first.base_context, "train.extension": "none"})
-        for steps in filter(None, tune.steps):  # 0 is the first run itself, which is there anyway
+        for steps in filter(None, tune.steps):  # 0 steps: the first run itself
             for kind in kinds:
                 yield finetune(first, "first", {**shared, **kind, "train.steps": steps}, self.catalog, self.parse)
 
     def check_extensions(self, known: dict[str, type[Extension]]) -> None:
-        """Refuse extensions that do not fit the scheme, which is the same for all seeds. Raises PosxError."""
+        """Raise PosxError for extensions that the scheme, which is the same for all seeds, does not support."""
         config = self.firsts[0].config
         scheme = scheme_of(config, self.catalog)
         for text in self.firsts[0].asked.extensions:
@@ -182,8 +182,8 @@ class _Row:
 
 
 def _job_plan(plan: _Planned, contexts: list[int], say: Callable[[str], None]) -> JobPlan:
-    """Name the run after what it computes, and check what needs its corpus."""
-    # Controls and fine-tunes are scored on the targets of the run that they stand beside.
+    """The job with its name, after the checks that require its corpus. Raises PosxError."""
+    # Controls and fine-tunes are scored on the targets of their first run.
     fixed = comparable((plan.first or plan).asked, contexts)
     asked = replace(plan.asked, stride=fixed.stride, target_context=fixed.target_context)
     evals = [replace(asked, protocol=protocol) for protocol in plan.protocols]
@@ -205,24 +205,24 @@ def _job_plan(plan: _Planned, contexts: list[int], say: Callable[[str], None]) -
 
 
 def _control_context(text: str, asked: EvalConfig, base_context: int, path: Path) -> int:
-    """The training context of a control, which must be a length that is evaluated."""
+    """The training context of a control, which must be one of the evaluation lengths. Raises PosxError."""
     context = parse_length(text, base_context)
     if context == base_context or context not in [parse_length(length, base_context) for length in asked.lengths]:
         raise PosxError(
-            f"{path}: the control {text} is not a longer length that is evaluated ({', '.join(asked.lengths)}).",
-            f"Add {text} to lengths, or drop it from controls.",
+            f"{path}: the control {text} is not an evaluation length beyond 1x ({', '.join(asked.lengths)}).",
+            f"Add {text} to lengths, or remove it from controls.",
         )
     return context
 
 
 def _for_row(by_row: dict[str, list[str]], entry: SchemeEntry, otherwise: list[str]) -> list[str]:
-    """What a row is given, by its label or else by its scheme."""
+    """The entry of a row, by its label, or else by its scheme."""
     return by_row.get(entry.label, by_row.get(entry.scheme, otherwise))
 
 
 def _check_unlike(jobs: list[JobPlan], path: Path) -> None:
-    """Two jobs of one name would be one run."""
+    """Raise PosxError if two jobs have the same name: they would be one run."""
     names = [job.name for job in jobs]
     for name in names:
         if names.count(name) > 1:
-            raise PosxError(f"{path} names the same run twice: {name}.", "Drop one of the two.")
+            raise PosxError(f"{path} names the same run twice: {name}.", "Remove one of the two.")

@@ -1,4 +1,4 @@
-"""Running a sweep: what is missing, the jobs that run, the records of those that are done."""
+"""Run a sweep: find out what is missing, run those jobs, and collect the records."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ POLL_SECONDS = 0.25
 
 
 class Stopped(PosxError):
-    """A signal ended a sweep; what was running has saved itself."""
+    """A signal ended a sweep. Its running jobs have written checkpoints."""
 
 
 def run_sweep(
     sweep: Sweep, runs_dir: Path, workers: int | None, display: Display, bundles: Sequence[Path] = ()
 ) -> tuple[list[Record], list[Job]]:
-    """Run what is missing here and in ``bundles``.
+    """Run the jobs that are missing in ``runs_dir`` and in ``bundles``.
 
-    Returns the records of all jobs that are done, in the sweep's order, and the jobs. Raises PosxError.
+    Returns the records of all finished jobs, in the sweep's order, and the jobs. Raises PosxError.
     """
     jobs = make_jobs(sweep, runs_dir, bundles, display.say, write=True)
     missing = sum(job.state == "waiting" for job in jobs)
@@ -60,12 +60,12 @@ def run_sweep(
 
 
 def run_jobs(jobs: list[Job], engine: Engine, changed: Callable[[], None]) -> None:
-    """Run all jobs that wait; a failed one does not stop the others, but for those that start from its weights.
+    """Run all waiting jobs. A failed job stops only those that start from its weights.
 
-    ``changed`` is called several times a second. On SIGINT or SIGTERM the running jobs save themselves and end, and
+    ``changed`` is called several times a second. On SIGINT or SIGTERM the running jobs write checkpoints and end, and
     Stopped is raised.
     """
-    # Only noted: an exception between starting a process and remembering it would leave that process behind.
+    # The handler only stores the signal: an exception right after the start of a process would orphan it.
     caught: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: caught.append(number)) for number in numbers}
@@ -73,8 +73,8 @@ def run_jobs(jobs: list[Job], engine: Engine, changed: Callable[[], None]) -> No
         while any(job.state in ("waiting", "running") for job in jobs):
             if caught:
                 raise Stopped(
-                    "The sweep was stopped; its running jobs were asked to write a checkpoint.",
-                    "The same command goes on where they stopped.",
+                    "The sweep was interrupted. Its running jobs wrote checkpoints if they could.",
+                    "Run the same command to resume.",
                     code=128 + caught[0],
                 )
             _fail_without_a_start(jobs)
@@ -89,16 +89,16 @@ def run_jobs(jobs: list[Job], engine: Engine, changed: Callable[[], None]) -> No
 
 
 def _fail_without_a_start(jobs: list[Job]) -> None:
-    """A job whose first run failed has no weights to start from."""
+    """Mark jobs as failed if the run that they start from failed."""
     failed = {job.name for job in jobs if job.state == "failed"}
     for job in jobs:
         if job.state == "waiting" and job.after in failed:
-            job.log.write_text(f"not started: {job.after}, whose weights it starts from, failed\n", "utf-8")
+            job.log.write_text(f"not started: {job.after}, whose weights it requires, failed\n", "utf-8")
             job.state, job.code = "failed", 1
 
 
 def _submit_ready(jobs: list[Job], engine: Engine) -> None:
-    """Submit jobs in their order, as many as the engine takes at a time."""
+    """Submit jobs in order, up to the engine's capacity."""
     done = {job.name for job in jobs if job.state == "done"}
     running = sum(job.state == "running" for job in jobs)
     for job in jobs:
@@ -118,7 +118,7 @@ def _take_states(jobs: list[Job], engine: Engine) -> None:
 
 
 def _stop_running(jobs: list[Job], engine: Engine) -> None:
-    """Cancel the jobs that still run, and wait for them."""
+    """Cancel the running jobs, and wait until they end."""
     running = {job.name for job in jobs if job.state == "running"}
     for job in jobs:
         if job.name in running:
@@ -131,12 +131,12 @@ def _stop_running(jobs: list[Job], engine: Engine) -> None:
 def make_jobs(
     sweep: Sweep, runs_dir: Path, bundles: Sequence[Path], say: Callable[[str], None], write: bool = False
 ) -> list[Job]:
-    """All jobs: done in ``runs_dir``, done in a bundle, or waiting with their specs written (with ``write``)."""
+    """All jobs: done in ``runs_dir``, done in a bundle, or waiting. ``write``: write the specs of the waiting ones."""
     jobs = [make_job(plan, sweep, runs_dir, write=False) for plan in sweep.jobs]
     done = {job.name for job in jobs if job.state == "done"}
     selection = select(sweep, bundles, say)
     starts: dict[str, str] = {}
-    for plan in reversed(sweep.jobs):  # a job comes after the one that it starts from
+    for plan in reversed(sweep.jobs):  # jobs are ordered: the run that a job starts from is earlier
         runs = plan.name not in done and (plan.name not in selection.jobs or plan.name in starts)
         if runs and plan.after and plan.after not in done:
             starts[plan.after] = plan.name
@@ -155,9 +155,9 @@ def make_jobs(
 
 
 def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
-    """The job of a plan: done, or waiting with its spec written (with ``write``)."""
+    """The job of a plan, done or waiting. ``write``: write its spec if it waits."""
     spec = {
-        "posx": NUMERICS,  # others may compute or record something else
+        "posx": NUMERICS,  # other versions may compute or record something else
         "name": plan.name,
         "runs_dir": str(runs_dir),
         "config": asdict(plan.config),
@@ -178,7 +178,7 @@ def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
 
 
 def _is_done(name: str, path: Path, spec: dict[str, Any], runs_dir: Path) -> bool:
-    """Whether the same spec was done, and the records that it made are still those of the run."""
+    """Whether the same spec is done, and the run still has the records that it listed."""
     finished = path.with_suffix(".done")
     if not finished.is_file() or not (runs_dir / name / "config.yaml").is_file():
         return False

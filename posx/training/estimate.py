@@ -1,4 +1,4 @@
-"""What a run will take, from a few timed steps of the real model."""
+"""The time and memory of a run, estimated from a few timed steps of the real model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from posx.training.state import set_compiled, start
 
 
 def estimate(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED, steps: int = 3) -> dict[str, Any]:
-    """Time, memory and epochs of a run, from a few timed steps of the real model; writes nothing.
+    """Time, memory and epochs of a run, from a few timed steps of the real model. Writes nothing.
 
-    Compilation is left out of the trial, so a compiled run can be faster than estimated.
+    The model is not compiled here, so a compiled run can be faster than estimated.
     """
     session = start(config, corpus, catalog)
     set_compiled(session.model, False)
-    train_step(session, 0)  # allocates what stays
+    train_step(session, 0)  # allocates the optimizer's state
     began = time.monotonic()
     for step in range(1, steps + 1):
         float(train_step(session, step)[0])

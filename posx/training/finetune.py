@@ -1,8 +1,7 @@
-"""Fine-tuning: a run that starts from the weights of another, often at a longer context and with an extension.
+"""Fine-tuning: a run that starts from the weights of another run, often at a longer context and with an extension.
 
-Model, scheme, tokenizer and text are those of the first run; ``train.*`` and ``optim.*`` may differ, and a recipe
-(``train.recipe``) may change positions or leave out the scheme. What the second run stores of the first stands in
-``start`` of its config.
+Model, scheme, tokenizer and corpus are those of the first run. ``train.*`` and ``optim.*`` may differ, and a recipe
+(``train.recipe``) may change positions or remove the scheme. ``start`` in the config describes the first run.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from posx.runs.identity import group_hash
 from posx.training.recipes import find_recipe
 from posx.utils.files import read_json, sha256_of
 
-LONGEST_EXTENSION = 60  # signs of a run's name
-SHARE_OF_STEPS = 10  # without train.steps: a tenth of what the first run took
+LONGEST_EXTENSION = 60  # characters in a run's name
+SHARE_OF_STEPS = 10  # without train.steps: a tenth of the first run's steps
 
 
 def compose_finetune(config: RunConfig, run: str, overrides: list[str], catalog: Catalog = PACKAGED) -> RunConfig:
     """The config of a fine-tune of the run ``run`` with ``config``; its weights are filled in by :func:`with_weights`.
 
-    Where nothing else is said, the peak of the learning rate is where the first run's ended, the steps are a tenth of
-    its own, and the extension and the reach that it was trained with stay. Raises PosxError.
+    Defaults: the peak learning rate is the final one of the first run, the number of steps is a tenth of the first
+    run's, and its extension and reach are kept. Raises PosxError.
     """
     config = complete(config, catalog)
     changed = changes(config, as_overrides([], overrides))
@@ -55,14 +54,14 @@ def changes(config: RunConfig, overrides: list[str]) -> dict[str, Any]:
             values[key] = parse_length(text, config.base_context) if multiple else override_value(override)
         elif key != "scheme" or text != config.scheme["name"]:
             raise PosxError(
-                f"{override} cannot change in a fine-tune: model, scheme, tokenizer and text are those of the weights.",
-                "train.* and optim.* can; for the rest train a run from scratch.",
+                f"{override} cannot change in a fine-tune, which keeps the model, scheme, tokenizer and corpus.",
+                "Change train.* or optim.* only, or train a run from scratch.",
             )
     return values
 
 
 def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Catalog, parse: Parse) -> RunConfig:
-    """The same from a complete config, and what changes as values by their key: ``train.*``, ``optim.*``, ``label``."""
+    """The config of a fine-tune, from a complete config and the changes by key: ``train.*``, ``optim.*``, ``label``."""
     values = asdict(config)
     values["train"] |= {"steps": max(1, config.train.steps // SHARE_OF_STEPS), "eval_every": None}
     values["optim"] |= {"lr": config.optim.lr * config.optim.final_lr or config.optim.lr, "warmup_steps": None}
@@ -82,7 +81,7 @@ def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Cata
         (values[section] if name else values)[name or key] = value
     tuned = typed(RunConfig, values)
     recipe = find_recipe(tuned.train.recipe)
-    if not recipe.uses_reach and "train.reach" not in changed:  # it was the first run's
+    if not recipe.uses_reach and "train.reach" not in changed:  # it belonged to the first run
         tuned.train.reach = None
     tuned.label = tuned.label or default_label(config, tuned)
     check_train(tuned)
@@ -92,7 +91,7 @@ def finetune(config: RunConfig, run: str, changed: dict[str, Any], catalog: Cata
 
 
 def default_label(config: RunConfig, tuned: RunConfig) -> str:
-    """The row in tables: ``rope + 200 steps at 256``; what it is trained with stands in the column beside.
+    """The label in tables: ``rope + 200 steps at 256``; the extension of the training has its own column.
 
     With a recipe ``rope, dropped + 200 steps at 64`` or ``rope + 200 steps at 64, pose to 256``.
     """
@@ -103,7 +102,7 @@ def default_label(config: RunConfig, tuned: RunConfig) -> str:
 def default_name(config: RunConfig) -> str:
     """``rope-64-seed0-pi-256-200steps`` for a fine-tune of a run ``rope-64-seed0``; ``-pi-pose256-64-`` with pose."""
     text = "" if config.train.extension == "none" else folder_name(config.train.extension, "extended").rstrip("-")
-    if len(text) > LONGEST_EXTENSION:  # as with a factor for each frequency
+    if len(text) > LONGEST_EXTENSION:  # as longrope's, with a factor for each frequency
         text = f"{text[:LONGEST_EXTENSION]}-{sha256_of(config.train.extension)[:6]}"
     extension = text and f"-{text}"
     recipe = "" if config.train.recipe == "none" else f"-{config.train.recipe}{config.train.reach or ''}"
@@ -111,7 +110,7 @@ def default_name(config: RunConfig) -> str:
 
 
 def with_weights(config: RunConfig, first: Run) -> RunConfig:
-    """The config with the hash of the weights that ``first`` has now. Raises PosxError where it is unfinished."""
+    """The config with the hash of the current weights of ``first``. Raises PosxError if that run is unfinished."""
     if not first.finished:
         raise PosxError(
             f"{first.name} is not finished: step {first.step} of {first.config.train.steps}.",
@@ -126,12 +125,12 @@ def with_weights(config: RunConfig, first: Run) -> RunConfig:
 
 
 def first_run(run: Run) -> Run:
-    """The run that a fine-tune starts from: beside it under the stored name, or at the stored path."""
+    """The run that a fine-tune starts from: in the same folder by its stored name, or at its stored path."""
     stored = run.config.start.run
     for path in (run.path.parent / stored, Path(stored)):
         if is_run(path):
             return open_run(path)
     raise PosxError(
-        f"{run.name} starts from the weights of {stored}, which is no longer there.",
-        f"Put that run back beside {run.path}.",
+        f"{run.name} starts from the weights of {stored}, which is missing.",
+        f"Restore that run next to {run.path}.",
     )

@@ -1,7 +1,7 @@
-"""Training: one scheme, one seed, read from top to bottom.
+"""The training loop: one scheme, one seed.
 
-The batch of a step is a pure function of (seed, step) and every initial value of (seed, parameter name), so two
-schemes see the same text in the same order from the same start, and a resumed run repeats an unbroken one.
+The batch of a step is a pure function of (seed, step), and each initial value of (seed, parameter name). So two schemes
+see the same batches from the same initial values, and a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from posx.utils.format import clock
 
 
 class Interrupted(PosxError):
-    """A signal came; the checkpoint is written. The exit code is the signal's."""
+    """A signal ended training, after a checkpoint. The exit code is that of the signal."""
 
 
 def learning_rate(step: int, train: TrainConfig, optim: OptimConfig) -> float:
-    """Of step 0 .. steps − 1: linear to the peak, then half a cosine down to ``final_lr`` of it."""
+    """The learning rate at a step 0 .. steps − 1: linear warm-up, then a half cosine down to ``final_lr`` of the peak."""
     warmup = min(100, train.steps // 10) if optim.warmup_steps is None else optim.warmup_steps
     if step < warmup:
         return optim.lr * (step + 1) / warmup
@@ -57,12 +57,12 @@ def learning_rate(step: int, train: TrainConfig, optim: OptimConfig) -> float:
 
 
 def train_step(session: Session, step: int, parallel: Parallel = SINGLE) -> tuple[Tensor, Tensor]:
-    """One optimizer step: mean nats a scored target, and the gradient's norm before clipping (both on device).
+    """One optimizer step: the mean nats per scored target, and the gradient norm before clipping, both on the device.
 
-    Nats are added up over the accumulated parts and divided once by the targets of the whole step.
+    Nats are summed over the accumulated parts, and divided once by the number of targets of the step.
     """
     train, optim, model = session.config.train, session.config.optim, session.model
-    # A fine-tune goes on in the stream of batches where the first run ended.
+    # A fine-tune continues the stream of batches after the last step of the first run.
     number = session.config.start.step + step
     drawn = find_recipe(train.recipe).draw(
         model.scheme, train, session.sequences, generator(train.seed, f"positions of step {number}")
@@ -71,7 +71,7 @@ def train_step(session: Session, step: int, parallel: Parallel = SINGLE) -> tupl
     batch = Batch(tokens, targets, drawn.positions)
     scored = int((targets != IGNORED).sum())
     if scored == 0:
-        raise PosxError(f"No target is left to learn from in step {step}.", "Give longer documents.")
+        raise PosxError(f"Step {step} has no targets.", "Give longer documents.")
     for group in session.optimizer.param_groups:
         group["lr"] = learning_rate(step, train, optim)
     total = torch.zeros((), device=session.device)
@@ -85,7 +85,7 @@ def train_step(session: Session, step: int, parallel: Parallel = SINGLE) -> tupl
 
 @torch.no_grad()
 def validate(session: Session, split: Split) -> float:
-    """Nats a token over the same random slices of ``split`` every time, for every scheme and seed."""
+    """Nats/token over random slices of ``split`` that are the same for every call, scheme and seed."""
     train = session.config.train
     slices = Slices(split, train.context)
     left = max(1, train.eval_tokens // train.context)
@@ -105,7 +105,7 @@ def validate(session: Session, split: Split) -> float:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are noted, so that a step can end and be saved; a second one stops at once."""
+    """Store SIGINT and SIGTERM, so that the step can end and be saved. A second signal stops at once."""
     caught: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -116,7 +116,7 @@ def _signals() -> Iterator[list[int]]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     try:
         before = {n: signal.signal(n, note) for n in numbers}
-    except ValueError:  # not in the main thread: whoever runs the thread handles signals
+    except ValueError:  # only the main thread can handle signals
         yield caught
         return
     try:
@@ -127,9 +127,9 @@ def _signals() -> Iterator[list[int]]:
 
 
 def train(run: Run, corpus: Corpus, display: Display, catalog: Catalog = PACKAGED) -> None:
-    """Train ``run`` to its last step, from its newest checkpoint if it has one. Raises PosxError.
+    """Train ``run`` to its last step, from its newest checkpoint if there is one. Raises PosxError.
 
-    Writes metrics.jsonl, meta.json and checkpoints. On SIGINT or SIGTERM the step is ended and saved, and
+    Writes metrics.jsonl, meta.json and checkpoints. On SIGINT or SIGTERM the current step is finished and saved, and
     Interrupted is raised.
     """
     if run.finished:
@@ -140,21 +140,21 @@ def train(run: Run, corpus: Corpus, display: Display, catalog: Catalog = PACKAGE
 
 @dataclass
 class Progress:
-    """How far a run is, and when its last row of metrics was written."""
+    """The progress of a run, and the time of its last row of metrics."""
 
     done: int  # steps
-    spent: float  # seconds, of the processes before this one
+    spent: float  # seconds, of earlier processes
     began: float = field(default_factory=time.monotonic)
     mark: float = 0.0  # time of the last row
     mark_step: int = 0
-    validation: float | None = None  # nats a token, the newest
+    validation: float | None = None  # the newest, in nats/token
 
     def __post_init__(self) -> None:
         self.mark, self.mark_step = self.began, self.done
 
     @property
     def seconds(self) -> float:
-        """Of training, all processes together."""
+        """Seconds of training in all processes."""
         return self.spent + time.monotonic() - self.began
 
 
@@ -177,7 +177,7 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
             progress.done = done = step + 1
             last = done == settings.steps
             due = settings.checkpoint_every and done % settings.checkpoint_every == 0
-            # A checkpoint is written only after a look at the loss: diverged weights must not replace good ones.
+            # The loss is checked before a checkpoint is written: diverged weights must not replace good ones.
             if done % settings.log_every == 0 or last or done % eval_every == 0 or due or caught:
                 split = corpus.splits["validation"] if done % eval_every == 0 or last else None
                 display.update(done, _log_metrics(session, progress, losses, split, logger))
@@ -189,8 +189,8 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
             if caught and not last:
                 display.finish()
                 raise Interrupted(
-                    f"Interrupted after step {done} of {settings.steps}; a checkpoint is written.",
-                    f"Continue with the same command and --resume --name {run.name}.",
+                    f"Interrupted after step {done} of {settings.steps}. A checkpoint was written.",
+                    f"To continue, add --resume --name {run.name} to the command.",
                     code=128 + caught[0],
                 )
     display.finish()
@@ -198,7 +198,7 @@ def _train(run: Run, session: Session, corpus: Corpus, display: Display, caught:
 
 
 def _introduce(run: Run, session: Session, corpus: Corpus, meta: dict[str, Any], display: Display) -> None:
-    """What is about to be trained, in a line, and notes about it."""
+    """Print a line about the run, and notes."""
     settings = run.config.train
     display.say(
         f"{run.name}: {meta['parameters']['total']:,} parameters, {settings.steps} steps of "
@@ -217,7 +217,7 @@ def _log_metrics(
     ``losses``: what :func:`train_step` returned. Raises PosxError where training diverged, after the row is logged.
     """
     settings, optim, done = session.config.train, session.config.optim, progress.done
-    nats, norm = map(float, losses)  # waits for the device, so only now and then
+    nats, norm = map(float, losses)  # waits for the device, so only in some steps
     now = time.monotonic()
     rate = (done - progress.mark_step) * session.tokens_a_step / max(1e-9, now - progress.mark)
     row = {
@@ -233,7 +233,7 @@ def _log_metrics(
     logger.log(row, done)
     if not all(map(math.isfinite, (nats, norm, progress.validation or 0.0))):
         raise PosxError(
-            f"Training diverged at step {done}: the loss is {nats:g}, the gradient's norm {norm:g}.",
+            f"Training diverged at step {done}: the loss is {nats:g}, the gradient norm is {norm:g}.",
             f"Lower optim.lr (now {optim.lr:g}) or lengthen optim.warmup_steps.",
             code=1,
         )
@@ -243,7 +243,7 @@ def _log_metrics(
 
 
 def _finish(run: Run, session: Session, progress: Progress, meta: dict[str, Any], display: Display) -> None:
-    """Complete meta.json, and say how it ended."""
+    """Complete meta.json, and print the result."""
     model, validation, seconds = session.model, progress.validation, round(progress.seconds, 1)
     meta |= {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -262,13 +262,13 @@ def _finish(run: Run, session: Session, progress: Progress, meta: dict[str, Any]
 
 
 def _step_or_uncompiled(session: Session, step: int, display: Display) -> tuple[Tensor, Tensor]:
-    """A step; where the compiler fails, one line says so and the same step runs uncompiled."""
+    """One step. If the compiler fails, print a line and run the same step uncompiled."""
     if not session.compiled:
         return train_step(session, step)
     try:
         return train_step(session, step)
     except torch._dynamo.exc.TorchDynamoException as error:
-        display.say(f"Compilation failed ({type(error).__name__}); going on uncompiled.")
+        display.say(f"Compilation failed ({type(error).__name__}); continuing uncompiled.")
         session.compiled = False
         set_compiled(session.model, False)
         session.optimizer.zero_grad(set_to_none=True)
@@ -276,5 +276,5 @@ def _step_or_uncompiled(session: Session, step: int, display: Display) -> tuple[
 
 
 def _finite(value: float) -> float | None:
-    """For JSON, which has no NaN."""
+    """The value, or None if it is not finite: JSON has no NaN."""
     return round(value, 6) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Where a run begins or goes on: its checkpoint, the weights that it starts from, and its meta.json."""
+"""The start of a run: its newest checkpoint, the weights that it starts from, and its meta.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from posx.utils.console import Display
 def resume(run: Run, session: Session, corpus: Corpus, display: Display) -> tuple[int, float]:
     """Load the newest checkpoint, if any. Returns the steps done and the seconds they took.
 
-    A fine-tune without one begins with the weights of the run that it starts from.
+    A fine-tune without a checkpoint loads the weights of the run that it starts from.
     """
     found = checkpoints.newest(run.checkpoints)
     step, spent = 0, 0.0
@@ -44,14 +44,14 @@ def _load_first(run: Run, first: Run, session: Session) -> None:
     found, wanted = checkpoints.newest(first.checkpoints), run.config.start.weights_sha256
     if found is None or checkpoints.manifest(found)["model.safetensors"]["sha256"] != wanted:
         raise PosxError(
-            f"{first.name} no longer has the weights that {run.name} was to start from ({wanted[:8]}).",
+            f"{first.name} no longer has the weights that {run.name} should start from ({wanted[:8]}).",
             "Start the fine-tune again under another --name.",
         )
     checkpoints.load_weights(found, session.model)
 
 
 def first_meta(run: Run, session: Session, corpus: Corpus) -> dict[str, Any]:
-    """meta.json of a run that begins or goes on: where and with what it is trained."""
+    """meta.json of a run that starts or resumes: device, backend and versions."""
     config = run.config
     context = config.train.context
     return {

@@ -1,4 +1,4 @@
-"""A run once more, from its config alone, with the runs that it starts from."""
+"""Train a run again from its config alone, and first the runs that it starts from."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from posx.utils.console import Display
 
 
 def train_again(run: Run, folder: Path, display: Display, catalog: Catalog = PACKAGED) -> Run:
-    """Train ``run`` in ``folder`` under its name; of a fine-tune first the run that it starts from."""
+    """Train ``run`` in ``folder`` under its name; for a fine-tune, first train the run that it starts from."""
     config = copy.deepcopy(run.config)
-    config.train.threads = run.meta.get("threads")  # another number adds up in another order
+    config.train.threads = run.meta.get("threads")  # another number of threads sums in another order
     if config.start.run:
         first = train_again(first_run(run), folder, display, catalog)
         config = with_weights(config, first)

@@ -1,4 +1,4 @@
-"""What the steps of a run share: the model in its initial state, its optimizer, its batches."""
+"""The state that all steps of a run share: the model, its optimizer and its batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from posx.runtime import device as devices
 from posx.runtime.threads import pieces, set_threads
 from posx.utils.files import cache_dir
 
-MOST_SHARED = 50_000_000  # parameters of a model that several threads train at once: 200 MB of gradients each
+MOST_SHARED = 50_000_000  # the largest model that several threads train together: 200 MB of gradients for each
 
 
 @dataclass
@@ -35,9 +35,9 @@ class Session:
     device: torch.device
     dtype: torch.dtype
     compiled: bool
-    note: str  # why it is not compiled
-    extension: Applied = NONE  # what is trained with
-    backends: set[str] = field(default_factory=set)  # the attention backends that have run
+    note: str  # the reason why it is not compiled
+    extension: Applied = NONE  # extensions of the training
+    backends: set[str] = field(default_factory=set)  # attention backends that ran
 
     @property
     def sequences(self) -> int:
@@ -50,7 +50,7 @@ class Session:
         return self.sequences * self.config.train.context
 
     def hidden(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Final hidden states of token ids [B, T] with what is trained with; notes the attention backends."""
+        """Final hidden states of token ids [B, T] with the extensions of the training; stores the backends that ran."""
         model = self.model
         if positions is None:
             positions = model.scheme.positions(ids.shape[1], ids.device)
@@ -59,14 +59,14 @@ class Session:
         return model.run(ids, prepared)
 
     def pieces(self, sequences: int) -> int:
-        """Into how many pieces these sequences are cut, to be worked on at once: each holds gradients of its own."""
+        """The number of pieces of a batch that are computed concurrently. Each has its own gradients."""
         if self.compiled or sum(p.numel() for p in self.model.parameters()) > MOST_SHARED:
             return 1
         return pieces(self.device, sequences)
 
 
 def start(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED) -> Session:
-    """Model, optimizer and batches of a run at step 0. Raises PosxError where the corpus cannot serve it."""
+    """Model, optimizer and batches of a run at step 0. Raises PosxError if the corpus is too small."""
     train = config.train
     check_long_enough(corpus, train.context)
     device = devices.pick_device(train.device)
@@ -89,16 +89,16 @@ def start(config: RunConfig, corpus: Corpus, catalog: Catalog = PACKAGED) -> Ses
 
 
 def flops_per_token(model: Decoder, context: int) -> float:
-    """Floating-point operations of a forward pass, a token: 2 a weight in a product, and attention's products."""
+    """Floating-point operations per token of a forward pass: 2 per weight in a product, and attention's products."""
     matrices = sum(p.numel() for p in model.blocks.parameters() if p.ndim == 2) + model.head_weight.numel()
     return 2 * matrices + 4 * model.config.n_layers * context * model.config.d_model
 
 
 def set_compiled(model: Decoder, compiled: bool) -> None:
-    """Compile each block (they share the code, so it is done once), or undo it."""
+    """Compile each block, or undo it. Blocks share their code, so it is compiled once."""
     if compiled:
         hide_from_compiler()
-        # Where layers differ in their number, each is a program of its own, in training and in validation.
+        # If the code depends on the layer's number, each layer is compiled separately, for training and for validation.
         limit = (
             "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
         )  # torch 2.5
@@ -112,7 +112,7 @@ def set_compiled(model: Decoder, compiled: bool) -> None:
 
 
 def make_optimizer(model: Decoder, optim: OptimConfig, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW. Weight decay acts on the model's matrices, never on norms or on what belongs to the scheme."""
+    """AdamW. Weight decay applies to the model's matrices, never to norms or the scheme's parameters."""
     decayed: list[Tensor] = []
     free: list[Tensor] = []
     for name, parameter in model.named_parameters():

@@ -113,7 +113,7 @@ def test_where_it_is_all_that_was_asked_the_way_out_is_named(runs: Path) -> None
         (["--length", "0.5x"], "at least 1"),
         (["--length", "1.3x"], "Give tokens: 10 or 11"),
         (["--length", "-3"], "-3"),
-        (["--length", "3000"], "It holds targets for a context of up to"),
+        (["--length", "3000"], "It has enough targets with a context of"),
         (["--length", "9999999999999999999999"], "longer than any document"),
         (["--extension", "pii"], "Did you mean pi"),
         (["--extension", "interpolate"], "does not fit rope"),

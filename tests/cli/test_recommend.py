@@ -33,9 +33,9 @@ def test_a_validation_split_that_is_too_short_says_what_it_holds(own: Path) -> N
     ("arguments", "said"),
     [
         pytest.param(["rope"], "Missing --length.", id="no length"),
-        pytest.param(["rope", "--length", "16"], "need no extension", id="the training context"),
-        pytest.param(["rope", "--length", "1x"], "need no extension", id="1x"),
-        pytest.param(["rope", "--length", "8"], "need no extension", id="shorter"),
+        pytest.param(["rope", "--length", "16"], "require no extension", id="the training context"),
+        pytest.param(["rope", "--length", "1x"], "require no extension", id="1x"),
+        pytest.param(["rope", "--length", "8"], "require no extension", id="shorter"),
         pytest.param(["rope", "--length", "long"], "'long' is not a valid length", id="no number"),
         pytest.param(["rope", "--length", "0"], "0 tokens", id="zero"),
         pytest.param(["rope", "--length=-40"], "'-40' is not a valid length", id="negative"),

@@ -196,4 +196,4 @@ def test_a_record_without_its_run_is_a_sentence(runs: Path, tmp_path: Path) -> N
     shutil.copytree(runs / "tuned", tmp_path / "tuned")
     gone = cell(tmp_path, "tuned", extension="trained", length=48)
     said = refused("reproduce", gone.path, "--runs-dir", tmp_path)
-    assert "rope, which is no longer there" in said
+    assert "rope, which is missing" in said

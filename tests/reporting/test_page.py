@@ -317,7 +317,7 @@ def test_runs_with_missing_files(runs: Path, tmp_path: Path) -> None:
     result = posx("report", "--runs-dir", own, "-o", tmp_path / "new" / "folder" / "r.html")
     assert result.stdout.strip() == str(tmp_path / "new" / "folder" / "r.html")
     page = tree_of((tmp_path / "new" / "folder" / "r.html").read_text("utf-8"))
-    assert "rope-0, which is no longer there" in page.all("details")[1].text
+    assert "rope-0, which is missing" in page.all("details")[1].text
     (training,) = [t for t in tables_of(page) if t.title == "Training"]
     assert [c.text for c in training.rows[0]] == ["rope-1", *["–"] * 7]
 

@@ -35,7 +35,7 @@ def test_the_quickstart_is_as_the_readme_says(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[str, str]] = {
-    "empty": ("", "names no schemes"),
+    "empty": ("", "has no schemes"),
     "no yaml": ("schemes: [rope\n", "not valid YAML"),
     "tab": ("schemes:\n\t- rope\n", "not valid YAML"),
     "a list": ("- rope\n", "s.yaml"),
@@ -43,12 +43,12 @@ BROKEN: dict[str, tuple[str, str]] = {
     "unknown key": ("schemez: [rope]\n", "Did you mean schemes"),
     "unknown key of a row": ("schemes: [{schem: rope}]\n", "Did you mean scheme"),
     "unknown scheme": ("schemes: [rop]\n", "Did you mean rope"),
-    "a row without a scheme": ("schemes: [{label: a}]\n", "names no scheme"),
-    "an empty row": ("schemes: [null]\n", "names no scheme"),
+    "a row without a scheme": ("schemes: [{label: a}]\n", "has no scheme"),
+    "an empty row": ("schemes: [null]\n", "has no scheme"),
     "a number as a row": ("schemes: [3]\n", "s.yaml"),
     "one scheme as a word": ("schemes: rope\n", "takes a list"),
-    "no schemes": ("schemes: []\n", "names no schemes"),
-    "no seeds": ("schemes: [rope]\nseeds: []\n", "names no seeds"),
+    "no schemes": ("schemes: []\n", "has no schemes"),
+    "no seeds": ("schemes: [rope]\nseeds: []\n", "has no seeds"),
     "seeds as a number": ("schemes: [rope]\nseeds: 3\n", "seeds takes a list"),
     "seeds as words": ("schemes: [rope]\nseeds: [one]\n", "whole number"),
     "a fraction as a seed": ("schemes: [rope]\nseeds: [1.5]\n", "whole number"),
@@ -66,7 +66,10 @@ BROKEN: dict[str, tuple[str, str]] = {
     "lengths as a word": ("schemes: [rope]\nlengths: 2x\n", "lengths takes a list"),
     "a bad length": ("schemes: [rope]\nlengths: [two]\n", "is not a valid length"),
     "no length": ("schemes: [rope]\nlengths: []\n", "ength"),
-    "a length that no document has": ("schemes: [rope]\nlengths: [1x, 1000x]\n", "It holds targets for a context"),
+    "a length that no document has": (
+        "schemes: [rope]\nlengths: [1x, 1000x]\n",
+        "It has enough targets with a context",
+    ),
     "a context that no document fills": (
         "schemes: [{scheme: rope, overrides: [train.context=512, train.batch_tokens=512]}]\nlengths: [1x]\n",
         "train.context=512",

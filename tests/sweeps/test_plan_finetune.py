@@ -42,11 +42,11 @@ def test_a_sweep_plans_controls_and_finetunes(tmp_path: Path, text: Path) -> Non
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "a control that is not evaluated": (
         {"controls": ["2x"]},
-        "the control 2x is not a longer length that is evaluated",
+        "the control 2x is not an evaluation length beyond 1x",
     ),
-    "a control at 1x": ({"controls": ["1x"]}, "the control 1x is not a longer length"),
-    "no steps": ({"finetune": {"context": "4x"}}, "finetune wants a context and steps"),
-    "no context": ({"finetune": {"steps": [3]}}, "finetune wants a context and steps"),
+    "a control at 1x": ({"controls": ["1x"]}, "the control 1x is not an evaluation length"),
+    "no steps": ({"finetune": {"context": "4x"}}, "finetune requires a context and steps"),
+    "no context": ({"finetune": {"steps": [3]}}, "finetune requires a context and steps"),
     "an unknown row": (
         {"finetune": {"context": "4x", "steps": [1], "extensions": {"rop": ["pi"]}}},
         "Did you mean rope",

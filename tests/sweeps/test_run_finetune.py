@@ -98,7 +98,7 @@ def test_a_first_run_that_fails_takes_its_finetunes_along_and_no_others(
     assert "Training diverged at step" in words
     for job in jobs[1:3]:
         log = (runs / ".jobs" / f"{job.name}.log").read_text("utf-8")
-        assert log == f"not started: {job.after}, whose weights it starts from, failed\n"
+        assert log == f"not started: {job.after}, whose weights it requires, failed\n"
         assert not (runs / job.name).exists()
         assert f"{job.name} failed: not started" in words
     assert all((runs / ".jobs" / f"{job.name}.done").is_file() for job in jobs[3:])

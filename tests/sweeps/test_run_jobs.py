@@ -75,7 +75,7 @@ def test_a_failure_costs_only_what_starts_from_it(tmp_path: Path) -> None:
     run_jobs(jobs, engine, lambda: None)
     assert {job.name: job.state for job in jobs} == {"a": "failed", "b": "failed", "c": "done", "d": "done"}
     assert engine.submitted == ["a", "c", "d"]
-    assert jobs[1].last_words == "not started: a, whose weights it starts from, failed"
+    assert jobs[1].last_words == "not started: a, whose weights it requires, failed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -160,6 +160,6 @@ def test_a_first_run_that_is_gone_is_a_sentence(own: Path) -> None:
     config = with_weights(compose_finetune(first.config, "rope", TO_4X), first)
     run = create(own, "ft", config, resume=False)
     shutil.rmtree(first.path)
-    with pytest.raises(PosxError, match="no longer there") as caught:
+    with pytest.raises(PosxError, match="is missing") as caught:
         train(run, corpus_of(config), Display(quiet=True))
     assert caught.value.code == 2

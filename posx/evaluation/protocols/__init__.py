@@ -1,4 +1,4 @@
-"""Which tokens are scored at a length: one protocol a file, named as in ``eval.protocol``."""
+"""Protocols: which tokens are scored at a length. Each is a module, named as in ``eval.protocol``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a protocol is: which tokens are scored at a length, and how that choice is named.
+"""The interface of a protocol, which selects the tokens that are scored at a length.
 
-A window feeds ``length`` input tokens at positions 0 .. length − 1 and so reads one token more. Its last ``scored``
-predictions count. Windows of a document never cross its boundary, unless the protocol says so.
+A window has ``length`` input tokens at positions 0 .. length − 1, and one more token as the last target. Its last
+``scored`` predictions count. Windows do not cross the boundaries of documents, unless the protocol allows it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from posx.utils.files import sha256_of
 
 @dataclass(frozen=True)
 class Windows:
-    """What is read and scored in one evaluation cell, in the order of the text.
+    """The windows of one evaluation cell, in the order of the text.
 
     ``starts`` int64 [n]: index of the first input token; ``lengths`` int64 [n]: input tokens; ``scored`` int64
     [n]: how many of the last predictions count; ``documents`` int64 [n] (of the first scored target).
@@ -35,10 +35,10 @@ class Protocol(ABC):
     """A protocol on the text of one corpus."""
 
     name: str
-    targets: Any = None  # the TargetSet that all lengths share, where there is one
+    targets: Any = None  # the TargetSet that all lengths share, if there is one
 
     def __init__(self, corpus: Corpus, config: EvalConfig, base_context: int):
-        """``config`` is complete (``posx.config.lengths.comparable``). Raises PosxError where the text is too short."""
+        """``config`` is complete (``posx.config.lengths.comparable``). Raises PosxError if the text is too short."""
         self.corpus, self.config = corpus, config
 
     @property
@@ -48,10 +48,10 @@ class Protocol(ABC):
 
     @abstractmethod
     def windows(self, length: int) -> Windows:
-        """What is read and scored at ``length`` tokens."""
+        """The windows at ``length`` tokens."""
 
     def sha256(self, length: int) -> str:
-        """Names the targets: equal where, and only where, the same tokens are scored."""
+        """A hash of the targets: equal if and only if the same tokens are scored."""
         corpus = self.corpus
         return sha256_of(corpus.sha256, corpus.tokenizer_sha256, self.config.split, self.name)
 

@@ -1,4 +1,4 @@
-"""curve: the windows of fixed targets, of which every prediction counts: for nats over the position in the window."""
+"""curve: the windows of fixed targets, but every prediction counts, for the loss by position in the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fixed-targets: the same targets at every length, with the same text right before them (docs/protocol.md)."""
+"""fixed-targets: the same targets at every length, with the text right before them as context (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from posx.evaluation.protocols.base import Protocol, Windows
 from posx.utils.files import sha256_of
 from posx.utils.streams import stream
 
-FEWEST_TARGETS = 64  # fewer say nothing
+FEWEST_TARGETS = 64  # with fewer, a result means nothing
 
 
 @dataclass(frozen=True)
 class TargetSet:
-    """Which tokens are scored under fixed-targets: tails of ``stride`` targets inside single documents.
+    """The tokens that fixed-targets scores: tails of ``stride`` targets within single documents.
 
     ``ends`` int64 [n] are indices into the split's tokens of the last target of each tail, ascending;
-    ``documents`` int64 [n] the document of each. ``left_out`` counts targets in ragged rests at documents' ends.
+    ``documents`` int64 [n] are their documents. ``left_out``: the number of targets in incomplete tails.
     """
 
     ends: np.ndarray
@@ -34,7 +34,7 @@ class TargetSet:
 
     @property
     def n_targets(self) -> int:
-        """Tokens that are scored."""
+        """The number of scored tokens."""
         return len(self.ends) * self.stride
 
 
@@ -47,11 +47,11 @@ def fixed_targets(
     seed: int,
     control: int = 1,
 ) -> TargetSet:
-    """Choose the targets; a function of its arguments alone. Raises PosxError where there are too few.
+    """Select the targets, a function of the arguments alone. Raises PosxError if there are too few.
 
     Every target has at least ``target_context`` tokens of its document before it. If there are more than
     ``max_targets``, whole tails are drawn, seeded, spread evenly over the documents. ``control`` is the length of the
-    1x control, below which no advice would help.
+    1x control: a shorter target context cannot be recommended.
     """
     part = corpus.splits[split]
     tails = np.maximum(0, (part.lengths - target_context) // stride)
@@ -88,11 +88,11 @@ def fixed_targets(
 
 
 def _even_shares(available: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
-    """How many each document gives, so that none gives more than its share: the level that fills ``wanted``."""
+    """The number from each document, as equal as possible: the level at which the sum is ``wanted``."""
     if int(available.sum()) <= wanted:
         return available
     low, high = 0, int(available.max())
-    while low < high:  # the highest level at which no more than wanted are taken
+    while low < high:  # the highest level with at most ``wanted`` in total
         level = (low + high + 1) // 2
         low, high = (level, high) if int(np.minimum(available, level).sum()) <= wanted else (low, level - 1)
     shares = np.minimum(available, low)
@@ -102,7 +102,7 @@ def _even_shares(available: np.ndarray, wanted: int, random: np.random.Generator
 
 
 def _too_short(part: Split, split: str, target_context: int, stride: int, control: int) -> tuple[str, str]:
-    """The sentence for a split that holds too few targets, with the longest context it does hold."""
+    """The error for a split with too few targets, with the longest context that has enough."""
     low, high = 0, target_context
     while low < high - 1:
         middle = (low + high) // 2
@@ -113,15 +113,15 @@ def _too_short(part: Split, split: str, target_context: int, stride: int, contro
         f"before them; its longest document has {int(part.lengths.max())} tokens."
     )
     if low < control:
-        return message, f"Not even the 1x control of {control} tokens fits. Give longer documents, or more of them."
+        return message, f"Even the 1x control of {control} tokens does not fit. Use longer documents, or more of them."
     return (
         message,
-        f"It holds targets for a context of up to {low}: use lengths up to {low} and eval.target_context={low}.",
+        f"It has enough targets with a context of {low}: use lengths up to {low} and eval.target_context={low}.",
     )
 
 
 def windows_of_targets(targets: TargetSet, length: int) -> Windows:
-    """The same targets seen through windows of ``length``: the end stays, the start moves."""
+    """The windows of ``length`` tokens that end at the same targets."""
     count = len(targets.ends)
     return Windows(
         targets.ends - length,
@@ -132,7 +132,7 @@ def windows_of_targets(targets: TargetSet, length: int) -> Windows:
 
 
 def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
-    """The target set of a complete config, with a 1x control of ``context``. Raises PosxError where it is too small."""
+    """The target set of a complete config, with a 1x control of ``context``. Raises PosxError if it is too small."""
     assert config.target_context
     assert config.stride
     return fixed_targets(
@@ -147,7 +147,7 @@ def targets_of(corpus: Corpus, config: EvalConfig, context: int) -> TargetSet:
 
 
 class FixedTargets(Protocol):
-    """The end of a window stays, its start moves with the length."""
+    """Windows that end at the same targets at every length."""
 
     name = "fixed-targets"
     targets: TargetSet

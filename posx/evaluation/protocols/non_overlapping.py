@@ -1,4 +1,4 @@
-"""non-overlapping: each document cut into windows, every token scored, ragged tails included."""
+"""non-overlapping: each document is cut into windows, and every token is scored, including a shorter last window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from posx.evaluation.protocols.base import Protocol, Windows, cut
 
 
 class NonOverlapping(Protocol):
-    """Windows side by side in each document."""
+    """Adjacent windows in each document."""
 
     name = "non-overlapping"
 

@@ -1,4 +1,4 @@
-"""stream: all documents joined into one stream, which is cut into windows (Press et al. 2021, table 2)."""
+"""stream: all documents are joined into one stream, which is cut into windows (Press et al. 2021, table 2)."""
 
 from __future__ import annotations
 

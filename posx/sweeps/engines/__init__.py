@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep run: one engine a file, found by its name."""
+"""Engines, which run the jobs of a sweep. Each is a module that is found by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine is: it runs jobs as processes somewhere, and says how far they are."""
+"""The interface of an engine: it runs jobs as processes, and reports their states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from posx.results.records import Record
 
-# What an engine waits for after :meth:`Engine.cancel`: a job ends its step and writes a checkpoint.
+# After :meth:`Engine.cancel` a job finishes its step and writes a checkpoint; an engine waits this long.
 SECONDS_TO_SAVE = 60
 
 
@@ -21,15 +21,15 @@ class Bundled:
 
     @property
     def where(self) -> str:
-        """The bundles, in words."""
+        """The names of the bundles, separated by commas."""
         return ", ".join(map(str, self.bundles))
 
 
 @dataclass
 class Job:
-    """A job and how far it is. ``spec`` is the file that posx.sweeps.job reads; its output goes to ``spec``.log.
+    """A job and its state. ``spec`` is the file that posx.sweeps.job reads; the output goes to ``spec``.log.
 
-    It is submitted once the job ``after`` is done.
+    It is submitted when the job ``after`` is done.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Job:
     after: str | None = None
     state: str = "waiting"  # waiting | running | done | failed | stopped
     code: int | None = None
-    bundled: Bundled | None = None  # its records, if it is done because bundles hold it
+    bundled: Bundled | None = None  # its records, if it is taken from bundles
 
     @property
     def log(self) -> Path:
@@ -45,13 +45,13 @@ class Job:
 
     @property
     def last_words(self) -> str:
-        """The last line of the log: why a failed job failed."""
+        """The last line of the log, which usually says why a job failed."""
         lines = self.log.read_text("utf-8", "replace").strip().splitlines() if self.log.is_file() else []
-        return lines[-1].strip() if lines else "it said nothing"
+        return lines[-1].strip() if lines else "no output"
 
 
 class State(NamedTuple):
-    """How far a submitted job is: running, done or failed; ``code`` is the exit code once it ended."""
+    """The state of a submitted job: running, done or failed. ``code``: the exit code, after its end."""
 
     state: str
     code: int | None = None
@@ -61,7 +61,7 @@ class Engine(Protocol):
     """Runs ``python -m posx.sweeps.job SPEC`` for each job that is submitted."""
 
     name: str
-    workers: int | None  # jobs that are submitted at a time; None: all of them, and the engine queues them
+    workers: int | None  # jobs that are submitted at a time; None: all, and the engine queues them
 
     def submit(self, job: Job) -> None:
         """Start a job, or put it in a queue."""
@@ -70,4 +70,4 @@ class Engine(Protocol):
         """The state of each submitted job, by name."""
 
     def cancel(self, job: Job) -> None:
-        """Let a running job save a checkpoint and end; end it after SECONDS_TO_SAVE if it does not. Does not wait."""
+        """Ask a running job to write a checkpoint and end; kill it after SECONDS_TO_SAVE. Does not wait."""

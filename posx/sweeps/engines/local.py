@@ -1,4 +1,4 @@
-"""local: processes on this machine, which share its cores."""
+"""The engine ``local``: processes on this machine, which share its cores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from posx.sweeps.engines.base import SECONDS_TO_SAVE, Job, State
 
 
 class Local:
-    """Each job is a process; all have the same number of threads."""
+    """Each job is a process. All have the same number of threads."""
 
     name = "local"
 
@@ -38,11 +38,11 @@ class Local:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
-                start_new_session=True,  # a Ctrl-C reaches it once, from us
+                start_new_session=True,  # so that Ctrl-C reaches it only through cancel
             )
 
     def poll(self) -> dict[str, State]:
-        """The states by the processes' exit codes. A cancelled job that takes too long is killed."""
+        """The states of the processes. A cancelled job that takes too long is killed."""
         states = {}
         for name, process in self.processes.items():
             code = process.poll()
@@ -52,7 +52,7 @@ class Local:
         return states
 
     def cancel(self, job: Job) -> None:
-        """SIGTERM: the job notes it, ends its step and writes a checkpoint."""
+        """Send SIGTERM: the job finishes its step and writes a checkpoint."""
         with suppress(ProcessLookupError):
             self.processes[job.name].terminate()
         self.deadlines[job.name] = time.monotonic() + SECONDS_TO_SAVE

@@ -1,4 +1,4 @@
-"""Recipes of a fine-tune: ``train.recipe``, for `posx train --from RUN`. One recipe a file, found by its name."""
+"""Fine-tuning recipes: ``train.recipe``, for `posx train --from RUN`. Each is a module that is found by its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posx.training.recipes.base import Recipe
 def find_recipe(name: str) -> Recipe:
     """The recipe in the module of this name. Raises PosxError."""
     if name not in RECIPES:
-        raise PosxError(f"train.recipe={name} is none of its choices.", unknown("train.recipe", name, RECIPES).hint)
+        raise PosxError(f"train.recipe={name} is not a valid choice.", unknown("train.recipe", name, RECIPES).hint)
     if name == Recipe.name:
         return Recipe()
     module = import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""What a recipe of a fine-tune is, and what training does without one."""
+"""The interface of a fine-tuning recipe, and the recipe ``none``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from posx.schemes.base import Scheme
 
 @dataclass(frozen=True)
 class Drawn:
-    """Where the tokens of a batch stand.
+    """The positions of the tokens of a batch.
 
-    ``positions`` int64 [rows, n], or None for 0 .. n − 1. ``unbroken`` int64 [rows]: so many tokens of each window
-    follow each other in the text, the others begin further on; None: all of them.
+    ``positions`` int64 [rows, n], or None for 0 .. n − 1. ``unbroken`` int64 [rows]: the number of first tokens of each
+    window that are contiguous in the text; the others begin further on. None: all are contiguous.
     """
 
     positions: Tensor | None
@@ -29,31 +29,31 @@ class Drawn:
 
 
 class Recipe:
-    """Training as the config says: the recipe ``none``, and what a recipe does where it says nothing else."""
+    """The recipe ``none``, which changes nothing, and the base class of the others."""
 
     name = "none"
-    uses_reach = False  # whether train.reach is one of its settings
-    repeats = True  # whether a fine-tune of a model that was trained with it goes on with it
+    uses_reach = False  # whether the recipe uses train.reach
+    repeats = True  # whether a further fine-tune of such a model keeps the recipe
 
     def prepare(self, config: RunConfig, scheme: Scheme, extensions: list[Extension], catalog: Catalog) -> RunConfig:
-        """The config of a fine-tune, with what the recipe changes. Raises PosxError where it does not fit.
+        """The config of a fine-tune with the recipe's changes. Raises PosxError if the recipe does not support it.
 
-        ``scheme`` and ``extensions`` are those that the config names.
+        ``scheme`` and ``extensions`` are those of the config.
         """
         return config
 
     def draw(self, scheme: Scheme, train: TrainConfig, rows: int, generator: torch.Generator) -> Drawn:
-        """The positions of a batch of ``rows`` windows: a function of the generator's state."""
+        """The positions of a batch of ``rows`` windows, a function of the generator's state."""
         return Drawn(scheme.train_positions(rows, train.context, generator))
 
     def label(self, first: str, tuning: str, train: TrainConfig) -> str:
-        """The row in tables: what was tuned, and how."""
+        """The label in tables."""
         return f"{first} + {tuning}"
 
     def settings(self, base_context: int, context: Any) -> dict[str, Any]:
-        """The settings with which a sweep takes a model from ``base_context`` to ``context``, by their key."""
+        """The settings by key with which a sweep fine-tunes a model from ``base_context`` to ``context``."""
         return {"train.context": context}
 
     def usable(self, extensions: list[str], parse: Callable[[str], list[Extension]]) -> list[str]:
-        """Which of these, read by ``parse``, a sweep trains with."""
+        """Those of these extensions, parsed by ``parse``, that a sweep trains with."""
         return extensions

@@ -1,10 +1,10 @@
-"""drop: the rotations of a rope model are left out and its weights trained on at L, as a model without positions.
+"""drop: remove the rotations of a rope model and continue its training at L, as a model without positions.
 
-    scheme → nope, every weight as it was
+    scheme → nope, all weights unchanged
 
 Source: Gelberg et al. 2025, arXiv 2512.12167, which also multiplies logits at test time by a factor that grows with
-ℓ / L: an extension, no part of the recipe.
-Trap: without the training on, attention that relied on rotations says little at any length.
+ℓ / L. That is an extension, not part of the recipe.
+Pitfall: without the further training, attention that relied on rotations fails at any length.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from posx.training.recipes.base import Recipe
 
 
 class Drop(Recipe):
-    """The scheme becomes nope."""
+    """The config with the scheme nope."""
 
     name = "drop"
-    repeats = False  # nothing is left to drop
+    repeats = False  # there is nothing left to drop
 
     def prepare(self, config: RunConfig, scheme: Scheme, extensions: list[Extension], catalog: Catalog) -> RunConfig:
         if not rotates_only(scheme):
             raise PosxError(
-                f"drop leaves out rotations and nothing else, and does not fit {config.scheme['name']}.",
-                "It fits rope, partial-rope, p-rope, xpos, and layers of them and of nope.",
+                f"drop removes rotations only, and does not support {config.scheme['name']}.",
+                "It supports rope, partial-rope, p-rope, xpos, and layers of these and nope.",
             )
         config.scheme = complete_scheme("nope", model_shape(config.model, config.base_context), catalog)
         return config
@@ -44,11 +44,11 @@ class Drop(Recipe):
         return {"train.context": base_context}
 
     def usable(self, extensions: list[str], parse: Callable[[str], list[Extension]]) -> list[str]:
-        return ["none"]  # a model without positions has nothing to extend
+        return ["none"]  # a model without positions supports no extension of positions
 
 
 def rotates_only(scheme: Scheme) -> bool:
-    """Whether rotations are all that it does, so that without them the model is that of nope, weight by weight."""
+    """Whether the scheme only rotates, so that the model without rotations equals nope with the same weights."""
     if not scheme.capabilities.rotated or next(scheme.parameters(), None) is not None:
         return False
     layers = [scheme.at(layer).capabilities for layer in range(scheme.shape.n_layers)]

@@ -1,15 +1,15 @@
-"""pose: windows of n tokens, the context of the fine-tune, at positions that skip once.
+"""pose: windows of n tokens, the context of the fine-tune, with one skip in their positions.
 
-So all distances up to the ``train.reach`` ℓ come up.
+So all distances up to ``train.reach`` = ℓ occur.
 
-    tokens 0 .. l − 1 at their place, the others at their place + u        l of 1 .. n − 1,  u of 0 .. ℓ − n
-    their text is that of the window, and from l on that v tokens further  v of 0 .. what the document has left
+    tokens 0 .. l − 1 have their own positions, the others are shifted by u     l in 1 .. n − 1,  u in 0 .. ℓ − n
+    the text of tokens l .. n − 1 begins v tokens further on                    v in 0 .. the rest of the document
 
-l, u and v are uniform, and drawn anew for each window. An extension is trained with at the scale of ℓ.
+l, u and v are drawn uniformly for each window. An extension is applied in training at the scale of ℓ.
 
 Source: Zhu et al. 2023, arXiv 2309.10400, section 3.2 with N = 2, u_0 = v_0 = 0 and v drawn, as it does by default;
-l as in its figure 6 (the released code takes at most half of the window).
-Trap: n keys are all that a query ever sees: positions are trained up to ℓ, how attention spreads over ℓ keys is not.
+l as in its figure 6 (the released code uses at most half of the window).
+Pitfall: a query never attends to more than n keys. Positions are trained up to ℓ, but attention over ℓ keys is not.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from posx.extensions.base import Extension
 from posx.schemes.base import Scheme
 from posx.training.recipes.base import Drawn, Recipe
 
-FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes")  # what an extension may change under pose
+FOLLOWS_POSITIONS = ("positions", "spectrum", "wavelengths", "slopes")  # what an extension may change with pose
 
 
 class Pose(Recipe):
-    """Positions skip up to ``train.reach``."""
+    """Skipped positions up to ``train.reach``."""
 
     name = "pose"
     uses_reach = True
@@ -40,17 +40,17 @@ class Pose(Recipe):
         name = config.scheme["name"]
         if scheme.capabilities.chooses_positions:
             raise PosxError(
-                f"{name} chooses its own positions in training; pose would choose others.", "Leave out --recipe."
+                f"{name} selects its own positions in training, which conflicts with pose.", "Leave out --recipe."
             )
         if not any(scheme.at(layer).capabilities.uses_positions for layer in range(scheme.shape.n_layers)):
             raise PosxError(
-                f"{name} does not hear where tokens stand, so that positions that skip change nothing.",
-                "Leave out --recipe: at its old context this is the same fine-tune.",
+                f"{name} does not use positions, so skipped positions change nothing.",
+                "Leave out --recipe: the fine-tune at the old context is the same.",
             )
         for one in extensions:
             if not follows_positions(one):
                 raise PosxError(
-                    f"{one.name} goes by the number of a token, not by its position, which is what pose changes.",
+                    f"{one.name} depends on the index of a token, not on its position, which pose changes.",
                     "Train with an extension that changes the spectrum, such as pi or yarn.",
                 )
         return config
@@ -70,13 +70,13 @@ class Pose(Recipe):
 
 
 def follows_positions(extension: Extension) -> bool:
-    """Whether it acts on positions as pose sets them, or by the scale alone, and not by the number of a token."""
+    """Whether the extension depends on positions or the scale only, not on the index of a token."""
     sharpens = extension.changes == "temperature" and "temperature" not in extension.overrides
     return extension.changes in FOLLOWS_POSITIONS or sharpens
 
 
 def skipping(rows: int, n: int, reach: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """l [rows] and the positions [rows, n], int64, of windows under pose; a function of the generator's state."""
+    """l [rows] and the positions [rows, n], int64, of windows with pose; a function of the generator's state."""
     first = torch.randint(1, n, (rows, 1), generator=generator)
     skip = torch.randint(reach - n + 1, (rows, 1), generator=generator)
     place = torch.arange(n)
