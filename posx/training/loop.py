@@ -48,7 +48,7 @@ class Interrupted(PosxError):
 
 
 def learning_rate(step: int, train: TrainConfig, optim: OptimConfig) -> float:
-    """The learning rate at a step 0 .. steps − 1: linear warm-up, then a half cosine down to ``final_lr`` of the peak."""
+    """The learning rate at a step 0 .. steps − 1: linear warm-up, then a half cosine down to ``final_lr`` of that."""
     warmup = min(100, train.steps // 10) if optim.warmup_steps is None else optim.warmup_steps
     if step < warmup:
         return optim.lr * (step + 1) / warmup

@@ -155,7 +155,7 @@ def test_a_signal_keeps_the_best_so_far(own: Path, number: int, call: int, done:
     path.unlink()
     child = python(STOPPED, call, int(number), "search", "longrope", "rope", *ASKED, "--runs-dir", own)
     assert child.returncode == 128 + number, child.stderr
-    assert f"Stopped after {done} of {EVALUATIONS} evaluations: {path} holds the best of these." in child.stderr
+    assert f"Stopped after {done} of {EVALUATIONS} evaluations. {path} has the best of them." in child.stderr
     assert "Traceback" not in child.stderr
     assert "Next:" not in child.stderr
     found = yaml.safe_load(path.read_text())

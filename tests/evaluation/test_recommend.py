@@ -87,7 +87,7 @@ def test_a_fine_tune_is_tried_with_what_it_was_trained_with(own: Path) -> None:
     ok = [row["extension"] for row in rows if row["status"] == "ok"]
     assert "trained" in ok
     assert {row["train_extension"] for row in rows} == {"pi(s=3)"}
-    assert "48 require no extension" in refused("recommend", "tuned", "--length", 48, "--runs-dir", own)
+    assert "48 tokens require no extension" in refused("recommend", "tuned", "--length", 48, "--runs-dir", own)
 
 
 def test_tables_of_the_test_split_do_not_change(own: Path) -> None:

@@ -80,5 +80,5 @@ def test_a_recipe_that_does_not_fit_a_row_is_refused_before_any_work(tmp_path: P
     values = {"schemes": ["alibi"], "overrides": [*SMALL, f"data.path={text}"], "lengths": ["1x"], "finetune": tune}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(values), "utf-8")
     result = posx("sweep", tmp_path / "s.yaml", "--dry-run", "--runs-dir", tmp_path / "runs", code=2)
-    assert "does not fit alibi" in result.stderr
+    assert "does not support alibi" in result.stderr
     assert not (tmp_path / "runs").exists()

@@ -82,7 +82,7 @@ def test_the_rotary_schemes_can_be_dropped(text: Path, scheme: str) -> None:
 
 def test_positions_of_pi_can_be_dropped_with_it(runs: Path) -> None:
     pose = open_run(runs / "rope-pose").config
-    with pytest.raises(PosxError, match=r"pi changes the spectrum and does not support nope"):
+    with pytest.raises(PosxError, match=r"pi changes the spectrum and does not fit nope"):
         compose_finetune(pose, "rope-pose", DROP)
     config = compose_finetune(pose, "rope-pose", [*DROP, "train.extension=none"])
     assert (config.scheme["name"], config.train.extension, config.train.reach) == ("nope", "none", None)
