@@ -1,1 +1,1 @@
-"""Records, sums by document, intervals, cells: all that tables are made of. Imports no torch."""
+"""Records, sums by document, intervals and cells, from which tables are made. Imports no torch."""

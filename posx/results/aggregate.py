@@ -14,7 +14,7 @@ from posx.results.sums import sums_of
 
 
 def aggregate(records: Iterable[Record], replicates: int = REPLICATES) -> list[Cell]:
-    """One cell for each comparison, group and length, in the order in which they first appear.
+    """One cell for each comparison, group and length, in order of first appearance.
 
     Intervals are simultaneous over all changes of a comparison.
     """
@@ -46,7 +46,7 @@ def aggregate(records: Iterable[Record], replicates: int = REPLICATES) -> list[C
 
 
 def _by_cell(records: list[Record]) -> dict[tuple[Comparison, Group, int], dict[int, Record]]:
-    """The records of each cell by seed. A seed that was trained under two names counts once, computed before failed."""
+    """The records of each cell by seed. A seed with several runs counts once, a computed record before a failed one."""
     cells: dict[tuple[Comparison, Group, int], dict[int, Record]] = {}
     for record in records:
         by_seed = cells.setdefault((comparison_of(record), group_of(record), record.length), {})
@@ -56,7 +56,7 @@ def _by_cell(records: list[Record]) -> dict[tuple[Comparison, Group, int], dict[
 
 
 def _mark_trained_long(cells: list[Cell]) -> list[Cell]:
-    """Rows that never leave their own L, beside a row of the same recipe with a smaller one."""
+    """Rows that are evaluated only up to their own L, if there is a row of the same recipe with a smaller L."""
     least: dict[tuple[Comparison, str], int] = {}
     longest: dict[tuple[Comparison, Group], int] = {}
     for cell in cells:
@@ -74,7 +74,7 @@ def _mark_trained_long(cells: list[Cell]) -> list[Cell]:
 
 
 def _with_intervals(cells: list[Cell], baselines: list[tuple[Record, ...]], replicates: int) -> list[Cell]:
-    """The intervals of all changes of a comparison together. ``baselines``: of each cell, the records at 1x."""
+    """The simultaneous intervals of all changes of a comparison. ``baselines``: the records at 1x of each cell."""
     out = list(cells)
     for comparison in dict.fromkeys(cell.comparison for cell in cells):
         judged = [
@@ -94,7 +94,7 @@ def _with_intervals(cells: list[Cell], baselines: list[tuple[Record, ...]], repl
 
 
 def _with_usable(cells: list[Cell]) -> list[Cell]:
-    """Usable context of each row: the largest evaluated ℓ ≥ L up to which nothing breaks and all was computed."""
+    """The usable context of each row: the largest evaluated ℓ ≥ L up to which nothing breaks or is missing."""
     rows: dict[tuple[Comparison, Group], list[Cell]] = {}
     for cell in cells:
         rows.setdefault((cell.comparison, cell.group), []).append(cell)
@@ -107,7 +107,7 @@ def _with_usable(cells: list[Cell]) -> list[Cell]:
             if not cell.ok or cell.verdict == "breaks":
                 break
             if not cell.verdict and not cell.is_control:
-                usable, sure = None, None  # without an interval it is unknown
+                usable, sure = None, None  # unknown without an interval
                 break
             usable = cell.length
             doubt = doubt or cell.verdict == "undecided"

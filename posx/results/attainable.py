@@ -1,4 +1,4 @@
-"""The attainable gain: what training at a longer length gains, and the share of it without that training."""
+"""The attainable gain: the gain from training at a longer length, and the share that a model reaches without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from posx.results.sums import sums_of
 
 
 def with_shares(cells: list[Cell], controls: Controls, replicates: int) -> list[Cell]:
-    """The cells with their share of the attainable gain, where a model of the same recipe was trained at the length."""
+    """The cells with their share of the attainable gain, if a model of the same recipe was trained at their length."""
     long = {
         (cell.comparison, cell.first.recipe_sha256, cell.group.dtype, cell.length): cell
         for cell in cells

@@ -1,22 +1,22 @@
-"""The crossed bootstrap: how sure is a difference, when the same documents are seen by all seeds and all cells?
+"""The crossed bootstrap: intervals of differences if all seeds and cells are scored on the same documents.
 
-A *quantity* is a mean of differences in nats a token: over seeds, of sums over documents, divided once by the targets.
-Its error has a part of the documents and a part of the seeds.
+A *quantity* is a mean difference in nats/token: a mean over seeds of sums over documents, divided once by the number of
+targets. Its error has a component from documents and a component from seeds.
 
-* **Documents.** A replicate draws the documents once, with replacement, for all quantities and seeds together, and
-  divides the sums again by the counts. What it yields is widened by √(D/(D−1)) and studentised with D − 1 degrees of
-  freedom, where D = (Σn)²/Σn² counts documents by what they weigh.
-* **Seeds.** Three or five seeds drawn with replacement say next to nothing about their tails. In their place a
-  replicate draws Student's t with (seeds − 1) degrees of freedom, times the standard error of the mean over seeds. Each
-  quantity is drawn on its own: a handful of seeds cannot show that two of them move together.
+* **Documents.** A replicate resamples the documents once, with replacement, for all quantities and seeds together, and
+  divides the sums by the counts. The deviation is scaled by √(D/(D−1)) and studentised with D − 1 degrees of freedom,
+  where D = (Σn)²/Σn² is the effective number of documents.
+* **Seeds.** Resampling three or five seeds does not estimate their tails. Instead, a replicate draws Student's t with
+  (seeds − 1) degrees of freedom, times the standard error of the mean over seeds. Quantities are drawn independently:
+  a few seeds cannot show a correlation between them.
 
-A single interval is the 95 % quantile of the replicates' absolute error. Simultaneous ones are max-t: the quantile of
-the largest error of a replicate, each in units of its own scale. One seed leaves the first part alone: such an interval
-speaks of other documents, not of another training.
+A single interval is the 95% quantile of the replicates' absolute errors. Simultaneous intervals are max-t: the quantile
+of the largest error of a replicate, each in units of its own scale. With one seed there is only the first component:
+the interval covers document sampling, not training variance.
 
 Sources: crossed ("pigeonhole") bootstrap, Owen 2007, Annals of Applied Statistics 1:386; max-t, Westfall and Young
 1993, "Resampling-Based Multiple Testing"; a sum of two studentised parts by simulation is the generalised confidence
-interval of Weerahandi 1993, JASA 88:899. docs/protocol.md says how often these intervals hold the truth.
+interval of Weerahandi 1993, JASA 88:899. docs/protocol.md reports the coverage of these intervals.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from posx.utils.streams import stream
 REPLICATES = 10_000
 COVERAGE = 0.95
 FEW_DOCUMENTS = 20
-FEWEST_DOCUMENTS = 2.0  # of equal weight: fewer give no interval
+FEWEST_DOCUMENTS = 2.0  # effective documents; with fewer there is no interval
 ROWS = 4_000_000  # weights held at a time: replicates × documents
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds of a quantity in nats a token: ``alone`` for itself, ``family`` for all that were asked together."""
+    """Bounds of a quantity in nats/token: ``alone`` is its own interval, ``family`` the simultaneous one."""
 
     mean: float
     alone: tuple[float, float]
@@ -45,11 +45,11 @@ class Interval:
 
 
 class Replicates:
-    """Errors of quantities over the same documents, replicate by replicate; a function of its arguments alone.
+    """Errors of quantities over the same documents, by replicate; a function of the arguments alone.
 
     ``counts`` [D]: targets of each document, all above 0, D ≥ 2. ``sums``: for each quantity an array [seeds, D] of
-    differences in nats, summed over a document's targets. Quantities may have unlike numbers of seeds. ``together``:
-    the quantities are parts of one, such as a ratio; they share their seeds, and move as those moved.
+    differences in nats, summed over a document's targets. Quantities may have different numbers of seeds. ``together``:
+    the quantities are parts of one, such as a ratio; they share their seeds and are drawn with their covariance.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class Replicates:
         return (self.random.standard_normal((self.size, number)) @ apart) * self._studentise(number - 1, 1)
 
     def _studentise(self, freedom: float, width: int) -> np.ndarray:
-        """Factors √(ν/χ²_ν) that turn a normal variate into Student's t."""
-        freedom = max(1.0, freedom)  # below one degree no moment is left, and χ² is 0 to the computer
+        """Factors √(ν/χ²_ν), which turn a normal variate into Student's t."""
+        freedom = max(1.0, freedom)  # below one degree of freedom there are no moments, and χ² underflows to 0
         return np.sqrt(freedom / self.random.chisquare(freedom, size=(self.size, width)))
 
     def intervals(self, coverage: float = COVERAGE) -> list[Interval]:
-        """One for each quantity, in order."""
+        """The interval of each quantity, in order."""
         alone = np.quantile(np.abs(self.errors), coverage, axis=0)
         scale = np.hypot(_family_scale(self.documents, coverage), _family_scale(self.drawn_seeds, coverage))
         moving = scale > 0
@@ -119,18 +119,18 @@ class Replicates:
 
 
 def effective_number(counts: np.ndarray) -> float:
-    """D = (Σn)²/Σn²: as many documents of equal weight would say as much."""
+    """The effective number of documents, D = (Σn)²/Σn²."""
     return float(np.sum(counts) ** 2 / np.square(counts.astype(np.float64)).sum())
 
 
 def standard_error(values: np.ndarray) -> float:
-    """Of a mean over seeds; 0 for one seed, which says nothing about it."""
+    """The standard error of a mean over seeds; 0 for one seed."""
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _family_scale(errors: np.ndarray, coverage: float) -> np.ndarray:
-    """Half-widths [quantities] that would hold all these errors together: each its own deviation times one factor."""
-    spread = np.median(np.abs(errors), axis=0)  # robust: t with two degrees of freedom has no variance
+    """Simultaneous half-widths [quantities]: the deviation of each quantity times a common factor."""
+    spread = np.median(np.abs(errors), axis=0)  # a robust scale: t with two degrees of freedom has no variance
     moving = spread > 0
     if not moving.any():
         return spread

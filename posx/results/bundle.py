@@ -1,8 +1,8 @@
-"""A bundle: what tables, plots, reports and ``posx reproduce`` need of a set of runs, in a handful of files.
+"""Bundles: the parts of runs that tables, plots, reports and ``posx reproduce`` require, in a few files.
 
-runs.jsonl and metrics.parquet hold what was trained (:mod:`posx.runs.bundle_runs`); records.jsonl, sums.parquet and
-curves.parquet what was evaluated (:mod:`posx.results.bundle_cells`). Weights and the losses of every target are left
-out. A bundle is read wherever a runs directory is.
+runs.jsonl and metrics.parquet describe the training (:mod:`posx.runs.bundle_runs`); records.jsonl, sums.parquet and
+curves.parquet the evaluations (:mod:`posx.results.bundle_cells`). Weights and the losses of single targets are left
+out. A bundle can be read wherever a runs directory can.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SETTINGS: dict[str, Any] = {"compression": "zstd", "compression_level": 19}
 
 
 def write_bundle(records: Sequence[Record], target: Path, files: Mapping[str, str] | None = None) -> None:
-    """Write the runs of these records to the folder ``target``, in place of the bundle that is there.
+    """Write the runs of these records to the folder ``target``, which may be an existing bundle.
 
-    ``files``: texts to write next to them, by name: those of OPTIONAL. The files appear together or not at all. Raises
-    PosxError, also if ``target`` holds something else.
+    ``files``: further text files by name, as in OPTIONAL. All files appear together or not at all. Raises PosxError,
+    also if ``target`` has other files.
     """
     folders = sorted({r.path.parent.parent for r in records if r.path is not None})
     _check_names(folders)
@@ -59,7 +59,7 @@ def write_bundle(records: Sequence[Record], target: Path, files: Mapping[str, st
 
 
 def _check_names(folders: Sequence[Path]) -> None:
-    """Refuse two runs of one name, which would be one run in the bundle."""
+    """Raise PosxError for two runs of the same name, which would be one run in the bundle."""
     seen: dict[str, Path] = {}
     for folder in folders:
         other = seen.setdefault(folder.name, folder)
@@ -68,17 +68,17 @@ def _check_names(folders: Sequence[Path]) -> None:
 
 
 def _check_target(target: Path, folders: Sequence[Path]) -> None:
-    """Refuse to mix a bundle with other files."""
+    """Raise PosxError if the bundle would be mixed with other files."""
     if any(folder.parent.resolve() == target.resolve() for folder in folders):
         raise PosxError(f"{target} is where these runs are.", "Choose another -o.")
     if target.is_dir() and not is_bundle(target):
         others = sorted(path.name for path in target.iterdir() if path.name not in (*REQUIRED, *OPTIONAL))
         if others:
-            raise PosxError(f"{target} exists and is not a bundle: it holds {others[0]}.", "Choose another -o.")
+            raise PosxError(f"{target} exists and is not a bundle: it contains {others[0]}.", "Choose another -o.")
 
 
 def _replace(target: Path, staged: Path) -> None:
-    """Move the files to ``target``. Without RUNS, which goes first and comes last, a folder is not a bundle."""
+    """Move the files to ``target``. RUNS, which makes a folder a bundle, is removed first and moved last."""
     target.mkdir(exist_ok=True)
     for name in (RUNS, *OPTIONAL):
         (target / name).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def _run_line(folder: Path) -> dict[str, Any]:
 
 
 def _record_line(record: Record) -> dict[str, Any]:
-    """``losses_sha256`` is null where there were no losses, or where the record comes from another bundle."""
+    """``losses_sha256`` is null without losses, or if the record comes from another bundle."""
     assert record.path is not None
     losses = record.path.with_suffix(".parquet")
     return {
@@ -116,7 +116,7 @@ def _metrics(runs: list[Run]) -> pa.Table:
 
 
 def _same_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that all have the keys of all, None where they had none: Arrow takes its columns from the first."""
+    """Rows with the union of all keys, None if a key was missing: Arrow takes its columns from the first row."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return [{key: row.get(key) for key in keys} for row in rows]
 
@@ -163,7 +163,7 @@ def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
 
 
 def _write_table(path: Path, table: pa.Table, floats: Sequence[str] = ()) -> None:
-    """``floats`` are columns whose values all differ; the bytes of like floats resemble each other."""
+    """``floats``: columns whose values rarely repeat, encoded by byte: similar floats share their high bytes."""
     encoded = [name for name in table.column_names if name not in floats]
     with whole_file(path) as temporary:
         pq.write_table(

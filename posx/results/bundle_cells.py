@@ -1,10 +1,10 @@
-"""Cells of a bundle: their records, their sums by document and their parts of curves.
+"""The cells of a bundle: records, sums by document, and parts of curves.
 
-The record KEY of a run of the bundle B is addressed as B/RUN/eval/KEY.json. Nothing exists at that path.
+The record KEY of a run in the bundle B has the address B/RUN/eval/KEY.json. There is no file at that path.
 
-records.jsonl   a line a cell: run, key, record, losses_sha256 (of the losses of every target, which are left out)
-sums.parquet    a row a cell and document: cell (its line), document, targets, nats
-curves.parquet  a row a cell, view, part and document: cell, view, low (where the part begins), x (where it is drawn),
+records.jsonl   a line per cell: run, key, record, losses_sha256 (of the losses of single targets, which are left out)
+sums.parquet    a row per cell and document: cell (its line), document, targets, nats
+curves.parquet  a row per cell, view, part and document: cell, view, low (the start of the part), x (where it is drawn),
                 document, targets, nats
 """
 
@@ -26,14 +26,14 @@ VIEWS = ("context", "place")
 
 
 def bundled_cells(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The fields of each record of the run that is addressed as ``folder``, by address, in their stored order."""
+    """The fields of each record of the run with the address ``folder``, by address, in stored order."""
     return {
         _address(folder.parent, line): line["record"] for line in _lines(folder.parent) if line["run"] == folder.name
     }
 
 
 def bundled_sums(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Documents, targets and nats of the record at this address; None where a bundle has none of it."""
+    """Documents, targets and nats of the record at this address; None if the bundle has none."""
     cell = _cell(path)
     if cell is None:
         return None
@@ -42,7 +42,7 @@ def bundled_sums(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 def bundled_curve(path: Path, view: str) -> dict[str, np.ndarray] | None:
-    """The rows of curves.parquet of the record at this address and a view; None where a bundle has none of it."""
+    """The rows of curves.parquet for the record at this address and a view; None if the bundle has none."""
     cell = _cell(path)
     rows = None if cell is None else _rows(path.parents[2], CURVES).get(cell)
     if rows is None:
@@ -84,7 +84,7 @@ def _rows(bundle: Path, name: str) -> dict[int, dict[str, np.ndarray]]:
 @lru_cache(maxsize=16)
 def _read(path: Path, changed: int) -> dict[int, dict[str, np.ndarray]]:
     try:
-        # pq.read_table and to_numpy would import pandas, for longer than the reading takes.
+        # pq.read_table and to_numpy would import pandas, which takes longer than reading the file.
         with pq.ParquetFile(path) as file:
             table = file.read()
         columns = {key: np.from_dlpack(table.column(key).combine_chunks()) for key in table.column_names}
@@ -94,7 +94,7 @@ def _read(path: Path, changed: int) -> dict[int, dict[str, np.ndarray]]:
         raise PosxError(f"{path} is damaged ({reason}).", RECREATE) from None
     if not len(cells):
         return {}
-    numbers, starts = np.unique(cells, return_index=True)  # rows of a cell are together, cells ascend
+    numbers, starts = np.unique(cells, return_index=True)  # rows are sorted by cell
     ends = [*starts[1:], len(cells)]
     return {
         int(number): {key: column[start:end] for key, column in columns.items()}

@@ -1,4 +1,4 @@
-"""The cells of a table: plain data and what follows from it. :mod:`posx.results.aggregate` makes them from records."""
+"""The cells of a table as plain data. :mod:`posx.results.aggregate` makes them from records."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from posx.results.bootstrap import Interval
 from posx.results.records import Record, as_json, bits_per_byte, perplexity
 
-DELTA = 0.01  # δ in nats a token: a loss up to this size counts as none
-# What differs between the seeds of a cell: lists in a row of JSON or CSV, in the order of ``seeds``.
+DELTA = 0.01  # δ in nats/token: smaller losses are tolerated
+# Fields that differ between the seeds of a cell: lists in JSON and CSV, in the order of ``seeds``.
 PER_SEED = ("run", "seed", "nats", "checkpoint_sha256")
 
 
 @dataclass(frozen=True)
 class Group:
-    """What the numbers of one row share: everything but seed and length."""
+    """What all numbers of a row share: everything but seed and length."""
 
     label: str
     scheme: str
@@ -30,7 +30,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the numbers of one table share: the targets. Only numbers over the same targets are comparable."""
+    """What all numbers of a table share: the targets. Only numbers over the same targets are comparable."""
 
     protocol: str
     split: str
@@ -40,11 +40,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Share:
-    """How much of the gain from training at ℓ a model has that was not trained there; nats a token, and parts of 1.
+    """The share of the gain from training at ℓ that a model has without that training; nats/token, and a fraction.
 
     ``attainable`` = nats(1x) − nats_long(ℓ) with its interval. ``long`` is the mean of the models trained at ℓ;
     ``long_gain`` is their own nats(L) − nats(ℓ), None where L was not evaluated. ``share`` is None unless the interval
-    of ``attainable`` lies above 0. ``seeds``: those for which all three numbers exist.
+    of ``attainable`` is above 0. ``seeds``: those with all three numbers.
     """
 
     long: float
@@ -58,26 +58,26 @@ class Share:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: the mean over seeds of nats a token.
+    """One number of a table: the mean over seeds of nats/token.
 
-    ``delta`` is the change from the same weights at 1x, as trained, on the same targets, in nats a token; None without
-    such a control. ``interval`` holds its bounds: None where the NLL of each target was not kept, or where all targets
-    are in one document. ``spread`` is the standard deviation over seeds, in nats; None for one seed.
+    ``delta`` is the change in nats/token from the same weights at 1x, as trained, on the same targets; None without
+    this control. ``interval`` has its bounds: None without the losses of single targets, or if all targets are in one
+    document. ``spread`` is the standard deviation over seeds, in nats; None for one seed.
     """
 
     group: Group
     comparison: Comparison
     length: int
-    records: tuple[Record, ...]  # one for each seed, computed ones first
+    records: tuple[Record, ...]  # one per seed, computed ones first
     nats_per_token: float | None
     delta: float | None
     spread: float | None
-    deltas: tuple[float, ...] = ()  # one for each seed
+    deltas: tuple[float, ...] = ()  # one per seed
     interval: Interval | None = None
     share: Share | None = None
     usable: int | None = None  # of the whole row: the largest length up to which no verdict is "breaks"
     usable_sure: int | None = None  # the same, up to which every verdict is "uses" or "survives"
-    trained_long: bool = False  # a row that only shows what long training gains; not among the simultaneous intervals
+    trained_long: bool = False  # a row that serves only to compute the attainable gain, without simultaneous intervals
 
     @property
     def ok(self) -> bool:
@@ -89,12 +89,12 @@ class Cell:
 
     @property
     def computed(self) -> list[Record]:
-        """Its records that have a number, by seed."""
+        """The records that have a number, by seed."""
         return [r for r in self.records if r.nats_per_token is not None]
 
     @property
     def is_control(self) -> bool:
-        """Whether the changes of its row are from this number."""
+        """Whether the changes of the row are relative to this number."""
         return self.first.as_trained and self.length == self.group.base_context
 
     @property
@@ -109,14 +109,14 @@ class Cell:
 
     @property
     def verdict(self) -> str:
-        """``uses``, ``survives``, ``breaks`` or ``undecided``; empty for the control and where there is no interval."""
+        """``uses``, ``survives``, ``breaks`` or ``undecided``; empty for the control and without an interval."""
         if self.interval is None or self.is_control:
             return ""
         return verdict_of(self.interval.family)
 
     @property
     def ppl(self) -> float | None:
-        """exp of the mean nats a token."""
+        """exp of the mean nats/token."""
         return None if self.nats_per_token is None else perplexity(self.nats_per_token)
 
     @property
@@ -127,7 +127,7 @@ class Cell:
         return bits_per_byte(self.nats_per_token * self.first.n_targets, self.first.bytes)
 
     def as_dict(self) -> dict[str, Any]:
-        """For --format json and csv: the record's fields, those that differ between seeds as lists or aggregated."""
+        """The row in JSON and CSV: the record's fields; those that differ between seeds are lists, or aggregated."""
         computed = [r for r in self.records if r.status == "ok"] or list(self.records)
         share = self.share
         return {
@@ -158,7 +158,7 @@ class Cell:
 
 
 def verdict_of(interval: tuple[float, float]) -> str:
-    """The first verdict that fits the bounds of a change in nats a token."""
+    """The verdict for the bounds of a change in nats/token."""
     low, high = interval
     if high < 0:
         return "uses"
@@ -187,10 +187,7 @@ def comparison_of(record: Record) -> Comparison:
 
 
 class Controls:
-    """Of each model the record of the same weights at 1x, on the same targets and in the same precision.
-
-    Every change is from this one.
-    """
+    """The record at 1x of each model: the same weights, targets and precision. Changes are relative to it."""
 
     def __init__(self, records: list[Record]):
         self._records = {
@@ -200,7 +197,7 @@ class Controls:
         }
 
     def of(self, record: Record) -> Record | None:
-        """None where 1x was not evaluated, or has no number."""
+        """None if 1x was not evaluated or has no number."""
         return self._records.get(self._key(record))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Two rows against each other: the paired difference of runs, of groups of seeds, or of extensions."""
+"""Comparison of two rows: the paired difference of runs, groups of seeds, or extensions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from posx.results.sums import sums_of
 
 @dataclass(frozen=True)
 class Difference:
-    """A − B in nats a token at one length, over the same targets; ``seeds`` as they were paired."""
+    """A − B in nats/token at one length, over the same targets. ``seeds``: the pairs of seeds."""
 
     length: int
     a: float
@@ -54,7 +54,7 @@ class Compared:
 
 
 def compare_rows(runs_dir: Path, a: str, b: str, lengths: list[str], protocol: str) -> Compared:
-    """The differences of two rows, named as for :func:`find_row`; without lengths, at all in common. PosxError."""
+    """The differences of two rows, named as for :func:`find_row`; default: at all common lengths. Raises PosxError."""
     if protocol not in TABLED:
         raise unknown("protocol", protocol, TABLED)
     name_a, left = find_row(runs_dir, a, protocol)
@@ -105,10 +105,10 @@ def _lengths(
 def differences(
     a: dict[int, list[Record]], b: dict[int, list[Record]], replicates: int = REPLICATES
 ) -> list[Difference]:
-    """Paired differences at the lengths of both, simultaneous over them.
+    """Paired differences at the common lengths, with simultaneous intervals.
 
-    Records of a length differ in their seed alone. Seeds that both have are paired; where they share none, in their
-    order. Raises PosxError for unlike targets.
+    The records of a length differ only in their seed. Common seeds are paired; without any, seeds are paired in order.
+    Raises PosxError for different targets.
     """
     pairs: dict[int, list[tuple[Record, Record]]] = {}
     lengths = sorted(a.keys() & b.keys())
@@ -149,7 +149,7 @@ def _hashes(records: list[Record]) -> set[str]:
 
 
 def _intervals(pairs: dict[int, list[tuple[Record, Record]]], replicates: int) -> dict[int, Interval]:
-    """Simultaneous over all lengths; where these have unlike targets, by a share of the 5 % for each set of targets."""
+    """Intervals simultaneous over all lengths. If their targets differ, each set of targets gets a share of the 5%."""
     by_targets: dict[str, list[int]] = {}
     for length, two in pairs.items():
         by_targets.setdefault(two[0][0].targets_sha256, []).append(length)
@@ -169,20 +169,20 @@ def _intervals(pairs: dict[int, list[tuple[Record, Record]]], replicates: int) -
     return found
 
 
-# What makes two target sets unlike, in the words of a user.
+# The reasons why target sets differ, for error messages.
 WHY_UNLIKE = {
     "protocol": "their protocols differ",
-    "split": "they were scored on other splits",
-    "corpus_sha256": "their texts differ",
-    "target_context": "their targets have other contexts before them (eval.target_context)",
+    "split": "their splits differ",
+    "corpus_sha256": "their corpora differ",
+    "target_context": "their target contexts differ (eval.target_context)",
     "stride": "their tail strides differ (eval.stride)",
-    "max_targets": "other numbers of targets were drawn (eval.max_targets)",
-    "target_seed": "their targets were drawn with other seeds (eval.seed)",
+    "max_targets": "their numbers of targets differ (eval.max_targets)",
+    "target_seed": "the seeds of their targets differ (eval.seed)",
 }
 
 
 def refuse_unlike(a: Record, b: Record) -> None:
-    """Only the same targets can be compared."""
+    """Raise the PosxError for different targets, with the reasons."""
     if a.targets_sha256 == b.targets_sha256:
         return
     reasons = [
@@ -191,6 +191,6 @@ def refuse_unlike(a: Record, b: Record) -> None:
         if getattr(a, name) != getattr(b, name)
     ] or ["their tokenizers differ"]
     raise PosxError(
-        f"{a.run} and {b.run} were scored on unlike targets at {a.length} tokens: {'; '.join(reasons)}.",
+        f"{a.run} and {b.run} were scored on different targets at {a.length} tokens: {'; '.join(reasons)}.",
         f"Evaluate both with the same settings: posx eval {a.run} {b.run} --length {a.length}.",
     )

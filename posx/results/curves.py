@@ -1,6 +1,6 @@
 """Lines with intervals from sums over parts of the targets: by context, by position in the document, by document.
 
-Nothing here runs a model. Intervals are crossed bootstraps of one point each (:mod:`posx.results.bootstrap`).
+Nothing here runs a model. Each point has its own crossed bootstrap (:mod:`posx.results.bootstrap`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from posx.results.parts import Part, bucket_edges, merged, parts_of
 from posx.results.records import Record
 from posx.results.sums import sums_of
 
-REPLICATES = 2000  # of each point: a line has many, and is read by eye
+REPLICATES = 2000  # per point: a line has many points, and is read by eye
 
 
 @dataclass(frozen=True)
 class Point:
-    """A mean in nats a token with its own 95 % interval, None where one document or no target NLL stands behind it."""
+    """A mean in nats/token with its own 95% interval; None with one document, or without losses of single targets."""
 
     x: float
     mean: float
@@ -37,9 +37,9 @@ class Line:
 
 
 def by_context(cell: Cell, edges: np.ndarray | None = None) -> Line:
-    """Nats a token over the tokens of context that were there; x is the geometric middle of a bucket.
+    """Nats/token by available context; x is the geometric mean of a bucket's ends.
 
-    ``cell`` was evaluated under the protocol curve. ``edges``: bucket_edges, the default, or octaves.
+    ``cell`` was evaluated with the protocol curve. ``edges``: bucket_edges, the default, or octaves.
     """
     edges = bucket_edges(cell.length) if edges is None else edges
     kept = [parts for record in cell.computed if (parts := parts_of(record, "context")) is not None]
@@ -53,7 +53,7 @@ def by_context(cell: Cell, edges: np.ndarray | None = None) -> Line:
 
 
 def by_place(cell: Cell, control: Cell) -> Line:
-    """The change against 1x over the position in the document, in parts that hold equally many targets."""
+    """The change from 1x by position in the document, in parts with equal numbers of targets."""
     pairs = _paired(cell, control)
     if not pairs:
         return Line(cell, [])
@@ -62,9 +62,9 @@ def by_place(cell: Cell, control: Cell) -> Line:
 
 
 def by_each_document(cell: Cell, control: Cell) -> Line:
-    """The change against 1x of each document, from the largest gain to the largest loss; the mean over seeds.
+    """The change from 1x of each document, sorted from the largest gain to the largest loss; the mean over seeds.
 
-    A document is one draw: its interval is the range over seeds, None for one seed.
+    A document is one draw, so its interval is the range over seeds; None for one seed.
     """
     pairs = _same_weights(cell, control)
     if not pairs:
@@ -85,7 +85,7 @@ def by_each_document(cell: Cell, control: Cell) -> Line:
 
 
 def _same_weights(cell: Cell, control: Cell) -> list[tuple[Record, Record]]:
-    """Each seed's record beside that of its own weights at 1x; seeds that lack one are left out."""
+    """The record of each seed with that of the same weights at 1x; seeds without both are left out."""
     controls = {record.checkpoint_sha256: record for record in control.computed}
     return [(r, controls[r.checkpoint_sha256]) for r in cell.computed if r.checkpoint_sha256 in controls]
 
@@ -102,7 +102,7 @@ def _minus(a: Part, b: Part) -> Part:
 
 
 def _point(x: float, seeds: list[Part]) -> Point:
-    """Mean and interval over the targets of a part, which each seed has."""
+    """Mean and interval over the targets of a part, the same for each seed."""
     counts, sums = seeds[0].counts, np.stack([part.nats for part in seeds])
     if len(counts) < 2:
         return Point(x, float(sums.sum() / counts.sum() / len(seeds)), None)

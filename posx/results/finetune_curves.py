@@ -1,4 +1,4 @@
-"""Curves over the steps of fine-tuning: the change from the first model's 1x. Runs no model."""
+"""Curves by fine-tuning steps: the change from the first model at 1x. Runs no model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from posx.results.sums import sums_of
 
 @dataclass(frozen=True)
 class FinetuneCurve:
-    """Fine-tunes of one model with one extension: the change from its own 1x over steps, at one length."""
+    """Fine-tunes of one model with one extension: the change from the model at 1x by steps, at one length."""
 
     name: str
     comparison: Comparison
     length: int
     train_context: int
     extension: str
-    recipe: str  # in words; empty without one
+    recipe: str  # a description; empty without a recipe
     points: list[Point]
 
 
@@ -29,8 +29,8 @@ def finetunes(cells: list[Cell]) -> list[FinetuneCurve]:
     """A curve for each first model, extension, recipe, training context and length.
 
     Each point is nats(fine-tune at ℓ) − nats(first model at 1x), over the seeds of both, on the same targets. The point
-    at 0 steps is the extension without fine-tuning. Where positions are dropped there is none: that model is not
-    evaluated before it is fine-tuned.
+    at 0 steps is the extension without fine-tuning. With dropped positions there is none: that model is not evaluated
+    before it is fine-tuned.
     """
     tuned = [c for c in cells if c.first.parent_sha256 and c.first.as_trained and c.ok]
     firsts = {(c.comparison, c.group.config_sha256): c for c in cells if c.is_control and not c.first.parent_sha256}
@@ -48,7 +48,7 @@ def finetunes(cells: list[Cell]) -> list[FinetuneCurve]:
         key = (cell.first.parent_sha256, cell.comparison, cell.length, *how)
         if key not in found:
             names[key] = first.group.label
-            # The extension as it acts in the fine-tune, whatever it is called: pi at 4x is pi(s=4) there.
+            # Extensions by their effect in the fine-tune, not by name: pi at 4x is pi(s=4) there.
             acts = cell.first.extension_params.get("trained", {})
             dropped = cell.first.train_recipe == "drop"
             there = [] if dropped else plain.get((cell.comparison, cell.first.parent_sha256, cell.length), [])
@@ -61,7 +61,7 @@ def finetunes(cells: list[Cell]) -> list[FinetuneCurve]:
 
 
 def against(cell: Cell, first: Cell, x: float) -> Point | None:
-    """nats(cell) − nats(first), paired by seed; None where they share no seed."""
+    """nats(cell) − nats(first), paired by seed; None without a common seed."""
     before: dict[int, Record] = {r.seed: r for r in first.computed}
     pairs = [(r, before[r.seed]) for r in cell.computed if r.seed in before]
     if not pairs:

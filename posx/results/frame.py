@@ -1,4 +1,4 @@
-"""Records as a pandas data frame. Apart from other modules, since pandas takes a fifth of a second to import."""
+"""Records as a pandas data frame. A separate module, since importing pandas takes a fifth of a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pandas import DataFrame
 
 from posx.results.records import Record, as_json, bits_per_byte, perplexity
 
-NUMBERS = ("nats", "nats_per_token", "perplexity", "bits_per_byte")  # NaN where nothing was computed
+NUMBERS = ("nats", "nats_per_token", "perplexity", "bits_per_byte")  # NaN if nothing was computed
 
 
 def as_frame(records: Iterable[Record]) -> DataFrame:

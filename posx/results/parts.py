@@ -1,6 +1,6 @@
 """Sums over parts of a cell's targets: by available context, and by position in the document.
 
-They are computed from the losses beside a record, or read from a bundle, which keeps them instead of the losses.
+They are computed from the losses next to a record, or read from a bundle, which has them instead of the losses.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from posx.results.bundle_cells import bundled_curve
 from posx.results.records import Record
 from posx.results.sums import Losses, read_losses, sum_up
 
-PLACES = 8  # parts of a document's length that are told apart
+PLACES = 8  # parts by position
 
 
 @dataclass(frozen=True)
 class Part:
-    """The targets from ``low`` up to the next part. [D]: their documents, and targets and float64 nats of each.
+    """The targets from ``low`` up to the next part. Arrays [D]: their documents, and targets and float64 nats of each.
 
-    ``x``: the mean position of the targets, or ``low`` where parts go by context.
+    ``x``: the mean position of the targets, or ``low`` for parts by context.
     """
 
     low: float
@@ -32,7 +32,7 @@ class Part:
 
 
 def bucket_edges(longest: int) -> np.ndarray:
-    """1, 2, 3, 4, 6, 8, 12, 16, …: each bucket holds contexts from its edge up to the next; int64, past ``longest``."""
+    """1, 2, 3, 4, 6, 8, 12, 16, …: a bucket has the contexts from its edge to the next; int64, beyond ``longest``."""
     edges = [1]
     while edges[-1] <= longest:
         last = edges[-1]
@@ -42,12 +42,12 @@ def bucket_edges(longest: int) -> np.ndarray:
 
 
 def octaves(longest: int) -> np.ndarray:
-    """1, 2, 3, 5, 9, …: the coarser buckets 1, 2, 3–4, 5–8 and so on, of a table."""
+    """1, 2, 3, 5, 9, …: the edges of the coarser buckets 1, 2, 3–4, 5–8, … in tables."""
     return np.array([1, *((1 << k) + 1 for k in range(longest.bit_length() + 1))])
 
 
 def parts_of(record: Record, view: str) -> list[Part] | None:
-    """``view`` is context or place. None where neither losses nor parts were kept. Raises PosxError."""
+    """``view`` is context or place. None if neither losses nor parts are stored. Raises PosxError."""
     rows = bundled_curve(record.path, view) if record.path else None
     if rows is not None:
         _, starts = np.unique(rows["low"], return_index=True)
@@ -67,7 +67,7 @@ def parts_of(record: Record, view: str) -> list[Part] | None:
 
 
 def merged(parts: list[Part]) -> Part:
-    """One part from several, at least one, that follow each other."""
+    """Several consecutive parts, at least one, as one part."""
     if len(parts) == 1:
         return parts[0]
     documents, where = np.unique(np.concatenate([p.documents for p in parts]), return_inverse=True)
@@ -77,14 +77,14 @@ def merged(parts: list[Part]) -> Part:
 
 
 def _by_context(losses: Losses, longest: int) -> list[Part]:
-    """Parts that buckets and octaves are both made of."""
+    """Parts that are fine enough for both buckets and octaves."""
     edges = np.union1d(bucket_edges(longest), octaves(longest))
     masks = ((low, (losses.context >= low) & (losses.context < high)) for low, high in pairwise(edges.tolist()))
     return [_part(losses, mask, float(low), float(low)) for low, mask in masks if mask.any()]
 
 
 def _by_place(losses: Losses) -> list[Part]:
-    """Parts that hold equally many targets."""
+    """Parts with equal numbers of targets."""
     position = losses.position
     edges = np.unique(np.quantile(position, np.linspace(0, 1, PLACES + 1)))
     parts = []

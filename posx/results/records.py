@@ -1,7 +1,7 @@
-"""One evaluation cell as a JSON file: what was asked, what came out, and on what it was run.
+"""Records: one evaluation cell as a JSON file, with its settings, its result, and the machine and versions.
 
 Perplexity and bits per byte are derived from ``nats``, ``n_targets`` and ``bytes``, never stored. A cell that
-could not be computed is a record too, with a ``status`` and a ``reason``. Reading records imports no torch.
+could not be computed also has a record, with a ``status`` and a ``reason``. Reading records imports no torch.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from posx.runs.directory import is_run, newest_checkpoint, run_folders
 from posx.utils.files import read_json, write_json
 
 SCHEMA = 2
-LATER = {"train_recipe", "train_reach"}  # fields that records from before them lack
+LATER = {"train_recipe", "train_reach"}  # fields that older records lack
 STATUSES = ("ok", "unsupported", "diverged", "oom", "failed")
 
 
 @dataclass(frozen=True)
 class Record:
-    """Lengths, contexts and strides are tokens; ``nats`` is a sum over ``n_targets``; ``bytes`` are theirs."""
+    """Lengths, contexts and strides are in tokens; ``nats`` and ``bytes`` are sums over the ``n_targets`` targets."""
 
     run: str
     label: str
@@ -59,10 +59,10 @@ class Record:
     model: str
     data: str
     corpus_sha256: str
-    config_sha256: str  # of the run's config without its seed: seeds of one group share it
-    recipe_sha256: str  # and without its training context: a long training and its short ones share it
-    parent_sha256: str  # of a fine-tune: config_sha256 of the run that it started from
-    train_steps: int  # of this run alone, without those of the run that it started from
+    config_sha256: str  # of the run's config without the seed, so that all seeds of a row share it
+    recipe_sha256: str  # also without the training context, so that controls share it
+    parent_sha256: str  # of a fine-tune: config_sha256 of its first run
+    train_steps: int  # of this run, without those of its first run
     train_tokens: int
     checkpoint_sha256: str
     max_targets: int | None
@@ -71,23 +71,23 @@ class Record:
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     train_recipe: str = "none"  # of a fine-tune: none | drop | pose
-    train_reach: int | None = None  # pose: how many positions it skips to, in windows of train_context
+    train_reach: int | None = None  # pose: the longest simulated position, with windows of train_context
     schema: int = SCHEMA
-    path: Path | None = field(default=None, compare=False)  # where it was read or written; not in the file
+    path: Path | None = field(default=None, compare=False)  # of the file; not stored in it
 
     @property
     def key(self) -> str:
-        """Names the cell: the stem of its file."""
+        """The key of the cell: the stem of its file."""
         return self.path.stem if self.path else ""
 
     @property
     def as_trained(self) -> bool:
-        """No extension but what the model was trained with, if any."""
+        """Whether no extension is applied except that of the training."""
         return self.extension == (TRAINED if self.train_extension != "none" else "none")
 
     @property
     def recipe(self) -> str:
-        """Of a fine-tune, in words; empty without one."""
+        """A description of the fine-tuning recipe; empty without one."""
         return {"drop": "positions dropped", "pose": f"pose to {self.train_reach}"}.get(self.train_recipe, "")
 
     @property
@@ -102,24 +102,24 @@ class Record:
 
 
 def nats_of(record: Record) -> float:
-    """Nats a token of a record that has them."""
+    """Nats/token of a record that has a number."""
     value = record.nats_per_token
     assert value is not None
     return value
 
 
 def perplexity(nats_per_token: float) -> float:
-    """exp, and infinity where that overflows."""
+    """exp of nats/token; infinity if it overflows."""
     return math.exp(nats_per_token) if nats_per_token < 700 else math.inf
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:
-    """Of the targets' own bytes."""
+    """Bits per byte of the targets."""
     return nats / math.log(2) / n_bytes
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Replace ``path``."""
+    """Write the record to ``path``, replacing the file."""
     write_json(path, as_json(record))
 
 
@@ -131,7 +131,7 @@ def as_json(record: Record) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> Record:
-    """Raises PosxError where the file is damaged or of another version."""
+    """The record in a file. Raises PosxError if it is damaged or of another version."""
     return _checked(read_json(path, "a posx record"), path, "Delete it and evaluate the run again.")
 
 
@@ -143,9 +143,9 @@ def _checked(values: Any, path: Path, hint: str) -> Record:
 
 
 def current_records(folder: Path) -> list[Record]:
-    """A run's records of its newest weights; of all weights where none are kept beside them.
+    """The records of a run's newest weights, or of all weights if no checkpoint is stored.
 
-    Where two versions of posx computed the same cell, the younger file counts.
+    If two versions of posx computed the same cell, the newer file counts.
     """
     if bundled_run(folder):
         return [_checked(values, path, RECREATE) for path, values in bundled_cells(folder).items()]
@@ -163,7 +163,7 @@ def current_records(folder: Path) -> list[Record]:
 
 
 def _order_within_run(record: Record) -> tuple[bool, str, int]:
-    """The model as it is, then its extensions."""
+    """The sort key of a record: as trained first, then by extension and length."""
     return not record.as_trained, record.extension, record.length
 
 
@@ -183,7 +183,9 @@ def read_records(runs_dir: Path, names: list[str]) -> list[Record]:
             found = next((p for p in candidates if is_run(p)), None)
             if found is None:
                 if Path(name).is_dir() or (runs_dir / name).is_dir():
-                    raise PosxError(f"{name} is not a posx run: it has no config.yaml.", "Name a run, or none for all.")
+                    raise PosxError(
+                        f"{name} is not a posx run: it has no config.yaml.", "Name a run, or leave it out for all."
+                    )
                 raise unknown("run", name, [p.name for p in run_folders(runs_dir)] or ["none yet"])
             folders.append(found)
     else:

@@ -1,7 +1,7 @@
-"""What an evaluation kept of its targets, in Parquet: the NLL of each, and their sums over documents.
+"""The losses of an evaluation in Parquet: the NLL of each target, and sums by document.
 
-KEY.parquet            a row a target: document, position, context, bytes, nll
-KEY.documents.parquet  a row a document: document, targets, nats; all that an interval needs, and small
+KEY.parquet            a row per target: document, position, context, bytes, nll
+KEY.documents.parquet  a row per document: document, targets, nats; small, and sufficient for intervals
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from posx.results.bundle_cells import bundled_sums
 from posx.results.records import Record
 from posx.utils.files import whole_file
 
-# Integers barely change from row to row, and the bytes of like floats resemble each other: half the size.
+# Integers change little from row to row, and similar floats share their high bytes: half the size.
 ENCODINGS = {
     **dict.fromkeys(("document", "position", "context", "bytes"), "DELTA_BINARY_PACKED"),
     "nll": "BYTE_STREAM_SPLIT",
@@ -28,9 +28,9 @@ ENCODINGS = {
 
 @dataclass(frozen=True)
 class Losses:
-    """All int32 but ``nll``, float32 in nats; [targets], in the order of the text.
+    """Arrays [targets] in the order of the text: int32, and ``nll`` float32 in nats.
 
-    ``document`` within the split, ``position`` within the document, ``context``: tokens that the model saw before it.
+    ``document`` within the split, ``position`` within the document, ``context``: the number of visible tokens before.
     """
 
     document: np.ndarray
@@ -41,7 +41,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class ByDocument:
-    """[D]: documents that hold targets, ascending; their targets; their sum of nats, in float64."""
+    """Arrays [D]: documents with targets, ascending; their numbers of targets; their sums of nats, float64."""
 
     documents: np.ndarray
     counts: np.ndarray
@@ -49,7 +49,7 @@ class ByDocument:
 
 
 def write_losses(path: Path, document: np.ndarray, columns: dict[str, np.ndarray]) -> None:
-    """Both files of one cell: ``document`` [targets] and the other ``columns``, among them ``nll``."""
+    """Write both files of a cell: ``document`` [targets] and the other ``columns``, including ``nll``."""
     table = pa.table({"document": document.astype(np.int32), **columns})
     with whole_file(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", use_dictionary=False, column_encoding=ENCODINGS)
@@ -59,19 +59,19 @@ def write_losses(path: Path, document: np.ndarray, columns: dict[str, np.ndarray
 
 
 def documents_path(path: Path) -> Path:
-    """Beside the record or the targets of a cell."""
+    """The path of the sums, next to the record or the losses of a cell."""
     return path.with_suffix(".documents.parquet")
 
 
 def read_losses(record: Record) -> Losses | None:
-    """None where they are not beside the record. Raises PosxError where they are damaged."""
+    """The losses of a record, or None if they are missing. Raises PosxError if they are damaged."""
     path = record.path.with_suffix(".parquet") if record.path else None
     if path is None or not path.is_file():
         return None
     found = Losses(*_read(path, ["document", "position", "context", "nll"]))
     if len(found.nll) != record.n_targets:
         raise PosxError(
-            f"{path} holds {len(found.nll)} targets, but its record {record.n_targets}.",
+            f"{path} has {len(found.nll)} targets, but its record has {record.n_targets}.",
             "Delete both and evaluate the run again.",
         )
     return found
@@ -89,14 +89,14 @@ def _read(path: Path, columns: list[str]) -> list[np.ndarray]:
 
 
 def sum_up(document: np.ndarray, nll: np.ndarray) -> ByDocument:
-    """Sums over the documents, of the document [targets] and the NLL [targets] of each target."""
+    """Sums by document, from the document [targets] and the NLL [targets] of each target."""
     documents, where, counts = np.unique(document, return_inverse=True, return_counts=True)
     nats = np.bincount(where, weights=nll.astype(np.float64), minlength=len(documents))
     return ByDocument(documents, counts, nats)
 
 
 def by_document(record: Record) -> ByDocument | None:
-    """The sums of a record, or None where neither they nor the targets lie beside it. Raises PosxError."""
+    """The sums of a record, or None if neither they nor the losses are stored. Raises PosxError."""
     bundled = bundled_sums(record.path) if record.path else None
     if bundled is not None:
         return ByDocument(*bundled)
@@ -107,7 +107,7 @@ def by_document(record: Record) -> ByDocument | None:
     found = ByDocument(*_read(path, ["document", "targets", "nats"]))
     if found.counts.sum() != record.n_targets:
         raise PosxError(
-            f"{path} holds {found.counts.sum()} targets, but its record {record.n_targets}.",
+            f"{path} has {found.counts.sum()} targets, but its record has {record.n_targets}.",
             "Delete both and evaluate the run again.",
         )
     return found
@@ -115,13 +115,13 @@ def by_document(record: Record) -> ByDocument | None:
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over documents of records over the same targets. ``counts`` [D]; ``nats``: [D] for each record's path."""
+    """Sums by document of records over the same targets: ``counts`` [D], and ``nats`` [D] by path of a record."""
 
     counts: np.ndarray
     nats: dict[Path, np.ndarray]
 
     def has(self, records: list[Record]) -> bool:
-        """Whether the sums of all of them were kept."""
+        """Whether the sums of all these records are stored."""
         return all(record.path in self.nats for record in records)
 
     def of(self, records: list[Record]) -> np.ndarray:
@@ -130,12 +130,12 @@ class Sums:
 
     @property
     def speaks_of_others(self) -> bool:
-        """Whether these documents say anything about others: one that outweighs the rest does not."""
+        """Whether the documents allow an interval: not if one document outweighs the others."""
         return len(self.counts) > 1 and effective_number(self.counts) >= FEWEST_DOCUMENTS
 
 
 def sums_of(records: list[Record]) -> Sums:
-    """Of the records that kept them. Raises PosxError where they are not over the same targets."""
+    """The sums of the records that have them. Raises PosxError if their targets differ."""
     first: ByDocument | None = None
     nats: dict[Path, np.ndarray] = {}
     for record in records:
@@ -147,11 +147,11 @@ def sums_of(records: list[Record]) -> Sums:
         first = first or row
         if not (np.array_equal(row.documents, first.documents) and np.array_equal(row.counts, first.counts)):
             raise PosxError(
-                f"{record.path} has other targets than its hash says.", "Delete it and evaluate the run again."
+                f"{record.path} has targets that do not match its hash.", "Delete it and evaluate the run again."
             )
         if record.nats is not None and abs(row.nats.sum() - record.nats) > 1e-6 * abs(record.nats) + 1e-3:
             raise PosxError(
-                f"The targets beside {record.path} add up to {row.nats.sum():.3f} nats, but its record has "
+                f"The losses next to {record.path} sum to {row.nats.sum():.3f} nats, but its record has "
                 f"{record.nats:.3f}.",
                 "Delete both and evaluate the run again.",
             )

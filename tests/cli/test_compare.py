@@ -35,10 +35,10 @@ def test_lengths_in_tokens_and_multiples(shelf: Shelf) -> None:
 
 UNLIKE = [
     ({"stride": 16}, "their tail strides differ (eval.stride): 2 and 16"),
-    ({"target_context": 1024}, "their targets have other contexts before them (eval.target_context): 512 and 1024"),
-    ({"max_targets": 64}, "other numbers of targets were drawn (eval.max_targets): 4096 and 64"),
-    ({"target_seed": 7}, "their targets were drawn with other seeds (eval.seed): 0 and 7"),
-    ({"corpus_sha256": "ab" * 32}, "their texts differ"),
+    ({"target_context": 1024}, "their target contexts differ (eval.target_context): 512 and 1024"),
+    ({"max_targets": 64}, "their numbers of targets differ (eval.max_targets): 4096 and 64"),
+    ({"target_seed": 7}, "the seeds of their targets differ (eval.seed): 0 and 7"),
+    ({"corpus_sha256": "ab" * 32}, "their corpora differ"),
     ({}, "their tokenizers differ"),
 ]
 
@@ -48,7 +48,7 @@ def test_unlike_hashes_are_refused_with_the_reason(shelf: Shelf, changes: dict[s
     shelf.put(hardness(), **ROPE)
     shelf.put(hardness() + 0.1, targets_sha256="66" * 32, **changes, **ALIBI)
     message = refused("rope", "alibi", "--runs-dir", shelf.folder)
-    assert "rope-seed0 and alibi-seed0 were scored on unlike targets at 64 tokens" in message
+    assert "rope-seed0 and alibi-seed0 were scored on different targets at 64 tokens" in message
     assert reason in message
     assert "posx eval rope-seed0 alibi-seed0 --length 64" in message
     assert [other for _, other in UNLIKE if other != reason and other in message] == []
@@ -64,7 +64,7 @@ def test_a_mistake_is_a_sentence(shelf: Shelf) -> None:
     assert "In common: 64, 256" in refused("rope", "alibi", "--length", "2x", *there)
     assert "'far' is not a valid length" in refused("rope", "alibi", "--length", "far", *there)
     assert "no protocol 'curve'" in refused("rope", "alibi", "--protocol", "curve", *there)
-    assert "no evaluation under stream" in refused("rope", "alibi", "--protocol", "stream", *there)
+    assert "no evaluation with stream" in refused("rope", "alibi", "--protocol", "stream", *there)
     assert "no evaluations" in refused("rope", "alibi", "--runs-dir", shelf.folder / "nowhere")
 
 
@@ -89,7 +89,7 @@ def test_a_row_that_means_two_configs_is_a_sentence(shelf: Shelf) -> None:
     shelf.put(hardness(), run="rope-other", **(ROPE | {"config_sha256": "ee" * 32}))
     shelf.put(hardness(), **ALIBI)
     message = refused("rope", "alibi", "--runs-dir", shelf.folder)
-    assert "rope means runs of unlike settings: rope-other, rope-seed0" in message
+    assert "rope matches runs with different settings: rope-other, rope-seed0" in message
     assert "Name one of these runs" in message
     (one,) = compared(shelf, "rope-other", "alibi")
     assert one["difference"] == pytest.approx(0, abs=1e-9)
@@ -136,7 +136,7 @@ def test_a_fine_tune_is_named_by_what_it_was_trained_with(shelf: Shelf) -> None:
         shelf.put(hardness() + by_document(change, 0.01), **own, **tuned)
     shelf.put(hardness(), length=256, **ROPE)
     message = refused(label, "rope", "--runs-dir", shelf.folder)
-    assert f"{label} means models trained with ntk and pi." in message
+    assert f"{label} matches models trained with ntk and pi." in message
     assert f"'{label}:pi'" in message
     for name, change in (("pi", 0.2), ("ntk", 0.3)):
         (one,) = compared(shelf, f"{label}:{name}", "rope")

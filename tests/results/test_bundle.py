@@ -170,7 +170,7 @@ def test_a_folder_with_other_files_is_not_a_target(shelf: Shelf, tmp_path: Path)
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine", "utf-8")
-    with pytest.raises(PosxError, match=r"is not a bundle: it holds notes\.txt"):
+    with pytest.raises(PosxError, match=r"is not a bundle: it contains notes\.txt"):
         write_bundle(records, folder)
     with pytest.raises(PosxError, match="cannot be written"):
         write_bundle(records, folder / "notes.txt")

@@ -126,17 +126,17 @@ def test_lengths_of_other_targets_are_not_drawn_with_each_other(shelf: Shelf) ->
     "field, value, reason",
     [
         ("stride", 8, "tail strides differ"),
-        ("target_context", 1024, "other contexts before them"),
-        ("max_targets", 512, "other numbers of targets"),
-        ("split", "validation", "other splits"),
+        ("target_context", 1024, "target contexts differ"),
+        ("max_targets", 512, "numbers of targets differ"),
+        ("split", "validation", "splits differ"),
         ("protocol", "stream", "protocols differ"),
-        ("target_seed", 3, "drawn with other seeds"),
-        ("corpus_sha256", "77" * 32, "texts differ"),
+        ("target_seed", 3, "seeds of their targets differ"),
+        ("corpus_sha256", "77" * 32, "corpora differ"),
     ],
 )
 def test_unlike_targets_are_refused_with_the_reason(shelf: Shelf, field: str, value: Any, reason: str) -> None:
     a, b = sides(shelf, {0: 0.1}, {0: 0.0}, targets_sha256="66" * 32, **{field: value})
-    with pytest.raises(PosxError, match="rope and alibi were scored on unlike targets") as caught:
+    with pytest.raises(PosxError, match="rope and alibi were scored on different targets") as caught:
         differences(a, b, FEW)
     message = str(caught.value)
     assert reason in message
@@ -152,7 +152,7 @@ def test_all_reasons_are_named(shelf: Shelf) -> None:
     with pytest.raises(PosxError) as caught:
         differences(a, b, FEW)
     assert "tail strides differ" in str(caught.value)
-    assert "other splits" in str(caught.value)
+    assert "splits differ" in str(caught.value)
 
 
 def test_targets_that_differ_for_no_setting_are_of_another_tokenizer() -> None:

@@ -23,7 +23,7 @@ from posx.results.aggregate import aggregate
 def test_another_number_of_losses_than_targets_is_refused(shelf: Shelf) -> None:
     before, after = shelf.put(losses()), shelf.put(losses(), length=128)
     write_losses(after.path.with_suffix(".parquet"), losses()[:-1], DOCUMENTS[:-1])  # type: ignore[union-attr]
-    with pytest.raises(PosxError, match=rf"0002\.parquet holds {TARGETS - 1} targets, but its record {TARGETS}") as e:
+    with pytest.raises(PosxError, match=rf"0002\.parquet has {TARGETS - 1} targets, but its record has {TARGETS}") as e:
         aggregate([before, after], FEW)
     assert e.value.hint
 
@@ -37,7 +37,7 @@ MOVED = np.sort(np.where(np.arange(TARGETS) == 0, DOCUMENTS[-1], DOCUMENTS))  # 
 @pytest.mark.parametrize("documents", [SHIFTED, MOVED], ids=["other documents", "other counts"])
 def test_losses_of_other_documents_are_refused(shelf: Shelf, documents: np.ndarray) -> None:
     records = [shelf.put(losses()), shelf.put(losses(), documents, length=128)]
-    with pytest.raises(PosxError, match="other targets than its hash says") as caught:
+    with pytest.raises(PosxError, match="targets that do not match its hash") as caught:
         aggregate(records, FEW)
     assert caught.value.hint
 
@@ -52,7 +52,7 @@ def test_rows_of_other_documents_never_share_a_table(shelf: Shelf, documents: np
         shelf.put(losses(), documents, **other),
         shelf.put(losses() + STATES["undecided"], documents, length=128, **other),
     ]
-    with pytest.raises(PosxError, match="other targets than its hash says"):
+    with pytest.raises(PosxError, match="targets that do not match its hash"):
         aggregate(records, FEW)
 
 
