@@ -88,7 +88,7 @@ def test_without_a_seed_in_common_they_are_paired_in_order_and_it_says_so(shelf:
     (one,) = compared(shelf, "rope", "alibi")
     assert one["seeds"] == [[0, 5], [1, 6]]
     assert one["difference"] == pytest.approx(-0.2, abs=1e-5)
-    assert "share no seed" in posx("compare", "rope", "alibi", "--runs-dir", shelf.folder).stdout
+    assert "have no seed in common" in posx("compare", "rope", "alibi", "--runs-dir", shelf.folder).stdout
 
 
 def test_failed_seeds_are_left_out(shelf: Shelf) -> None:
