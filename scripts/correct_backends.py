@@ -33,7 +33,7 @@ CPU_BATCH_TOKENS = 4096  # the default batch of an evaluation
 
 
 def kind_of(device: str) -> str:
-    """A kind of processor with the same choices as the recorded device."""
+    """A kind of processor for which posx chooses the same backends as for the recorded device."""
     return "Intel with AMX" if "Intel" in device else "AMD without bf16"
 
 

@@ -12,7 +12,7 @@ KINDS = {"spectrum": "frequencies", "mask": "visible keys"}  # descriptions of w
 
 
 def page(answer: Answer) -> Page:
-    """The facts that are new at this length, as a table."""
+    """The table of an answer: each fact in training, and at the evaluation length."""
     shape = answer.scheme.shape
     heads = ["", f"in training, up to {answer.context}", f"at {answer.length}"]
     heads += [f"with {answer.extension}"] * answer.extended

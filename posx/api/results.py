@@ -87,7 +87,7 @@ class Table:
             raise PosxError("This table has no records.", 'Evaluate a run: posx.evaluate(run, ["2x"]).')
 
     def all_pages(self, side_by_side: bool = False, width: int | None = None) -> list[Page]:
-        """The tables of all cells, of every protocol."""
+        """The tables of all cells, for every protocol."""
         from posx.reporting.views import pages
 
         return pages(self.cells, side_by_side, width)

@@ -136,7 +136,7 @@ def _enter(point: dict[str, Any], measured: dict[str, Any]) -> None:
 
 
 def _train(plan: Plan, config: RunConfig, name: str, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Seconds for as many tokens as a step of the base config has, and peak memory; and what ``about()`` returned."""
+    """The seconds per step of the base config (in tokens) and the peak memory; and the result of ``about()``."""
     spec = {"config": asdict(config), "eval": asdict(EvalConfig()), **plan.catalog.as_json()}
     child = Child(["-m", "posx.bench.worker", name], spec)
     try:

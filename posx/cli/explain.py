@@ -58,7 +58,7 @@ def explain(
             "Try posx explain --scheme rope --train-length 2048 --length 3000, or posx explain permutation.",
         )
     if length is None:
-        raise PosxError("Missing --length.", "Add for example --length 3000, or --length 2x.")
+        raise PosxError("Missing --length.", "For example: --length 3000 or --length 2x.")
     output = api.explain(scheme, length, train_length, extension=extension, overrides=overrides or [], catalog=catalog)
     emit(output, json)
     next_step(output.values[0]["commands"][0])

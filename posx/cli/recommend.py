@@ -48,7 +48,7 @@ def recommend(
 
     run, name, overrides = one_run(arguments, runs_dir, "posx recommend RUN --length 4x")
     if not length:
-        raise PosxError("Missing --length.", "Add for example --length 3000, or --length 4x.")
+        raise PosxError("Missing --length.", "For example: --length 3000 or --length 4x.")
     reject_settings(
         "posx recommend",
         overrides,

@@ -60,7 +60,7 @@ def search(
         raise unknown("search", target, ["longrope"])
     run, name, overrides = one_run(arguments, runs_dir, EXAMPLE)
     if not length:
-        raise PosxError("Missing --length.", "Add for example --length 3000, or --length 4x.")
+        raise PosxError("Missing --length.", "For example: --length 3000 or --length 4x.")
     reject_settings(
         "posx search",
         overrides,

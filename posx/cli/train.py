@@ -92,6 +92,6 @@ def _show_estimate(values: dict[str, Any]) -> None:
     table.add_row("tokens", f"{values['tokens']:,}, {values['epochs']:.2f} epochs of the training split")
     parameters = values["parameters"]
     table.add_row("parameters", f"{parameters['total']:,}, including {parameters['scheme']:,} of the scheme")
-    compiled = "; compiled, which the estimate leaves out" if values["would_compile"] else ""
+    compiled = "; compiled (the estimate is for uncompiled code)" if values["would_compile"] else ""
     table.add_row("on", f"{values['device']}, {values['dtype']}{compiled}")
     to_stdout().print(table, markup=False)

@@ -154,7 +154,7 @@ def _add_hashes(digest: Any, count: int, hashes: Iterable[str]) -> None:
 
 
 def _key_file(source: Source, data: DataConfig, settings: dict[str, Any]) -> Path | None:
-    """File with the key of these local files, named after their paths, inodes, sizes and times, not their content.
+    """The file that stores the key of these local files. Its name depends on paths, inodes, sizes and times only.
 
     None if the files are small, or so new that a change within one tick of the file system's clock would be missed.
     """

@@ -59,7 +59,7 @@ class ReRope(Extension):
 
 @dataclass
 class LeakyReRopeConfig(ReRopeConfig):
-    """``k`` None: (ℓ − 1 − w) / (L − 1 − w), or 1 up to L."""
+    """If ``k`` is None: (ℓ − 1 − w) / (L − 1 − w) for ℓ > L, else 1."""
 
     k: float | None = None
 

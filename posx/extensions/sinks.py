@@ -46,7 +46,7 @@ class Sinks(Extension):
         if w < 1 or n + w > target.context:
             raise Unsupported(
                 f"{n} sinks and a window of {w} exceed the training context of {target.context} tokens.",
-                f"Use n + w of at most {target.context}.",
+                f"n + w must be at most {target.context}.",
             )
         return {"n": n, "w": w}
 

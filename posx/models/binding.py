@@ -39,7 +39,7 @@ def parse_extension(text: str, catalog: Catalog = PACKAGED) -> list[Extension]:
         if name == "none":
             if inside or len(_split_plus(text)) > 1:
                 raise PosxError(
-                    f"'{text}': none cannot be combined with others and takes no parameters.",
+                    f"'{text}': none cannot be combined with other extensions and has no parameters.",
                     "Remove it, or use --extension none.",
                 )
             return []

@@ -1,4 +1,4 @@
-"""The HTML report: one self-contained page that needs no network, and no script to be read."""
+"""The HTML report: one self-contained page that can be read offline and without JavaScript."""
 
 from __future__ import annotations
 

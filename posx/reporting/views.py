@@ -198,7 +198,7 @@ def _percents(interval: tuple[float, float] | None) -> str:
 
 
 def protocols(cells: list[Cell]) -> Page | None:
-    """One row per protocol for each scheme and extension. None without cells.
+    """One row per protocol for each scheme and extension. None if there are no cells.
 
     Shows how much of the number usually reported depends on the protocol.
     """

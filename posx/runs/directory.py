@@ -139,7 +139,7 @@ def open_run(path: Path) -> Run:
     if bundled:
         return Run(path, checked_run_config(bundled["config"], f" in {path.parent}"))
     if not path.is_dir():
-        raise PosxError(f"There is no run {path}.", "posx table lists all runs.")
+        raise PosxError(f"No run found at {path}.", "posx table lists all runs.")
     if not (path / "config.yaml").is_file():
         raise PosxError(f"{path} is not a posx run: it has no config.yaml.", "Runs are in the folder of --runs-dir.")
     return Run(path, read_run_config(path / "config.yaml"))

@@ -65,7 +65,7 @@ def recipe_hash(config: RunConfig) -> str:
 
 
 def job_hash(config: RunConfig, corpus_sha256: str, tokenizer_sha256: str) -> str:
-    """The suffix of a sweep job's name: 8 hex digits of a hash of its label and of all that affects its result."""
+    """The suffix of a sweep job's name: 8 hex digits of a hash of its label and all that affects its result."""
     values = hashed(config)
     for key in (FREE_TO_CHANGE | {"start.weights_sha256"}) - {"label"}:
         section, _, name = key.partition(".")

@@ -1,4 +1,4 @@
-"""CPU threads: how many to use, and how to run pieces of work in parallel.
+"""CPU threads: how many to use, and how to run tasks in parallel.
 
 The operations of a small model are too short to be split across threads: threads wait for each other several thousand
 times per step, and if another program occupies one core, all of them wait for it. With one piece of a batch per thread,

@@ -1,4 +1,4 @@
-"""Base of sinusoidal and learned positions: a vector per position, combined with the token vector.
+"""Base class of sinusoidal and learned positions: a vector per position, combined with the token vector.
 
 ``combine=add``: the first layer's input is ``token + position``. ``combine=concat``: it is ``[token ; position]``,
 and the token table is narrower by the width of the position vector, so that the model does not grow. The tied

@@ -155,7 +155,7 @@ def make_jobs(
 
 
 def make_job(plan: JobPlan, sweep: Sweep, runs_dir: Path, write: bool) -> Job:
-    """The job of a plan, done or waiting. ``write``: write its spec if it waits."""
+    """The job of a plan, done or waiting. If ``write``, the spec of a waiting job is written."""
     spec = {
         "posx": NUMERICS,  # other versions may compute or record something else
         "name": plan.name,

@@ -43,7 +43,7 @@ CPU = torch.device("cpu")
 def layer(
     scheme: Scheme, shape: ModelShape, length: int, batch: int, dtype: torch.dtype, training: bool
 ) -> Callable[[str], float]:
-    """A function that returns the seconds of a layer for the name of a backend."""
+    """A function that takes the name of a backend and returns the run time of a layer in seconds."""
     # The memory layout of the model's joint projection of q, k and v.
     joint = torch.randn(batch, length, 3, shape.n_heads, shape.head_dim, dtype=dtype)
     q, k, v = (part.transpose(1, 2).requires_grad_(training) for part in joint.unbind(2))

@@ -1,4 +1,4 @@
-"""Do models train as well as before a change? Compares the same runs by two checkouts, in alternation.
+"""Check that a change does not make training worse: run the same configs with two checkouts, in alternation.
 
     .venv/bin/python scripts/bench/before.py > results/bench/before.md
 
@@ -84,7 +84,7 @@ def python(side: Side, folder: Path, *words: str) -> str:
     command = [sys.executable, *words]
     done = subprocess.run(command, cwd=folder, env=side.environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{side.name}: {' '.join(command)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{side.name}: {' '.join(command)} exited with code {done.returncode}:\n{done.stderr[-3000:]}")
     return done.stdout
 
 

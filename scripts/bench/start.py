@@ -60,7 +60,7 @@ def first_step(runs: Path) -> float:
         try:
             while not (log.exists() and log.stat().st_size):
                 if process.poll() is not None:
-                    raise SystemExit(f"posx train ended with {process.returncode} before its first step.")
+                    raise SystemExit(f"posx train exited with code {process.returncode} before its first step.")
                 time.sleep(LOOK_EVERY)
             return time.perf_counter() - began
         finally:

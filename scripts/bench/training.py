@@ -200,7 +200,7 @@ def posx_train(runs: Path) -> list[float]:
                     assert [row["step"] for row in rows][:2] == [LOG_EVERY, 2 * LOG_EVERY]
                     return [row["tokens_per_second"] for row in rows]
                 if process.poll() is not None:
-                    raise SystemExit(f"posx train ended with {process.returncode}.")
+                    raise SystemExit(f"posx train exited with code {process.returncode}.")
                 time.sleep(0.1)
         finally:
             process.kill()

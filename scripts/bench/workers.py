@@ -58,7 +58,7 @@ def sweep(words: list[str], *more: str) -> Cost:
         text = output.read()
     counts = re.search(r"(\d+) to do, (\d+) at a time on (\d+) cores", text)
     if process.returncode or not counts:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{text[-3000:]}")
+        raise SystemExit(f"{' '.join(command)} exited with code {process.returncode}:\n{text[-3000:]}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, *map(int, counts.groups()))
 
 

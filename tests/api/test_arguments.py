@@ -58,7 +58,7 @@ CASES: list[tuple[Call, str]] = [
     (lambda run: posx.sweep("quick", bundles="results/seeds"), "bundles must be a list"),
     (lambda run: posx.sweep(None), "Expected a path, not None"),
     (lambda run: posx.load_run(run), "Expected a path, not an object of class Run. Pass its path"),
-    (lambda run: posx.load_run(run.path / "config.yaml"), "There is no run"),
+    (lambda run: posx.load_run(run.path / "config.yaml"), "No run found"),
     (lambda run: posx.load_records(None), "Expected a path, not None"),
     (lambda run: posx.load_records(run), "Pass its path"),
     (lambda run: posx.Table(run), "records must be a list"),

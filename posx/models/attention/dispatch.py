@@ -97,7 +97,7 @@ def is_plain(scheme: Scheme, extension: Applied) -> bool:
 
 
 def carries_sharpness(scheme: Scheme) -> bool:
-    """Whether a factor of the logits can be applied to the queries, because logits are only q·k."""
+    """Whether a factor of the logits can be applied to the queries instead: only if the logits are just q·k."""
     return not scheme.capabilities.has_bias and not scheme.capabilities.needs_logits
 
 

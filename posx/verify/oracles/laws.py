@@ -88,7 +88,7 @@ def kernel(name: str, catalog: Catalog) -> float | None:
 
 
 def gradients(name: str, catalog: Catalog) -> float:
-    """The number of scheme parameters (elements) and other parameters (tensors) without a gradient in training.
+    """Parameters without a gradient in training: the number of elements of the scheme's, and of tensors of others.
 
     The result of two steps at the training length, from the initial and from sharp weights: a rectified unit may be
     inactive in one of them.

@@ -30,7 +30,7 @@ def whole(
     settings: Sequence[dict[str, Any]] = ({},),
     addend: Callable[[Any, int], Tensor] | None = None,
 ) -> Callable[[], Pairs]:
-    """posx's weights in a model of transformers: final hidden states and logits for the same tokens."""
+    """posx's weights loaded into a ``transformers`` model: final hidden states and logits for the same tokens."""
 
     def pairs() -> Pairs:
         from posx.verify.oracles import host_models as hosts
