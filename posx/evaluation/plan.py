@@ -12,6 +12,7 @@ from posx.extensions.base import Extension
 from posx.models.binding import check_fit, parse_extension, spec_name
 from posx.models.build import complete, scheme_of
 from posx.models.classes import known_extensions
+from posx.runs.bundle_runs import check_has_weights
 from posx.runs.directory import Run
 
 
@@ -44,6 +45,7 @@ class Plan:
 
 def make_plan(run: Run, config: EvalConfig, catalog: Catalog = PACKAGED) -> Plan:
     """Parse lengths and extensions, and check them before any computation. Raises PosxError."""
+    check_has_weights(run.path)
     if run.step == 0:
         raise PosxError(
             f"{run.path} has no checkpoint yet.",

@@ -21,6 +21,15 @@ def is_bundle(folder: Path) -> bool:
     return (folder / RUNS).is_file()
 
 
+def check_has_weights(path: Path) -> None:
+    """Raise PosxError if the run at ``path`` is in a bundle, which contains no weights."""
+    if is_bundle(path.parent):
+        raise PosxError(
+            f"{path.name} is in the bundle {path.parent}, which contains no weights.",
+            "Train it again: posx reproduce CELL --dry-run prints the commands.",
+        )
+
+
 def read_lines(path: Path, **kinds: type) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file of a bundle. ``kinds`` are the required keys and their types.
 

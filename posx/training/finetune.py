@@ -20,6 +20,7 @@ from posx.config.validate import check_train, typed
 from posx.errors import PosxError
 from posx.models.binding import Parse, parse_extension
 from posx.models.build import complete, freeze_extension, scheme_of
+from posx.runs.bundle_runs import check_has_weights
 from posx.runs.directory import Run, folder_name, is_run, label_of, newest_checkpoint, open_run
 from posx.runs.identity import group_hash
 from posx.training.recipes import find_recipe
@@ -111,6 +112,7 @@ def default_name(config: RunConfig) -> str:
 
 def with_weights(config: RunConfig, first: Run) -> RunConfig:
     """The config with the hash of the current weights of ``first``. Raises PosxError if that run is unfinished."""
+    check_has_weights(first.path)
     if not first.finished:
         raise PosxError(
             f"{first.name} is not finished: step {first.step} of {first.config.train.steps}.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from fixtures.records import ROPE, Shelf, hardness
@@ -106,3 +107,21 @@ def test_reproduce_does_not_train_into_a_bundle() -> None:
     assert "--runs-dir" not in done.stdout
     assert f"The weights of {run} are missing" in " ".join(done.stderr.split())
     assert "--from-scratch" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["eval", "alibi-seed0-5d06a25b"], ["recommend", "alibi-seed0-5d06a25b", "--length", "4x"]],
+    ids=["eval", "recommend"],
+)
+def test_a_run_in_a_bundle_has_no_weights(command: list[str]) -> None:
+    done = CliRunner().invoke(app, [*command, "--runs-dir", str(KEPT)])
+    assert done.exit_code == 2
+    assert "which contains no weights" in done.output
+    assert "posx reproduce" in done.output
+
+
+def test_a_run_in_a_bundle_cannot_be_fine_tuned() -> None:
+    done = CliRunner().invoke(app, ["train", "--from", "alibi-seed0-5d06a25b", "--runs-dir", str(KEPT)])
+    assert done.exit_code == 2
+    assert "which contains no weights" in done.output
