@@ -47,7 +47,7 @@ def test_from_a_text_to_a_plot(there: Path, tiny: list[str]) -> None:
     assert meta["lineage"] == {"base_context": 8, "train_context": 8, "train_extension": "none", "start": None}
 
     result = posx("eval", "--extension", "none", "--extension", "pi")
-    assert f"The newest finished run is {run.name}." in result.stderr
+    assert f"Using the newest run that supports this, {run.name}." in result.stderr
     assert "Next: posx table" in result.stderr
     records = [json.loads(p.read_text("utf-8")) for p in (run / "eval").glob("*.json")]
     assert {(r["extension"], r["length"]) for r in records} == {(e, n) for e in ("none", "pi") for n in (8, 16, 32)}

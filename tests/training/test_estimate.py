@@ -27,5 +27,5 @@ def test_an_estimate_writes_no_run(there: Path, tiny: list[str]) -> None:
 def test_too_little_memory_is_a_sentence(there: Path) -> None:
     """512 TB, which no machine has."""
     shown = posx("train", "--scheme", "cope", "scheme.p_max=1000000000000", "--estimate", code=2).stderr
-    assert "Not enough memory" in shown
+    assert "Out of memory" in shown
     assert "Traceback" not in shown

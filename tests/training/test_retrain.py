@@ -28,7 +28,7 @@ def test_from_scratch_trains_the_chain_elsewhere(own: Path) -> None:
     for name in ("rope", "tuned"):
         shutil.rmtree(own / name / "checkpoints")
     said = refused("reproduce", one.key, "--runs-dir", own)
-    assert "weights of tuned are not here" in said
+    assert "weights of tuned are missing" in said
     assert "--from-scratch" in said
     before = tree(own)
     result = posx("reproduce", one.key, "--from-scratch", "--runs-dir", own)
