@@ -79,7 +79,7 @@ def test_a_run_of_a_bundle_has_records_but_no_weights(run: posx.Run, tmp_path: P
     frame = posx.load_records(tmp_path / "packed" / "rope")
     assert len(frame) == len(posx.load_records(tmp_path / "packed")) == len(bundled.records) >= len(records)
     assert set(frame["run"]) == {"rope"}
-    with pytest.raises(posx.PosxError, match="has no checkpoint"):
+    with pytest.raises(posx.PosxError, match="contains no weights"):
         posx.evaluate(loaded, ["2x"])
 
 

@@ -16,6 +16,7 @@ from posx.reporting.grouping import ALL, choose
 from posx.reporting.plots import draw
 from posx.reporting.plots.digest import digest
 from posx.results.aggregate import aggregate
+from posx.results.bundle_cells import VIEWS, bundled_curve, bundled_sums
 from posx.results.records import current_records, read_records
 from posx.runs.directory import open_run, run_folders
 from posx.runs.identity import group_hash, job_hash, recipe_hash
@@ -33,6 +34,20 @@ def test_the_committed_tables_equal_those_of_the_records(folder: Path) -> None:
     everything = aggregate(read_records(folder, []))
     assert render(choose(everything, None), "md") == (folder / "table.md").read_text("utf-8")
     assert render(choose(everything, ALL), "md", True) == (folder / "protocols.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda path: path.name)
+def test_the_sums_and_curves_of_every_cell_add_up_to_its_record(folder: Path) -> None:
+    """Also those that no table or picture shows."""
+    for record in read_records(folder, []):
+        assert record.path is not None
+        sums = bundled_sums(record.path)
+        if sums is not None:
+            assert float(sums[2].sum()) == pytest.approx(record.nats, rel=1e-9)
+        for view in VIEWS:
+            curve = bundled_curve(record.path, view)
+            if curve is not None:
+                assert float(curve["nats"].sum()) == pytest.approx(record.nats, rel=1e-9)
 
 
 def test_there_are_results() -> None:
